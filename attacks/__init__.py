@@ -1,0 +1,1 @@
+"""Attacks on classifiers that are seen only through their logits."""

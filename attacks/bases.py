@@ -1,0 +1,156 @@
+"""Orthonormal bases that SimBA draws its directions from, and the perturbed images kept in them.
+
+A direction is a number from 0 to C H W - 1, read as (channel, row, column): one colour value of one pixel, or one
+coefficient of a channel's two-dimensional DCT. A `Basis` owns the images of the attack's slots, so that testing a
+direction touches one value (pixel) or one channel (DCT) of an image and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import torch
+
+
+class Basis:
+    """The images of all slots, as perturbations of clean images along directions.
+
+    Args:
+        slots: Number of images held at once.
+        shape: (C, H, W) of an image.
+        dtype: Their floating-point type.
+        device: Where they lie.
+        linf: Bound on the perturbation's largest entry, or None.
+
+    Attributes:
+        images: [slots, C, H, W], channels-last: what the model sees next, clip(clean + perturbation, 0, 1).
+    """
+
+    def __init__(self, slots: int, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device,
+                 linf: float | None) -> None:
+        self.shape, self.linf = shape, linf
+        channels, height, width = shape
+        # Channels last in memory, as convolutions on CPUs and tensor cores like it.
+        self._pixels = torch.zeros(slots, height * width, channels, dtype=dtype, device=device)
+        self._clean = torch.zeros_like(self._pixels)
+        self.images = self._pixels.view(slots, height, width, channels).permute(0, 3, 1, 2)
+
+    def admit(self, rows: np.ndarray, x: torch.Tensor) -> None:
+        """Put clean images x [r, C, H, W] into the slots `rows`."""
+        index = self._to_device(rows)
+        self._clean[index] = x.to(self._clean).permute(0, 2, 3, 1).flatten(1, 2)
+        self._pixels[index] = self._clean[index]
+
+    def move(self, source: np.ndarray, target: np.ndarray) -> None:
+        """Copy slots `source` over slots `target`."""
+        source_index, target_index = self._to_device(source), self._to_device(target)
+        for state in self._states():
+            state[target_index] = state[source_index]
+
+    def show(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
+        """Set images to clip(clean + kept perturbation + amount * direction); an amount of 0 takes a trial back.
+
+        Args:
+            rows: int [r], distinct slots.
+            directions: int [r].
+            amounts: float [r].
+        """
+        raise NotImplementedError
+
+    def keep(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
+        """Add amount * direction, which the images already show, to the kept perturbation."""
+        raise NotImplementedError
+
+    def distances(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the (L2, Linf) distances of images from their clean ones, float64 [r] each."""
+        index = self._to_device(rows)
+        difference = (self._pixels[index].double() - self._clean[index].double()).flatten(1)
+        return difference.norm(dim=1).cpu().numpy(), difference.abs().amax(1).cpu().numpy()
+
+    def _states(self) -> list[torch.Tensor]:
+        return [self._clean, self._pixels]
+
+    def _to_device(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self._pixels.device)
+
+    def _bounded(self, perturbation: torch.Tensor) -> torch.Tensor:
+        return perturbation if self.linf is None else perturbation.clamp(-self.linf, self.linf)
+
+
+class PixelBasis(Basis):
+    """One colour value of one pixel. No direction repeats, so an entry is perturbed at most once."""
+
+    def show(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
+        """See `Basis.show`."""
+        channel, position = np.divmod(directions, self.shape[1] * self.shape[2])
+        where = self._to_device(rows), self._to_device(position), self._to_device(channel)
+        change = self._bounded(self._to_device(amounts).to(self._clean.dtype))
+        self._pixels[where] = (self._clean[where] + change).clamp_(0, 1)
+
+    def keep(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
+        """See `Basis.keep`: nothing to do, the images hold it."""
+
+
+class DCTBasis(Basis):
+    """One coefficient of the orthonormal DCT-II of one channel.
+
+    The perturbation accumulates without clipping; each image shown is clipped anew, so that a trial that is taken
+    back leaves no trace (clipping cumulatively, as the reference's single-image code does, loses energy for good).
+    """
+
+    def __init__(self, slots: int, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device,
+                 linf: float | None) -> None:
+        super().__init__(slots, shape, dtype, device, linf)
+        self._kept = torch.zeros_like(self._clean)
+        self._vectors = _dct_vectors(shape[1], shape[2]).to(dtype=dtype, device=device)
+
+    def admit(self, rows: np.ndarray, x: torch.Tensor) -> None:
+        """See `Basis.admit`."""
+        super().admit(rows, x)
+        self._kept[self._to_device(rows)] = 0
+
+    def show(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
+        """See `Basis.show`."""
+        index, channel, step = self._step(rows, directions, amounts)
+        trial = self._bounded(self._kept[index, :, channel] + step)
+        self._pixels[index, :, channel] = (self._clean[index, :, channel] + trial).clamp_(0, 1)
+
+    def keep(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
+        """See `Basis.keep`."""
+        index, channel, step = self._step(rows, directions, amounts)
+        self._kept[index, :, channel] += step
+
+    def _step(self, rows: np.ndarray, directions: np.ndarray,
+              amounts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        channel, frequency = np.divmod(directions, self.shape[1] * self.shape[2])
+        amount = self._to_device(amounts).to(self._clean.dtype)
+        return (self._to_device(rows), self._to_device(channel),
+                amount[:, None] * self._vectors[self._to_device(frequency)])
+
+    def _states(self) -> list[torch.Tensor]:
+        return [*super()._states(), self._kept]
+
+
+BASES: dict[str, type[Basis]] = {"pixel": PixelBasis, "dct": DCTBasis}
+
+
+@functools.lru_cache(maxsize=4)
+def _dct_vectors(height: int, width: int) -> torch.Tensor:
+    """Return the orthonormal DCT-II basis images, float64 [height * width (frequencies), height * width (pixels)]."""
+    return torch.kron(_dct_matrix(height), _dct_matrix(width))
+
+
+def _dct_matrix(n: int) -> torch.Tensor:
+    k, i = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)[None]
+    matrix = torch.cos(math.pi * (2 * i + 1) * k / (2 * n)) * math.sqrt(2 / n)
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+def frequencies(shape: tuple[int, int, int]) -> np.ndarray:
+    """Return the frequency of every DCT direction, int64 [C H W]: the larger of its vertical and horizontal one."""
+    channels, height, width = shape
+    plane = np.maximum(np.arange(height)[:, None], np.arange(width)[None])
+    return np.tile(plane.ravel(), channels)

@@ -1,0 +1,139 @@
+"""SimBA, the simple black-box attack (Guo et al., ICML 2019, arXiv 1905.07121), batched, exact and streaming.
+
+Draw a direction q of an orthonormal basis, without replacement; try +epsilon q, then -epsilon q; keep the first that
+makes the true class less likely. One direction is one iteration and costs one or two queries.
+
+Differences to the authors' code, each with its reason (docs/protocol.md has the comparison in full):
+
+* Every image has its own order of directions, drawn by (seed, example id): the same for every model, batch and shard.
+* Every forward pass of an image is charged, the first one included, and nothing else is forwarded.
+* The objective is z_y - logsumexp of the other logits: the order of p(y|x), without its saturation in float32.
+* The image shown is clip(x + perturbation, 0, 1); the perturbation itself is not clipped.
+* The attack ends after the last direction; asking for more iterations is an error.
+* An image that is finished leaves its slot to the next one, so that forward passes stay full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from attacks.slots import CHOICES, Finished, Options, Slots
+from framebench.errors import InputError
+
+__all__ = ["CHOICES", "Finished", "Options", "SimBA", "SimBAResult", "simba", "stream"]
+
+Predict = Callable[[torch.Tensor], torch.Tensor]
+Load = Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]]
+
+@dataclass(frozen=True)
+class SimBAResult:
+    """The attack's outcome, in the order of the images given.
+
+    Attributes:
+        x_adv: float [n, C, H, W] in [0, 1].
+        success_iteration: int64 [n]; 0 wrong (or at the target) from the start, -1 never.
+        queries: int64 [n], forward passes spent.
+        l2: float64 [n].
+        linf: float64 [n].
+    """
+
+    x_adv: torch.Tensor
+    success_iteration: torch.Tensor
+    queries: torch.Tensor
+    l2: torch.Tensor
+    linf: torch.Tensor
+
+
+def simba(predict: Predict, x: torch.Tensor, y: torch.Tensor, *, max_iterations: int, epsilon: float = 0.2,
+          basis: str = "pixel", order: str = "random", step: str = "first-improving", objective: str = "margin",
+          targeted: bool = False, targets: torch.Tensor | None = None, linf: float | None = None,
+          max_queries: int | None = None, ids: Sequence[int] | torch.Tensor | None = None, seed: int = 0,
+          batch_size: int = 256) -> SimBAResult:
+    """Attack images with SimBA.
+
+    Args:
+        predict: Maps images [m, C, H, W] in [0, 1] to logits [m, classes]; sees at most `batch_size` live images.
+        x: Images, float [n, C, H, W] in [0, 1].
+        y: Labels, int [n].
+        max_iterations, epsilon, basis, order, step, objective, targeted, linf, max_queries: See `Options`.
+        targets: Targets of a targeted attack, int [n]; None draws them by (seed, id), never the label.
+        ids: Example ids that key the random draws; None means 0 to n-1.
+        seed: Seed of the directions and targets.
+        batch_size: Images a forward pass; changes the speed, not the result.
+
+    Raises:
+        InputError: for options, shapes or values that can't be, and for logits that are not finite.
+    """
+    options = Options(max_iterations, epsilon, basis, order, step, objective, targeted or targets is not None, linf,
+                      max_queries)
+    if x.ndim != 4 or not x.is_floating_point():
+        raise InputError(f"images must be floating point [n, C, H, W], not {x.dtype} {list(x.shape)}")
+    if y.shape != x.shape[:1] or (targets is not None and targets.shape != y.shape):
+        raise InputError(f"there are {len(x)} images; labels and targets must have as many entries")
+    if len(x) and not (float(x.min()) >= 0 and float(x.max()) <= 1):
+        raise InputError("images must lie in [0, 1]; put the normalisation inside the model")
+    numbers = np.arange(len(x)) if ids is None else np.asarray(ids, dtype=np.int64)
+    if numbers.shape != (len(x),):
+        raise InputError(f"there are {len(x)} images but {numbers.size} ids")
+    result = SimBAResult(x.clone(), torch.full((len(x),), -1), torch.zeros(len(x), dtype=torch.int64),
+                         torch.zeros(len(x), dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64))
+    aims = None if targets is None else targets.cpu().numpy()
+    for done, at in _attack(predict, lambda i: (x[torch.from_numpy(i).to(x.device)], y.cpu()[i]), numbers,
+                            np.arange(len(x)), options, seed, batch_size, aims):
+        index = torch.from_numpy(at)
+        result.x_adv[index.to(x.device)] = done.x_adv.to(x)
+        for name in ("success_iteration", "queries", "l2", "linf"):
+            getattr(result, name)[index] = torch.from_numpy(getattr(done, name))
+    return result
+
+
+def stream(predict: Predict, load: Load, ids: np.ndarray, options: Options, *, seed: int = 0,
+           batch_size: int = 256) -> Iterator[Finished]:
+    """Attack the examples `ids` of a data set, giving finished images out as they finish.
+
+    Args:
+        predict: See `simba`.
+        load: Maps int64 [r] ids to images float [r, C, H, W] in [0, 1] and labels int64 [r]; called a slot at a time.
+        ids: int64 [n], attacked in this order.
+        options: See `Options`.
+        seed: Seed of the directions and targets.
+        batch_size: Images a forward pass.
+
+    Raises:
+        InputError: see `simba`.
+    """
+    for done, _ in _attack(predict, load, ids, ids, options, seed, batch_size, None):
+        yield done
+
+
+def _attack(predict: Predict, load: Load, ids: np.ndarray, keys: np.ndarray, options: Options, seed: int,
+            batch_size: int, targets: np.ndarray | None) -> Iterator[tuple[Finished, np.ndarray]]:
+    """Run the slots; yield what finished, with its positions in `ids`. `load` is called with entries of `keys`."""
+    if batch_size < 1:
+        raise InputError(f"the batch size must be at least 1, not {batch_size}")
+    slots, cursor = None, 0
+    while cursor < len(ids) or (slots is not None and slots.live):
+        free = (min(batch_size, len(ids)) if slots is None else slots.size) - (slots.live if slots else 0)
+        if take := min(free, len(ids) - cursor):
+            at = np.arange(cursor, cursor + take)
+            x, y = load(keys[at])
+            slots = slots or Slots(min(batch_size, len(ids)), x, options, seed)
+            slots.admit(at, ids[at], x, y.numpy(), None if targets is None else targets[at])
+            cursor += take
+        assert slots is not None
+        finished = slots.answer(predict(slots.images))
+        if len(finished):
+            yield slots.release(finished)
+
+
+def __getattr__(name: str) -> Any:
+    # foolbox takes seconds to import, so its form of the attack is made when it is asked for.
+    if name == "SimBA":
+        from attacks.foolbox_simba import SimBA
+        return SimBA
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

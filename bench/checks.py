@@ -1,0 +1,31 @@
+"""Whether a model fits a domain, and what its users should be warned of."""
+
+from __future__ import annotations
+
+import torch
+
+from framebench.errors import InputError
+
+
+def check_model(logits: torch.Tensor, classes: tuple[str, ...], name: str) -> list[str]:
+    """Check a model's logits on a few images; return warnings, a line each.
+
+    Args:
+        logits: float [n, classes].
+        classes: Class names of the domain.
+        name: The model's name, for messages.
+
+    Raises:
+        InputError: if the logits have another shape, or are not finite.
+    """
+    if logits.ndim != 2 or logits.shape[1] != len(classes):
+        raise InputError(f"the model {name} returns {list(logits.shape[1:])} values an image, but the data have "
+                       f"{len(classes)} classes ({', '.join(classes[:3])}, ...); it does not fit")
+    if not torch.isfinite(logits).all():
+        raise InputError(f"the model {name} returns logits that are not finite (NaN or infinite); its weights or its "
+                       "normalisation are wrong")
+    sums = logits.sum(1)
+    if bool((logits >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all()):
+        return ["it seems to return probabilities, not logits: drop the softmax, or the attack's objective saturates "
+                "and its ASR is too low"]
+    return []

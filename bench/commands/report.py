@@ -1,0 +1,37 @@
+"""Rebuild tables and report from stored rows, joining outputs of several runs if asked.
+
+With one OUT, its tables and report are written anew. With several, the rows of the others are copied into the first
+(rows of the same evaluation are joined, as those of --shard runs), and its tables and report are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    parser.add_argument("out", nargs="*", type=Path, metavar="OUT", default=[Path("runs/attack")],
+                        help="output folders (default: runs/attack)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Join and rebuild."""
+    from bench.reporting import write_attack
+    from bench.store import Store
+    from framebench.errors import InputError
+
+    first, *others = arguments.out
+    for out in others:
+        if not (out / "examples").is_dir():
+            raise InputError(f"{out} is not the output of a run: it has no folder examples/")
+    store = Store(first)
+    if others or store.folder.is_dir():
+        with store.lock():
+            for out in others:
+                store.take(Store(out))
+            write_attack(first)
+    else:
+        raise InputError(f"{first} is not the output of a run: it has no folder examples/")
+    print(f"report: {first / 'report' / 'index.html'}")

@@ -1,0 +1,65 @@
+"""What is asked: an evaluation, and the key under which its rows are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+#: Raised when rows made before would differ from rows made now (draws, definitions, kept columns).
+GENERATION = 1
+
+BUDGETS = (1, 10, 50, 100, 1000)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one domain, attacked or not.
+
+    Attributes:
+        model: Label of the model.
+        model_digest: sha256 of what its answers depend on.
+        domain: Name of the domain.
+        domain_digest: sha256 of its images and labels.
+        attack: Name of the attack, "none" for clean predictions.
+        options: The attack's options, the largest budget among them.
+        seed: Seed of the attack's draws.
+    """
+
+    model: str
+    model_digest: str
+    domain: str
+    domain_digest: str
+    attack: str = "none"
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """Hash of what changes the rows and of nothing else; the names are labels."""
+        return _hash([GENERATION, self.model_digest, self.domain_digest, self.attack, self.options, self.seed])
+
+    @property
+    def label(self) -> str:
+        """What tells this attack from others, as tables and file names have it, e.g. ``simba-dct``."""
+        extras = [str(self.options[name]) for name, usual in
+                  (("basis", None), ("order", "random"), ("step", "first-improving"), ("objective", "margin"))
+                  if self.options.get(name, usual) != usual]
+        if self.options.get("targeted"):
+            extras.append("targeted")
+        extras += [f"{name.replace('_', '')}{self.options[name]:g}" for name in ("linf", "max_queries")
+                   if self.options.get(name) is not None]
+        return "-".join([self.attack, *extras])
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file of rows: readable, and unique by its key."""
+        words = "-".join([self.model, self.domain, self.label, f"s{self.seed}", self.key[:12]])
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", words)[-180:] + ".parquet"
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

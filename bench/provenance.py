@@ -1,0 +1,48 @@
+"""Where a result comes from: versions, commit, machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from framebench import __version__
+
+PACKAGES = ("torch", "torchvision", "numpy", "foolbox", "pandas")
+
+
+def provenance() -> dict[str, Any]:
+    """Return versions, the commit of the source (None outside a checkout), and the processor."""
+    return {"framebench": __version__, "commit": _commit(), "python": platform.python_version(),
+            **{name: _version(name) for name in PACKAGES}, "machine": platform.machine(), "processor": _processor()}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():  # installed, or a copy inside somebody else's repository
+        return None
+    try:
+        head = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True,
+                              text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return head.stdout.strip() or None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()

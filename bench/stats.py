@@ -1,0 +1,94 @@
+"""Intervals and paired tests."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from framebench.seeding import generator
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval of a proportion (Wilson 1927), (0, 1) for n = 0.
+
+    Raises:
+        ValueError: if not 0 <= successes <= n, or the level is not in (0, 1).
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n} are not possible")
+    if not 0 < level < 1:
+        raise ValueError(f"the level must lie in (0, 1), not {level}")
+    if n == 0:
+        return 0.0, 1.0
+    interval = stats.binomtest(int(successes), int(n)).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """McNemar's exact test.
+
+    Attributes:
+        only_a: Examples that are true in a alone.
+        only_b: Examples that are true in b alone.
+        p_value: Two-sided; 1 where no example differs.
+    """
+
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+def mcnemar(a: np.ndarray, b: np.ndarray) -> McNemar:
+    """Test whether two outcomes of the same examples have the same rate (McNemar 1947, exact binomial form).
+
+    Args:
+        a: bool [n], e.g. whether model A was right.
+        b: bool [n], the same examples in the same order.
+
+    Raises:
+        ValueError: if the two don't have the same length.
+    """
+    first, second = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(f"paired outcomes must be vectors of one length, not {first.shape} and {second.shape}")
+    only_a, only_b = int((first & ~second).sum()), int((~first & second).sum())
+    total = only_a + only_b
+    return McNemar(only_a, only_b, float(stats.binomtest(only_a, total).pvalue) if total else 1.0)
+
+
+def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95, draws: int = 10000,
+                      seed: int = 0) -> tuple[float, float, float]:
+    """Return mean(a) - mean(b) and its percentile interval from a bootstrap over examples.
+
+    Args:
+        a: Outcomes [n], bool or float.
+        b: Outcomes [n] of the same examples.
+        level: Coverage of the interval.
+        draws: Bootstrap samples.
+        seed: Seed of the samples.
+
+    Returns:
+        difference, low, high; nan for n = 0.
+    """
+    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    n = len(difference)
+    if n == 0:
+        return math.nan, math.nan, math.nan
+    # Resampling n examples only matters through how often each distinct difference is drawn: a multinomial.
+    values, counts = np.unique(difference, return_counts=True)
+    drawn = generator(seed, "paired-bootstrap").multinomial(n, counts / n, size=draws)
+    low, high = np.quantile(drawn @ values / n, [(1 - level) / 2, (1 + level) / 2])
+    return float(difference.mean()), float(low), float(high)
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Return p-values adjusted for testing several hypotheses (Holm 1979), in the order given."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
+    return adjusted

@@ -1,0 +1,209 @@
+"""Rows on disk: one parquet file an evaluation, always whole, with its provenance inside.
+
+A file is written anew (atomically) whenever rows are added; at some hundred bytes a row that is cheaper than any
+scheme of parts. A killed run loses at most the rows since the last write; the next run attacks the ids that have
+no row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.protocol import Evaluation
+from framebench.errors import InputError
+from framebench.files import atomic, writable_folder
+
+#: Columns of a row and their types. `steps` holds one signed byte an iteration: +1, -1, or 0 where no sign helped.
+SCHEMA = pa.schema([
+    ("example", pa.int64()), ("label", pa.int64()), ("goal", pa.int64()), ("clean_prediction", pa.int64()),
+    ("prediction", pa.int64()), ("success_iteration", pa.int64()), ("queries", pa.int64()), ("l2", pa.float64()),
+    ("linf", pa.float64()), ("margin", pa.float64()), ("confidence", pa.float64()), ("steps", pa.binary())])
+
+_META = b"framebench"
+#: Facts that grow with every run that adds rows.
+_LISTS = ("budgets", "provenance")
+_WRITE_EVERY = 10.0  # seconds
+
+
+class Store:
+    """The rows under one output folder."""
+
+    def __init__(self, out: Path) -> None:
+        self.folder = out / "examples"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second run out of the folder while this one writes; the lock ends with the process.
+
+        Raises:
+            InputError: if another run holds it.
+        """
+        writable_folder(self.folder)
+        with open(self.folder / ".lock", "w") as handle:
+            try:
+                import fcntl
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except ImportError:  # no such lock on Windows
+                pass
+            except OSError:
+                raise InputError(f"another run is writing to {self.folder.parent}; wait for it, or choose another "
+                               "--out") from None
+            yield
+
+    def open(self, evaluation: Evaluation, facts: dict[str, Any]) -> Rows:
+        """Return the rows of an evaluation, the stored ones loaded.
+
+        Args:
+            evaluation: What is asked.
+            facts: Facts kept with the rows: titles, the lists `budgets` and `provenance`, the predictor's kind, ...
+        """
+        for rows in self.all():
+            if _covers(rows.evaluation, evaluation):
+                rows.facts = {**facts, **rows.facts, **{name: _union(rows.facts[name], facts[name]) for name in _LISTS}}
+                return rows
+        return Rows(self.folder / evaluation.file_name, evaluation, facts, [])
+
+    def take(self, other: Store) -> None:
+        """Add all rows and pictures of another store that this one lacks."""
+        for theirs in other.all():
+            mine = self.open(theirs.evaluation, theirs.facts)
+            mine.join(theirs)
+            pictures = Pictures(mine)
+            pictures.join(Pictures(theirs))
+            pictures.flush()
+            mine.flush()
+
+    def all(self) -> list[Rows]:
+        """Return the rows of every stored evaluation, by file name."""
+        return [Rows.read(path) for path in sorted(self.folder.glob("*.parquet"))]
+
+
+def _covers(stored: Evaluation, asked: Evaluation) -> bool:
+    """Tell whether stored rows answer what is asked: the same evaluation, or one with a larger budget.
+
+    A larger budget does: what an attack did by iteration k does not depend on how many were to follow.
+    """
+    most = "max_iterations"
+    if stored.options.get(most, 0) < asked.options.get(most, 0):
+        return False
+    lengthened = {**asked.options, **({most: stored.options[most]} if most in stored.options else {})}
+    return dataclasses.replace(asked, options=lengthened).key == stored.key
+
+
+def _union(old: list[Any], new: list[Any]) -> list[Any]:
+    return old + [entry for entry in new if entry not in old]
+
+
+class Rows:
+    """The rows of one evaluation, in memory and on disk."""
+
+    def __init__(self, path: Path, evaluation: Evaluation, facts: dict[str, Any], tables: list[pa.Table]) -> None:
+        self.path, self.evaluation, self.facts = path, evaluation, facts
+        self._tables = tables
+        self._written = time.monotonic()
+
+    @classmethod
+    def read(cls, path: Path) -> Rows:
+        """Read a file of rows.
+
+        Raises:
+            InputError: if it is damaged or not such a file.
+        """
+        try:
+            table = pq.read_table(path, partitioning=None)
+            meta = json.loads(table.schema.metadata[_META])
+            evaluation = Evaluation(**meta["evaluation"])
+            table = table.cast(SCHEMA)
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is not a whole file of rows ({type(error).__name__}); remove it, and the same "
+                           "command computes its rows anew") from None
+        return cls(path, evaluation, meta["facts"], [table])
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Ids of the examples that have a row."""
+        return np.concatenate([np.zeros(0, np.int64), *(t.column("example").to_numpy() for t in self._tables)])
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a data frame, sorted by example id."""
+        table = pa.concat_tables(self._tables) if self._tables else SCHEMA.empty_table()
+        frame: pd.DataFrame = table.to_pandas()
+        return frame.sort_values("example", ignore_index=True)
+
+    def add(self, columns: dict[str, Any]) -> None:
+        """Add finished rows; `flush` writes them."""
+        self._tables.append(pa.table(columns, schema=SCHEMA))
+
+    def join(self, other: Rows) -> None:
+        """Add the rows of the same evaluation, of examples that have none here."""
+        table = pa.concat_tables(other._tables)
+        self._tables.append(table.filter(~np.isin(table.column("example").to_numpy(), self.ids)))
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to write again."""
+        return time.monotonic() - self._written > _WRITE_EVERY
+
+    def flush(self) -> None:
+        """Write all rows, in the place of the file there was."""
+        if not self._tables:
+            return
+        meta = json.dumps({"evaluation": dataclasses.asdict(self.evaluation), "facts": self.facts})
+        table = pa.concat_tables(self._tables).sort_by("example").replace_schema_metadata({_META: meta.encode()})
+        self._tables = [table.replace_schema_metadata(None)]
+        with atomic(self.path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+        self._written = time.monotonic()
+
+
+class Pictures:
+    """A few attacked images of an evaluation and their clean ones, kept beside its rows for the report."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.path = rows.path.with_suffix(".npz")
+        self._images: dict[str, np.ndarray] = {}
+        if self.path.is_file():
+            try:
+                with np.load(self.path, allow_pickle=False) as stored:
+                    self._images = dict(stored)
+            except (OSError, ValueError, EOFError, BadZipFile):
+                os.remove(self.path)  # pictures only; rows don't depend on them
+
+    def add(self, example: int, clean: np.ndarray, attacked: np.ndarray) -> None:
+        """Keep an image before and after, [C, H, W] in [0, 1]."""
+        self._images[f"{example}-clean"] = clean.astype(np.float32)
+        self._images[f"{example}-attacked"] = attacked.astype(np.float32)
+
+    def join(self, other: Pictures) -> None:
+        """Add another's images that are missing here."""
+        self._images = {**other._images, **self._images}
+
+    def get(self, example: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return an image before and after, float32 [H, W, C] in [0, 1], or None where it was not kept."""
+        if f"{example}-attacked" not in self._images:
+            return None
+        return tuple(self._images[f"{example}-{kind}"].transpose(1, 2, 0)  # type: ignore[return-value]
+                     for kind in ("clean", "attacked"))
+
+    @property
+    def examples(self) -> list[int]:
+        """Ids of the images that were kept, in the order in which they are shown."""
+        return sorted(int(name.removesuffix("-clean")) for name in self._images if name.endswith("-clean"))
+
+    def flush(self) -> None:
+        """Write them."""
+        with atomic(self.path) as temporary, open(temporary, "wb") as out:
+            np.savez_compressed(out, allow_pickle=False, **self._images)

@@ -1,0 +1,90 @@
+"""A domain: labelled images with stable ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from framebench.errors import InputError
+from framebench.files import digest
+from framebench.seeding import generator
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+#: The order of examples belongs to the benchmark, not to a run: the first N are the same whatever --seed is.
+ORDER_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """Labelled images of one distribution.
+
+    Attributes:
+        name: What the command line calls it.
+        title: What the data are, as results must name them (official, JPEG, sample, ...).
+        classes: Class names; a label is an index into them.
+        images: uint8 [n, H, W, 3].
+        labels: int64 [n].
+        hint: How to get better data, or empty.
+    """
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    images: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    hint: str = ""
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3:
+            raise InputError(f"{self.title}: images must be uint8 [n, H, W, 3], not {self.images.dtype} "
+                           f"{list(self.images.shape)}")
+        if self.labels.shape != self.images.shape[:1]:
+            raise InputError(f"{self.title}: {len(self.images)} images but labels of shape {list(self.labels.shape)}")
+        if len(self.labels) == 0:
+            raise InputError(f"{self.title}: there are no images")
+        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+            raise InputError(f"{self.title}: labels from {self.labels.min()} to {self.labels.max()}, "
+                           f"but there are {len(self.classes)} classes (0 to {len(self.classes) - 1})")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def load(self, ids: Sequence[int] | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the examples `ids`: images float32 [n, 3, H, W] in [0, 1] (channels last) and labels int64 [n]."""
+        index = np.asarray(ids, dtype=np.int64)
+        pixels = torch.from_numpy(self.images[index]).permute(0, 3, 1, 2)  # a view: channels-last memory
+        return pixels.float().div_(255), torch.from_numpy(self.labels[index].astype(np.int64))
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of images and labels."""
+        return digest(self.images, self.labels)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """All ids in one seeded, class-balanced order; its first N are what ``-n N`` takes.
+
+        Round k holds the k-th example of every class (in random class order), so that every prefix is balanced
+        within one example a class, as long as classes last.
+        """
+        rng = generator(ORDER_SEED, "example-order")
+        per_class = [rng.permutation(np.flatnonzero(self.labels == c)) for c in range(len(self.classes))]
+        rounds = []
+        for k in range(max(map(len, per_class))):
+            rounds.append(rng.permutation(np.array([ids[k] for ids in per_class if k < len(ids)], dtype=np.int64)))
+        return np.concatenate(rounds)
+
+    def first(self, n: int | None) -> np.ndarray:
+        """Return the ids of the first `n` examples of `order` (all for None).
+
+        Raises:
+            InputError: if `n` is not between 1 and the number of images.
+        """
+        if n is not None and not 1 <= n <= len(self):
+            raise InputError(f"-n {n} is not possible: {self.title} has {len(self)} images; choose 1 to {len(self)}")
+        return self.order[:n]

@@ -1,0 +1,50 @@
+"""Augmentation of whole batches: random crop, flip and cutout without a loop over images."""
+
+from __future__ import annotations
+
+import torch
+
+
+def pad_reflect(images: torch.Tensor, pad: int) -> torch.Tensor:
+    """Pad uint8 images [n, H, W, c] by `pad` mirrored pixels on each side (the edge pixel is not repeated)."""
+    rows = _mirror(images.shape[1], pad, images.device)
+    columns = _mirror(images.shape[2], pad, images.device)
+    return images[:, rows][:, :, columns]
+
+
+def _mirror(size: int, pad: int, device: torch.device) -> torch.Tensor:
+    index = torch.arange(-pad, size + pad, device=device).abs()
+    return torch.where(index >= size, 2 * (size - 1) - index, index)
+
+
+def crop_flip_cutout(padded: torch.Tensor, index: torch.Tensor, flip: torch.Tensor, pad: int, cutout: int,
+                     generator: torch.Generator) -> torch.Tensor:
+    """Draw one augmented view of each image.
+
+    Args:
+        padded: uint8 [n, H + 2 pad, W + 2 pad, c], from `pad_reflect`.
+        index: int64 [b], the images to take.
+        flip: bool [b], which of them to mirror left to right.
+        pad: The padding; crops are shifted by up to this many pixels.
+        cutout: Side of the square set to the mid-grey 0.5 (DeVries & Taylor 2017, arXiv 1708.04552); 0 for none.
+        generator: Source of the draws, on the CPU.
+
+    Returns:
+        float32 [b, c, H, W] in [0, 1], channels-last memory.
+    """
+    b, device = len(index), padded.device
+    height, width = padded.shape[1] - 2 * pad, padded.shape[2] - 2 * pad
+    top, left, cy, cx = (torch.randint(0, high, (b, 1), generator=generator).to(device)
+                         for high in (2 * pad + 1, 2 * pad + 1, height, width))
+    y = torch.arange(height, device=device)[None]
+    x = torch.arange(width, device=device)[None]
+    columns = torch.where(flip[:, None], width - 1 - x, x) + left
+    views = padded[index[:, None, None], (y + top)[:, :, None], columns[:, None, :]].float().div_(255)
+    if cutout:
+        inside = _near(y - cy, cutout)[:, :, None] & _near(x - cx, cutout)[:, None, :]
+        views.masked_fill_(inside[..., None], 0.5)
+    return views.permute(0, 3, 1, 2)
+
+
+def _near(offset: torch.Tensor, size: int) -> torch.Tensor:
+    return (offset >= -(size // 2)) & (offset < size - size // 2)

@@ -1,0 +1,140 @@
+"""Checkpoints: weights as safetensors (no code inside) beside a JSON card that says what they are.
+
+``NAME.safetensors`` holds the state dict, normalisation included; ``NAME.json`` holds the `Card`. Nothing is
+unpickled, and a checkpoint is used whole or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import nn
+
+from framebench.errors import InputError
+from framebench.files import atomic
+from models.architectures import build
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint is.
+
+    Attributes:
+        name: Its name.
+        arch: Architecture, a name of `models.architectures.ARCHITECTURES`.
+        width: Channels of the first stage.
+        classes: Names of the classes, in the order of the logits.
+        data: What it was trained on: ``title``, ``sha256`` of images and labels, ``n_train``, ``n_validation``.
+        recipe: How: every option of the training, the seed included.
+        accuracy: Measured clean accuracies: ``data``, ``n``, ``correct``, ``accuracy``; the data are named as they are.
+        provenance: Versions, commit, hardware and seconds of the training.
+        sha256: Digest of the weights file.
+    """
+
+    name: str
+    arch: str
+    width: int
+    classes: tuple[str, ...]
+    data: dict[str, Any]
+    recipe: dict[str, Any]
+    accuracy: list[dict[str, Any]]
+    provenance: dict[str, Any]
+    sha256: str = ""
+
+
+def save(model: nn.Module, card: Card, folder: Path, *, dtype: torch.dtype = torch.float32) -> Path:
+    """Write ``NAME.safetensors`` and ``NAME.json`` into `folder` and return the path of the weights.
+
+    Args:
+        model: The model; its floating-point tensors are stored as `dtype`.
+        card: Its card; `sha256` is filled in here.
+        folder: Where to write.
+        dtype: torch.float32, or torch.float16 for half the size.
+    """
+    tensors = {name: (t.to(dtype) if t.is_floating_point() else t).detach().cpu().contiguous()
+               for name, t in model.state_dict().items()}
+    weights = folder / f"{card.name}.safetensors"
+    with atomic(weights) as temporary:
+        save_file(tensors, temporary)
+        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+    with atomic(weights.with_suffix(".json")) as temporary:
+        filled = dataclasses.asdict(dataclasses.replace(card, sha256=digest))
+        temporary.write_text(json.dumps(filled, indent=1) + "\n")
+    return weights
+
+
+def read_card(weights: Path) -> Card:
+    """Read the card beside a weights file.
+
+    Raises:
+        InputError: if there is none, or it is not a card.
+    """
+    path = weights.with_suffix(".json")
+    try:
+        entries = json.loads(path.read_text())
+    except OSError:
+        raise InputError(f"{weights} has no readable card {path.name} beside it; a checkpoint is both files") from None
+    except ValueError as error:
+        raise InputError(f"the card {path} is not JSON ({error})") from None
+    kinds = {"name": str, "arch": str, "width": int, "classes": list, "data": dict, "recipe": dict,
+             "accuracy": list, "provenance": dict, "sha256": str}
+    if not isinstance(entries, dict) or set(entries) != set(kinds):
+        odd = sorted(set(kinds) ^ set(entries)) if isinstance(entries, dict) else ["not an object"]
+        raise InputError(f"the card {path} is wrong: missing or unknown entries {', '.join(odd)}")
+    for key, kind in kinds.items():
+        if not isinstance(entries[key], kind) or isinstance(entries[key], bool):
+            raise InputError(f"the card {path} is wrong: '{key}' must be of type {kind.__name__}")
+    return Card(**{**entries, "classes": tuple(map(str, entries["classes"]))})
+
+
+def load_checkpoint(weights: Path) -> tuple[nn.Module, Card]:
+    """Build the model that the card names and load the weights into it.
+
+    Returns:
+        The model, float32, in eval mode, channels-last; and its card.
+
+    Raises:
+        InputError: if the file is missing, truncated, not safetensors or not the one of the card, or a tensor is
+            missing, unknown, of another shape, or has a value that is not finite.
+    """
+    card = read_card(weights)
+    try:
+        content = weights.read_bytes()
+    except OSError as error:
+        raise InputError(f"can't read the checkpoint {weights} ({error.strerror})") from None
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise InputError(f"{weights} is not a whole safetensors file ({error}); other formats, pickles above all, "
+                       "are not read") from None
+    if card.sha256 and hashlib.sha256(content).hexdigest() != card.sha256:
+        raise InputError(f"{weights} is not the file that its card describes (sha256 differs); get both files again, "
+                       "or empty the card's sha256 if you changed the weights yourself")
+    model = build(card.arch, width=card.width, num_classes=len(card.classes))
+    _load_tensors(model, tensors, weights)
+    return model.eval().to(memory_format=torch.channels_last), card
+
+
+def _load_tensors(model: nn.Module, tensors: dict[str, torch.Tensor], source: Path) -> None:
+    expected = model.state_dict()
+    if missing := [name for name in expected if name not in tensors]:
+        raise InputError(f"{source} lacks the tensor '{missing[0]}' ({len(missing)} are missing); is the card's arch "
+                       "right?")
+    if extra := [name for name in tensors if name not in expected]:
+        raise InputError(f"{source} has the unknown tensor '{extra[0]}' ({len(extra)} are unknown); is the card's arch "
+                       "right?")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise InputError(f"{source}: tensor '{name}' has the shape {list(tensor.shape)}, not "
+                           f"{list(expected[name].shape)}; is the card's width right?")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise InputError(f"{source}: tensor '{name}' has values that are not finite (NaN or infinite)")
+    model.load_state_dict(tensors)

@@ -1,0 +1,86 @@
+"""The fast form of a model for inference.
+
+On a CPU the images of a call are split into chunks that stay in a core's cache; each chunk is computed by one core
+with one thread, several chunks at a time. That is faster than letting all cores share each layer, and the logits of
+an image then depend neither on the batch it is in nor on the number of cores (tests/models/test_predictor.py).
+"""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import nn
+
+from models.fuse import fuse
+
+#: Images a chunk: enough to fill the vector units, few enough that a layer's output stays in the L2 cache.
+CHUNK = 16
+
+
+class Predictor:
+    """Maps images [n, C, H, W] in [0, 1] to logits [n, classes], in inference mode.
+
+    Args:
+        model: A model in eval mode.
+        example: Images [n, C, H, W] that the model is to be used on: fixes sizes, and the fused form is checked on
+            them against the model itself.
+        device: Where to compute.
+        threads: CPU threads; torch's own parallelism inside operators is set to one thread.
+        kind: "fused" or "eager"; None takes the fused form where it can be made and agrees with the model.
+
+    Attributes:
+        kind: The form in use, to be stored with results: another form may differ in the last bits.
+    """
+
+    def __init__(self, model: nn.Module, example: torch.Tensor, *, device: torch.device | None = None,
+                 threads: int = 1, kind: str | None = None) -> None:
+        self.device = device or torch.device("cpu")
+        self.kind = "eager"
+        self._model = model.to(self.device).eval()
+        self._chunk = CHUNK if self.device.type == "cpu" else None
+        self._pool: ThreadPoolExecutor | None = None
+        self._threads = threads
+        if self._chunk:
+            torch.set_num_threads(1)
+            if threads > 1:
+                self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        if kind != "eager" and (fused := self._fused(example[:CHUNK])) is not None:
+            self._model, self.kind = fused, "fused"
+        elif kind == "fused":
+            raise RuntimeError("this model can't be fused here, but the rows so far were made with its fused form")
+
+    @torch.inference_mode()
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images [n, C, H, W] in [0, 1] to logits [n, classes]."""
+        if self._chunk is None:
+            return self._run(x.to(self.device))
+        # Even chunks, so that no core waits for one that got more.
+        rounds = -(-len(x) // (self._chunk * self._threads))
+        size = max(2, -(-len(x) // (rounds * self._threads))) if rounds else 2
+        chunks = torch.split(x, size)
+        if self._pool is None or len(chunks) == 1:
+            return torch.cat([self._run(chunk) for chunk in chunks])
+        return torch.cat(list(self._pool.map(self._run, chunks)))
+
+    @torch.inference_mode()  # of this thread: the mode does not pass to the pool's
+    def _run(self, x: torch.Tensor) -> torch.Tensor:
+        # A single row takes another code path in matrix products, with other rounding; two rows and more agree.
+        logits: torch.Tensor = self._model(x if len(x) != 1 else x.repeat(2, 1, 1, 1))
+        return logits[: len(x)]
+
+    def _fused(self, example: torch.Tensor) -> nn.Module | None:
+        if self.device.type != "cpu" or example.dtype != torch.float32:
+            return None
+        example = example.contiguous(memory_format=torch.channels_last)
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of operators that the trace does not need
+                fused = fuse(self._model, example)
+                with torch.inference_mode():
+                    want, got = self._model(example), fused(example)
+        except Exception:  # anything goes wrong in tracing a stranger's model; the model itself always works
+            return None
+        scale = float(want.abs().max()) + 1e-6
+        return fused if float((want - got).abs().max()) <= 1e-4 * scale else None

@@ -1,0 +1,119 @@
+"""Models by name: shipped checkpoints, checkpoint files, and a user's own factories."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from framebench.errors import InputError, unknown
+from models.checkpoint import Card, load_checkpoint, read_card
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is ready to be evaluated.
+
+    Attributes:
+        name: Label in tables.
+        module: Maps images [n, 3, H, W] in [0, 1] to logits; in eval mode.
+        digest: sha256 of what its answers depend on: architecture or source, and all tensors.
+        card: The checkpoint's card, if it is one.
+    """
+
+    name: str
+    module: nn.Module
+    digest: str
+    card: Card | None
+
+
+def shipped() -> dict[str, Card]:
+    """Return the shipped checkpoints' cards by name, the baseline first."""
+    cards = [read_card(path) for path in sorted(CHECKPOINTS.glob("*.safetensors"))]
+    return {card.name: card for card in sorted(cards, key=lambda card: (card.name != "baseline", card.name))}
+
+
+def load(name: str) -> LoadedModel:
+    """Load a model by name.
+
+    Args:
+        name: A shipped checkpoint (see `shipped`), the path of a ``.safetensors`` file with its card beside it, or
+            ``python:MODULE:FUNCTION`` or ``python:FILE.py:FUNCTION``: a function without arguments that returns an
+            `nn.Module` from images in [0, 1] to logits. The function's code is run; use your own.
+
+    Raises:
+        InputError: for an unknown name, and for files and functions that don't give a model.
+    """
+    if name.startswith("python:"):
+        module, source = _from_python(name)
+        label = name.removeprefix("python:").rpartition("/")[2].replace(".py:", ":")
+        return LoadedModel(label, module, _digest(source, module), None)
+    path = CHECKPOINTS / f"{name}.safetensors"
+    if not path.is_file():
+        path = Path(name)
+        if path.suffix != ".safetensors":
+            known = [p.stem for p in CHECKPOINTS.glob("*.safetensors")]
+            if path.exists():
+                raise InputError(f"{name} is not a .safetensors file; pickled checkpoints are not read, since they can "
+                               "run code; convert yours, or name a factory as python:FILE.py:FUNCTION")
+            raise unknown("model", name, known)
+        if not path.is_file():
+            raise InputError(f"there is no checkpoint {path}")
+    module, card = load_checkpoint(path)
+    return LoadedModel(card.name, module, _digest(f"{card.arch} {card.width}".encode(), module), card)
+
+
+def load_model(name: str) -> nn.Module:
+    """Load a model by name (see `load`): an `nn.Module` in eval mode, from [0, 1] images to logits."""
+    return load(name).module
+
+
+def _digest(source: bytes, module: nn.Module) -> str:
+    sha = hashlib.sha256(source)
+    for name, tensor in sorted(module.state_dict().items()):
+        flat = tensor.detach().cpu().contiguous()
+        sha.update(f"{name}{flat.dtype}{tuple(flat.shape)}".encode())
+        sha.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _from_python(name: str) -> tuple[nn.Module, bytes]:
+    where, _, function = name.removeprefix("python:").rpartition(":")
+    if not where or not function:
+        raise InputError(f"'{name}' must read python:MODULE:FUNCTION or python:FILE.py:FUNCTION")
+    try:
+        container = _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+    except InputError:
+        raise
+    except Exception as error:  # a user's module can raise anything
+        raise InputError(f"can't import {where} ({type(error).__name__}: {error})") from None
+    factory = getattr(container, function, None)
+    if not callable(factory):
+        raise unknown(f"function in {where}", function, [n for n, v in vars(container).items() if callable(v)])
+    try:
+        model = factory()
+    except Exception as error:
+        raise InputError(f"{name} raised {type(error).__name__}: {error}") from None
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{name} returned a {type(model).__name__}, not a torch.nn.Module")
+    file = getattr(container, "__file__", None)
+    return model.eval(), Path(file).read_bytes() if file else where.encode()
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    # A private name: a user's file may well be called models.py, which is also one of our packages.
+    spec = importlib.util.spec_from_file_location(f"_user_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

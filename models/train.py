@@ -1,0 +1,252 @@
+"""Training of a classifier from arrays: one-cycle SGD on augmented batches, resumable after every epoch.
+
+What comes out depends on the recipe, the data and the number of threads alone: each epoch draws from a generator
+keyed by (seed, epoch), so a run that was killed and resumed ends with the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+from tqdm import tqdm
+
+from framebench.errors import InputError
+from framebench.files import atomic
+from framebench.seeding import generator
+from models.architectures import build
+from models.augment import crop_flip_cutout, pad_reflect
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that the weights depend on, besides the data.
+
+    Attributes:
+        arch: Architecture, a name of `models.architectures.ARCHITECTURES`.
+        width: Channels of its first stage; None for its usual width.
+        epochs: Passes over the training part.
+        batch_size: Images a step.
+        lr: Peak learning rate; it rises linearly from 0 over `warmup` of the steps, then falls linearly to 0.
+        warmup: Share of the steps with a rising rate, in [0, 1).
+        momentum: Nesterov momentum.
+        weight_decay: L2 decay of weight matrices; biases and batch norms have none.
+        label_smoothing: Share of the target spread over all classes.
+        pad: Crops are shifted by up to this many pixels.
+        cutout: Side of the square that is blanked; 0 for none.
+        validation: Images held out of the training set, class-balanced, the same for every seed.
+        seed: Seed of initialisation, order and augmentation.
+        precision: "fp32", or "bf16" for autocast.
+    """
+
+    arch: str = "resnet18"
+    width: int | None = None
+    epochs: int = 30
+    batch_size: int = 256
+    lr: float = 0.4
+    warmup: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    pad: int = 4
+    cutout: int = 0
+    validation: int = 2500
+    seed: int = 0
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        positive = {"epochs": self.epochs, "batch size": self.batch_size, "learning rate": self.lr}
+        for name, value in positive.items():
+            if not value > 0:
+                raise InputError(f"the {name} must be above 0, not {value}")
+        for name, value in {"warmup": self.warmup, "momentum": self.momentum,
+                            "label smoothing": self.label_smoothing}.items():
+            if not 0 <= value < 1:
+                raise InputError(f"the {name} must lie in [0, 1), not {value}")
+        for name, value in {"weight decay": self.weight_decay, "pad": self.pad, "cutout": self.cutout,
+                            "validation": self.validation}.items():
+            if value < 0:
+                raise InputError(f"the {name} must not be negative, not {value}")
+
+
+def best_precision(device: torch.device) -> str:
+    """Return "bf16" where the device computes it faster than fp32, else "fp32"."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_tile") else "fp32"
+
+
+def split(labels: np.ndarray, validation: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split a training set into (training ids, validation ids), class-balanced; the same for every run.
+
+    Raises:
+        InputError: if fewer than half of the images would be left to train on.
+    """
+    if validation > len(labels) // 2:
+        raise InputError(f"can't hold {validation} of {len(labels)} images out for validation; choose fewer")
+    rng = generator(0, "validation-split")
+    classes = np.unique(labels)
+    shares = np.full(len(classes), validation // len(classes))
+    shares[: validation % len(classes)] += 1
+    held = [rng.permutation(np.flatnonzero(labels == c))[:share] for c, share in zip(classes, shares, strict=True)]
+    held_out = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
+class Trainer:
+    """One training run, kept in a folder that has its state and its log.
+
+    Args:
+        images: uint8 [n, H, W, 3], the training set.
+        labels: int64 [n].
+        num_classes: Number of classes.
+        recipe: How to train.
+        folder: Holds ``state.pt`` (model, optimiser and epoch after every epoch) and ``log.csv``.
+        device: Where to compute. The images lie there as well.
+
+    Raises:
+        InputError: if `folder` holds a run of another recipe or of other data.
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, num_classes: int, recipe: Recipe, folder: Path,
+                 device: torch.device, data_digest: str) -> None:
+        self.recipe, self.folder, self.device = recipe, folder, device
+        self.training, self.held_out = split(labels, recipe.validation)
+        self.padded = pad_reflect(torch.from_numpy(images[self.training]).to(device), recipe.pad)
+        self.targets = torch.from_numpy(labels[self.training]).to(device)
+        self.validation = (torch.from_numpy(images[self.held_out]).to(device),
+                           torch.from_numpy(labels[self.held_out]).to(device))
+        pixels = images[self.training].reshape(-1, 3)
+        mean, std = ((float(r), float(g), float(b)) for r, g, b in (
+            pixels.mean(0, dtype=np.float64) / 255, pixels.std(0, dtype=np.float64) / 255))
+        torch.manual_seed(recipe.seed)
+        model = build(recipe.arch, width=recipe.width, num_classes=num_classes, mean=mean, std=std)
+        self.model = model.to(device).to(memory_format=torch.channels_last)
+        matrices = [p for p in model.parameters() if p.ndim > 1]
+        others = [p for p in model.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.SGD(
+            [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+        self.steps = len(self.training) // recipe.batch_size
+        if not self.steps:
+            raise InputError(f"a batch of {recipe.batch_size} is more than the {len(self.training)} training images")
+        self.identity = {**dataclasses.asdict(recipe), "data": data_digest}
+        self.log: list[dict[str, float]] = []
+        self._resume()
+
+    @property
+    def epoch(self) -> int:
+        """Number of epochs that are done."""
+        return len(self.log)
+
+    def run(self, *, progress: bool = True) -> nn.Module:
+        """Train the epochs that are left and return the model in eval mode.
+
+        Raises:
+            InputError: if the loss is no longer finite.
+        """
+        total = self.recipe.epochs * self.steps
+        with tqdm(total=total, initial=self.epoch * self.steps, unit="step", disable=not progress,
+                  desc="training") as bar:
+            while self.epoch < self.recipe.epochs:
+                started = time.perf_counter()
+                loss, accuracy = self._train_epoch(bar)
+                entry = {"epoch": self.epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], "train_loss": loss,
+                         "train_accuracy": accuracy, "validation_accuracy": self.validation_accuracy(),
+                         "seconds": time.perf_counter() - started}
+                self.log.append(entry)
+                self._save()
+                bar.set_postfix_str(f"epoch {self.epoch}/{self.recipe.epochs}, train {accuracy:.1%}, "
+                                    f"validation {entry['validation_accuracy']:.1%}")
+        return self.model.eval()
+
+    def validation_accuracy(self) -> float:
+        """Return the accuracy on the held-out images (nan where there are none)."""
+        images, labels = self.validation
+        if not len(labels):
+            return float("nan")
+        self.model.eval()
+        correct = 0
+        with torch.inference_mode(), self._autocast():
+            for x, y in zip(torch.split(images, 500), torch.split(labels, 500), strict=True):
+                correct += int((self.model(x.permute(0, 3, 1, 2).float() / 255).argmax(1) == y).sum())
+        return correct / len(labels)
+
+    def _train_epoch(self, bar: Any) -> tuple[float, float]:
+        self.model.train()
+        losses, correct = [], []
+        for step, (x, y) in enumerate(self._batches()):
+            rate = self._learning_rate(self.epoch * self.steps + step)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            with self._autocast():
+                logits = self.model(x)
+            loss = F.cross_entropy(logits.float(), y, label_smoothing=self.recipe.label_smoothing)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            losses.append(loss.detach())
+            correct.append((logits.detach().argmax(1) == y).sum())
+            bar.update()
+        mean = float(torch.stack(losses).mean())
+        if not np.isfinite(mean):
+            raise InputError(f"the loss is not finite in epoch {self.epoch + 1}; start again with a lower --lr")
+        return mean, float(torch.stack(correct).sum()) / (self.steps * self.recipe.batch_size)
+
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        draws = torch.Generator().manual_seed(
+            int(generator(self.recipe.seed, "training-epoch", self.epoch).integers(2**62)))
+        order = torch.randperm(len(self.training), generator=draws)
+        # Every second epoch shows an image mirrored (airbench, arXiv 2404.00498): both views of it are seen equally
+        # often, which coin flips don't give.
+        first = torch.rand(len(self.training), generator=torch.Generator().manual_seed(self.recipe.seed)) < 0.5
+        flips = first ^ bool(self.epoch % 2)
+        for index in torch.split(order, self.recipe.batch_size)[: self.steps]:
+            views = crop_flip_cutout(self.padded, index.to(self.device), flips[index].to(self.device),
+                                     self.recipe.pad, self.recipe.cutout, draws)
+            yield views, self.targets[index.to(self.device)]
+
+    def _learning_rate(self, step: int) -> float:
+        done = (step + 1) / (self.recipe.epochs * self.steps + 1)
+        warmup = self.recipe.warmup
+        return self.recipe.lr * (done / warmup if done < warmup else (1 - done) / (1 - warmup))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+
+    def _save(self) -> None:
+        state = {"identity": self.identity, "log": self.log, "model": self.model.state_dict(),
+                 "optimizer": self.optimizer.state_dict()}
+        with atomic(self.folder / "state.pt") as temporary:
+            torch.save(state, temporary)
+        with atomic(self.folder / "log.csv") as temporary, open(temporary, "w", newline="") as out:
+            writer = csv.DictWriter(out, list(self.log[0]))
+            writer.writeheader()
+            writer.writerows(self.log)
+
+    def _resume(self) -> None:
+        path = self.folder / "state.pt"
+        if not path.exists():
+            return
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            identity = state["identity"]
+        except Exception as error:  # torch.load raises many types on a damaged file
+            raise InputError(f"the training state {path} can't be read ({type(error).__name__}); remove it to start "
+                           "anew") from None
+        if differs := [key for key, value in self.identity.items() if identity.get(key) != value]:
+            raise InputError(f"{self.folder} holds a run with another {', '.join(differs)}; choose another --name, "
+                           "or remove the folder to start anew")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.log = state["log"]

@@ -1,0 +1,1 @@
+"""Data frames to plots and pages. Needs no model and knows nothing of how the numbers were made."""

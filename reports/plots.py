@@ -1,0 +1,98 @@
+"""Plots, as bytes to be put into a page or a file."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+# Okabe & Ito's palette, which colour-blind readers can tell apart.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#000000")
+DASHES = ("-", "--", "-.", ":")
+
+
+def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: list[int]) -> str:
+    """Draw attack success rate against a budget, with 95% bands.
+
+    Args:
+        curves: (model, attack) -> frame with budget, asr, ci_low, ci_high.
+        unit: "iterations" or "queries", the budget's unit.
+        budgets: Budgets to mark on the axis.
+
+    Returns:
+        The plot as an SVG element.
+    """
+    figure, axes = _figure(6.4, 4.0)
+    models = list(dict.fromkeys(model for model, _ in curves))
+    attacks = list(dict.fromkeys(attack for _, attack in curves))
+    end = 1
+    for (model, attack), curve in curves.items():
+        color = COLORS[models.index(model) % len(COLORS)]
+        label = " · ".join([model] * (len(models) > 1 or len(attacks) == 1) + [attack] * (len(attacks) > 1))
+        axes.step(curve["budget"], curve["asr"], where="post", color=color, label=label, linewidth=1.8,
+                  linestyle=DASHES[attacks.index(attack) % len(DASHES)])
+        axes.fill_between(curve["budget"], curve["ci_low"], curve["ci_high"], step="post", color=color, alpha=0.13,
+                          linewidth=0)
+        end = max(end, int(curve["budget"].max()))
+    axes.set_xscale("symlog", linthresh=1, linscale=0.5)  # a log axis that has a place for 0, the control
+    ticks = sorted({0, *(budget for budget in budgets if budget <= end)})
+    axes.set_xticks(ticks)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.minorticks_off()
+    axes.set_xlim(0, end)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel(f"budget ({unit} an image)")
+    axes.set_ylabel("attack success rate")
+    axes.legend(frameon=False, loc="upper left", fontsize=9)
+    return _svg(figure)
+
+
+def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], scale: float) -> str:
+    """Draw clean images, their perturbation and the attacked images, one column an image.
+
+    Args:
+        pictures: (title, clean [H, W, 3] in [0, 1], attacked likewise, caption) of each.
+        scale: The difference that is drawn as full colour; zero is grey.
+
+    Returns:
+        The plot as an SVG element.
+    """
+    figure = Figure(figsize=(1.35 * len(pictures) + 0.7, 4.6), layout="constrained")
+    grid = figure.subplots(3, len(pictures), squeeze=False)
+    for column, (title, clean, attacked, caption) in enumerate(pictures):
+        difference = np.clip(0.5 + (attacked - clean) / (2 * scale), 0, 1)
+        for row, image in enumerate((clean, difference, attacked)):
+            axes = grid[row, column]
+            axes.imshow(image, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            for spine in axes.spines.values():
+                spine.set_visible(False)
+        grid[0, column].set_title(title, fontsize=8)
+        grid[2, column].set_xlabel(caption, fontsize=8)
+    for row, name in enumerate(("clean", f"difference (±{scale:g})", "attacked")):
+        grid[row, 0].set_ylabel(name, fontsize=8)
+    return _svg(figure)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")  # not pyplot: no global state, no display
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    out = io.StringIO()
+    # A fixed salt and no date: the same rows give the same bytes.
+    with matplotlib.rc_context({"svg.hashsalt": "framebench", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return re.sub(r"^.*?(?=<svg)", "", out.getvalue(), flags=re.DOTALL)

@@ -1,0 +1,75 @@
+"""SimBA for one image at a time, written from the paper and docs/protocol.md alone: slow and plain."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.fft import idctn
+from scipy.special import logsumexp, softmax
+
+from framebench.seeding import generator
+
+
+def direction(index: int, basis: str, shape: tuple[int, int, int]) -> np.ndarray:
+    unit = np.zeros(shape)
+    unit.flat[index] = 1
+    return unit if basis == "pixel" else idctn(unit, axes=(1, 2), norm="ortho")
+
+
+def attack(logits, x, label, example, *, max_iterations, epsilon, basis, order, step, objective, targeted, linf,
+           max_queries, seed):
+    """Return (x_adv, success_iteration, queries, steps)."""
+    n = x.size
+    queries = 0
+    goal = label
+
+    def look(image):
+        nonlocal queries
+        queries += 1
+        z = logits(image)
+        if objective == "margin":
+            value = z[goal] - logsumexp(np.delete(z, goal))
+        else:
+            value = softmax(z)[goal]
+        prediction = int(z.argmax())
+        return (-value if targeted else value), (prediction == goal) == targeted
+
+    if targeted:
+        classes = len(logits(x))
+        goal = int((label + generator(seed, "simba-target", example).integers(1, classes)) % classes)
+    directions = generator(seed, "simba-order", example).permutation(n)
+    if order == "low-frequency":
+        height, width = x.shape[1:]
+        frequency = [max(d // width % height, d % width) for d in directions]
+        directions = directions[np.argsort(frequency, kind="stable")]
+
+    def show(delta):
+        return np.clip(x + (delta if linf is None else np.clip(delta, -linf, linf)), 0, 1)
+
+    delta, steps = np.zeros_like(x), []
+    best, hit = look(x)
+    if hit:
+        return x, 0, queries, steps
+    while len(steps) < max_iterations:
+        q = epsilon * direction(directions[len(steps)], basis, x.shape)
+        trials = []
+        for sign in (1, -1):
+            if max_queries is not None and queries >= max_queries:
+                break
+            trials.append((*look(show(delta + sign * q)), sign))
+            if step == "first-improving" and trials[-1][0] < best:
+                break
+        better = [t for t in trials if t[0] < best]
+        whole = better or len(trials) == 2
+        if not whole:
+            return show(delta), -1, queries, steps
+        if better:
+            best, hit, sign = min(better, key=lambda t: t[0])
+            delta = delta + sign * q
+            steps.append(sign)
+            if hit:
+                return show(delta), len(steps), queries, steps
+        else:
+            steps.append(0)
+        if max_queries is not None and queries >= max_queries:
+            break
+    return show(delta), -1, queries, steps
