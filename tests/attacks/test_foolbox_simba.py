@@ -41,5 +41,12 @@ def test_other_bounds_and_criteria_are_refused(setting, network, images):
     model, labels = setting
     with pytest.raises(ValueError, match="bounds are"):
         SimBA()(foolbox.PyTorchModel(network, bounds=(0, 255), device="cpu"), images * 255, labels, epsilons=None)
-    with pytest.raises(ValueError, match="misclassification"):
-        SimBA()(model, images, foolbox.criteria.Criterion(), epsilons=None)
+    class Anything(foolbox.criteria.Criterion):
+        def __repr__(self):
+            return "Anything()"
+
+        def __call__(self, perturbed, outputs):
+            return perturbed
+
+    with pytest.raises(ValueError, match=r"misclassification, targeted or not, but not Anything"):
+        SimBA()(model, images, Anything(), epsilons=None)

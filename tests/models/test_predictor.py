@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from attacks.simba import simba
+from torch import nn
+
+from models.architectures import ARCHITECTURES
+from models.predictor import CHUNK, Predictor
+from tests.conftest import make_network
+
+
+@pytest.mark.parametrize("arch", sorted(ARCHITECTURES))
+def test_agrees_with_the_eager_model(arch, images):
+    model = make_network(arch)
+    predictor = Predictor(model, images)
+    assert predictor.kind == "fused"
+    with torch.inference_mode():
+        want = model(images)
+    torch.testing.assert_close(predictor(images), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["fused", "eager"])
+@pytest.mark.parametrize("arch", ["resnet18", "speednet"])
+def test_logits_depend_on_neither_the_batch_nor_the_threads(arch, kind):
+    model = make_network(arch)
+    x = torch.rand(3 * CHUNK + 5, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    one, two = (Predictor(model, x, threads=t, kind=kind) for t in (1, 2))
+    whole = one(x)
+    assert torch.equal(two(x), whole)
+    for size in (1, 2, 7, CHUNK, CHUNK + 1):
+        for predictor in (one, two):
+            parts = torch.cat([predictor(part) for part in torch.split(x, size)])
+            assert torch.equal(parts, whole), size
+    shuffled = torch.randperm(len(x), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(two(x[shuffled]), whole[shuffled])
+
+
+def test_float32_rows_of_an_attack_are_the_same_at_any_batch_size_and_thread_count(network, images):
+    center = Predictor(network, images)(images).mean(0)  # an untrained network prefers one class by far
+    results = []
+    for threads, size in itertools.product((1, 2), (1, 7, 256)):
+        predictor = Predictor(network, images, threads=threads)
+        labels = (predictor(images) - center).argmax(1)
+        results.append(simba(lambda x, p=predictor: p(x) - center, images, labels, max_iterations=60, batch_size=size))
+    assert (results[0].success_iteration > 0).any()
+    for other in results[1:]:
+        for name in ("x_adv", "success_iteration", "queries"):
+            assert torch.equal(getattr(results[0], name), getattr(other, name)), name
+
+
+def test_a_model_that_cannot_be_traced_runs_as_it_is(images):
+    class Branching(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)) if float(x.mean()) > 0 else x.sum((2, 3))
+
+    predictor = Predictor(Branching(), images)
+    assert predictor.kind == "eager"
+    torch.testing.assert_close(predictor(images), images.mean((2, 3)))
+    with pytest.raises(RuntimeError, match="can't be fused"):
+        Predictor(Branching(), images, kind="fused")
+
+
+def test_a_fused_form_that_disagrees_is_not_used(network, images, monkeypatch):
+    monkeypatch.setattr("models.predictor.fuse", lambda model, example: nn.Sequential(network, nn.Softmax(1)))
+    assert Predictor(network, images).kind == "eager"
+
+
+def test_double_precision_is_not_fused(network, images):
+    predictor = Predictor(network.double(), images.double())
+    assert predictor.kind == "eager"
+    assert predictor(images.double()).dtype == torch.float64
+
+
+def test_sums_of_other_shapes_and_branches_are_left_alone(images):
+    class Odd(nn.Module):
+        """A convolution used twice, a sum with a broadcast, a sum of a tensor with itself, dilation and groups."""
+
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Conv2d(3, 6, 3, padding=1)
+            self.b = nn.Conv2d(6, 6, 3, padding=2, dilation=2, groups=3)
+            self.c = nn.Conv2d(6, 6, 3, padding="same")
+            self.d = nn.Conv2d(6, 6, 3, padding=1, padding_mode="circular")
+            self.bias = nn.Parameter(torch.randn(1, 6, 1, 1))
+
+        def forward(self, x):
+            y = self.a(x)
+            z = torch.relu(self.b(y) + self.bias)
+            z = z + y
+            w = self.b(z)
+            return torch.relu(self.d(self.c(w + w) + z)).mean((2, 3))
+
+    torch.manual_seed(0)
+    model = Odd().eval()
+    predictor = Predictor(model, images)
+    with torch.inference_mode():
+        torch.testing.assert_close(predictor(images), model(images), rtol=1e-5, atol=1e-5)
+
+
+def test_no_images_give_no_logits(network, images):
+    assert Predictor(network, images)(images[:0]).shape == (0, 10)
