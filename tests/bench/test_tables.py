@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.protocol import Evaluation
+from bench.stats import wilson
+from bench.store import Rows
+from bench.tables import ATTACK_COLUMNS, attack_table, curve, paired_table
+
+
+def _rows(tmp_path, model="m", step="first-improving", success=(0, 2, 3, -1, 1), budgets=(1, 2, 3), targeted=False,
+          examples=range(5)):
+    """Five images: wrong at once, broken at 2, broken at 3, never, broken at 1; three iterations at most."""
+    steps = {0: [], 2: [0, 1], 3: [-1, 1, 1], -1: [0, 0, 1], 1: [1]}
+    cost = {1: 1 if step == "first-improving" else 2, 0: 2, -1: 2}
+    evaluation = Evaluation(model, model, "d", "dd", "simba", {
+        "max_iterations": 3, "epsilon": 0.2, "step": step, "basis": "pixel", "targeted": targeted})
+    rows = Rows(tmp_path / f"{model}.parquet", evaluation, {"budgets": list(budgets)}, [])
+    n = len(success)
+    rows.add({
+        "example": list(examples), "label": [1] * n, "goal": [1] * n,
+        "clean_prediction": [0 if s == 0 else 1 for s in success], "prediction": [1 if s == -1 else 0 for s in success],
+        "success_iteration": list(success), "queries": [1 + sum(cost[v] for v in steps[s]) for s in success],
+        "l2": [0.2 * np.sqrt(np.count_nonzero(steps[s])) for s in success], "linf": [0.2] * n, "margin": [0.0] * n,
+        "confidence": [0.5] * n, "steps": [np.array(steps[s], np.int8).tobytes() for s in success]})
+    return rows
+
+
+def test_attack_table_by_hand(tmp_path):
+    table = attack_table([_rows(tmp_path)])
+    assert list(table.columns) == ATTACK_COLUMNS
+    at = table[table.unit == "iterations"].set_index("budget")
+    assert list(at.index) == [0, 1, 2, 3]
+    assert at["n"].tolist() == [5] * 4 and at["n_correct"].tolist() == [4] * 4
+    assert at["successes"].tolist() == [0, 1, 2, 3]
+    assert at["asr"].tolist() == [0, 0.25, 0.5, 0.75]
+    assert (at.loc[2, "ci_low"], at.loc[2, "ci_high"]) == pytest.approx(wilson(2, 4))
+    assert at["clean_accuracy"].tolist() == [0.8] * 4
+    assert at["robust_accuracy"].tolist() == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    # Queries within k iterations, the clean image included; steps [0, 1], [-1, 1, 1], [0, 0, 1], [1].
+    assert at["queries_mean"].tolist() == [1, np.mean([3, 3, 3, 2]), np.mean([4, 4, 5, 2]), np.mean([4, 5, 6, 2])]
+    assert at["queries_median"].tolist() == [1, 3, 4, 4.5]
+    assert np.isnan(at.loc[0, "l2_median"])
+    assert at.loc[3, "l2_median"] == pytest.approx(np.median([0.2, 0.2 * np.sqrt(3), 0.2]))
+
+
+def test_query_budgets_by_hand(tmp_path):
+    table = attack_table([_rows(tmp_path)])
+    at = table[table.unit == "queries"].set_index("budget")
+    assert at["successes"].tolist() == [0, 0, 1, 1]  # broken at 2, 4 and 5 queries
+    assert at["queries_mean"].tolist() == [0, 1, 2, np.mean([3, 3, 3, 2])]
+
+
+def test_best_of_two_pays_for_both_signs(tmp_path):
+    table = attack_table([_rows(tmp_path, step="best-of-two")])
+    at = table[table.unit == "iterations"].set_index("budget")
+    assert at["queries_mean"].tolist() == [1, 3, np.mean([5, 5, 5, 3]), np.mean([5, 7, 7, 3])]
+
+
+def test_no_right_image_is_not_a_rate(tmp_path):
+    table = attack_table([_rows(tmp_path, success=(0, 0), examples=range(2))])
+    assert table["asr"].isna().all() and (table["ci_low"] == 0).all() and (table["ci_high"] == 1).all()
+
+
+def test_targeted_denominator_is_what_is_not_at_the_target(tmp_path):
+    rows = _rows(tmp_path, targeted=True)
+    # All goals are class 1 here: the image whose clean prediction is 0 is the one to be driven there.
+    assert attack_table([rows])["n_correct"].tolist() == [1] * 8
+
+
+def test_the_curve_passes_through_the_table(tmp_path):
+    rows = _rows(tmp_path)
+    for unit in ("iterations", "queries"):
+        points = curve(rows, unit).set_index("budget")["asr"]
+        assert points.iloc[0] == 0 and points.is_monotonic_increasing
+        for entry in attack_table([rows]).query("unit == @unit").to_dict("records"):
+            assert points[points.index <= entry["budget"]].iloc[-1] == entry["asr"]
+
+
+def test_pairs_by_hand(tmp_path):
+    a = _rows(tmp_path, "a", success=(0, 2, 3, -1, 1))
+    b = _rows(tmp_path, "b", success=(3, 2, 0, -1, -1), examples=range(5), budgets=(1, 3))
+    table = paired_table([a, b])
+    assert table["budget"].tolist() == [1, 3, 1, 3]
+    robust, asr = (table[table.metric == m].set_index("budget") for m in ("robust_accuracy", "asr"))
+    assert robust["n"].tolist() == [5, 5] and asr["n"].tolist() == [3, 3]  # both right on images 1, 3 and 4
+    # Robust after 1 iteration: a on 1, 2, 3; b on 0, 1, 3, 4.
+    assert (robust.loc[1, "only_a"], robust.loc[1, "only_b"]) == (1, 2)
+    assert robust.loc[1, "difference"] == pytest.approx(0.6 - 0.8)
+    # Broken by 3 of the common images: a on 1 and 4; b on 1.
+    assert (asr.loc[3, "a"], asr.loc[3, "b"]) == pytest.approx((2 / 3, 1 / 3))
+    assert (asr.loc[3, "only_a"], asr.loc[3, "only_b"]) == (1, 0)
+    assert (table["p_holm"] >= table["p_value"]).all()
+
+
+def test_pairs_use_common_images_and_equal_attacks_only(tmp_path):
+    a, b = _rows(tmp_path, "a"), _rows(tmp_path, "b", examples=range(3, 8))
+    assert set(paired_table([a, b])["n"]) == {2, 1}
+    other = _rows(tmp_path, "c", step="best-of-two")
+    assert paired_table([a, other]).empty
+    assert isinstance(paired_table([]), pd.DataFrame)
