@@ -1,0 +1,23 @@
+# `make attack` and `make test` do all the set-up: a virtual environment in .venv, then the job.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: attack test lint clean
+
+attack: .venv/installed
+	$(BIN)/python -m bench.run attack
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info
