@@ -25,7 +25,7 @@ import torch
 from attacks.slots import CHOICES, Finished, Options, Slots
 from framebench.errors import InputError
 
-__all__ = ["CHOICES", "Finished", "Options", "SimBA", "SimBAResult", "simba", "stream"]
+__all__ = ["CHOICES", "Finished", "Options", "SimBAResult", "simba", "stream"]
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
 Load = Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]]
@@ -54,14 +54,22 @@ def simba(predict: Predict, x: torch.Tensor, y: torch.Tensor, *, max_iterations:
           targeted: bool = False, targets: torch.Tensor | None = None, linf: float | None = None,
           max_queries: int | None = None, ids: Sequence[int] | torch.Tensor | None = None, seed: int = 0,
           batch_size: int = 256) -> SimBAResult:
-    """Attack images with SimBA.
+    """Attack images with SimBA; `Options` says more of the options.
 
     Args:
         predict: Maps images [m, C, H, W] in [0, 1] to logits [m, classes]; sees at most `batch_size` live images.
         x: Images, float [n, C, H, W] in [0, 1].
         y: Labels, int [n].
-        max_iterations, epsilon, basis, order, step, objective, targeted, linf, max_queries: See `Options`.
+        max_iterations: Directions to try, at most C H W.
+        epsilon: Step along a direction, in pixel units of [0, 1].
+        basis: "pixel" or "dct".
+        order: "random", or "low-frequency" first.
+        step: "first-improving" or "best-of-two".
+        objective: "margin" or "probability".
+        targeted: Attack towards a class instead of away from the label.
         targets: Targets of a targeted attack, int [n]; None draws them by (seed, id), never the label.
+        linf: Bound on the perturbation's largest entry, or None.
+        max_queries: Limit of forward passes an image, or None.
         ids: Example ids that key the random draws; None means 0 to n-1.
         seed: Seed of the directions and targets.
         batch_size: Images a forward pass; changes the speed, not the result.

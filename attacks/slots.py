@@ -103,8 +103,8 @@ class Slots:
         shape = (x.shape[1], x.shape[2], x.shape[3])
         self.dimensions = shape[0] * shape[1] * shape[2]
         if options.max_iterations > self.dimensions:
-            raise InputError(f"{options.max_iterations} iterations are more than the {self.dimensions} directions of an "
-                           f"image of {shape[1]}x{shape[2]}; no direction repeats")
+            raise InputError(f"{options.max_iterations} iterations are more than the {self.dimensions} directions of "
+                             f"an image of {shape[1]}x{shape[2]}; no direction repeats")
         self.options, self.seed, self.size, self.live = options, seed, size, 0
         self.basis = BASES[options.basis](size, shape, x.dtype, x.device, options.linf)
         self.frequencies = frequencies(shape) if options.order == "low-frequency" else None
@@ -124,6 +124,7 @@ class Slots:
 
     def admit(self, at: np.ndarray, ids: np.ndarray, x: torch.Tensor, labels: np.ndarray,
               targets: np.ndarray | None) -> None:
+        """Put clean images into free slots: positions [r], ids [r], images, labels [r], targets [r] or None."""
         rows = np.arange(self.live, self.live + len(ids))
         self.live += len(ids)
         self.at[rows], self.id[rows], self.label[rows] = at, ids, labels
@@ -239,14 +240,17 @@ class Verdict:
 
     @classmethod
     def empty(cls, n: int) -> Verdict:
+        """Return room for n verdicts."""
         return cls(np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64), np.zeros(n))
 
     def put(self, rows: np.ndarray, source: Verdict, source_rows: np.ndarray | None = None) -> None:
+        """Copy verdicts from `source_rows` of another (the same rows by default) into `rows`."""
         for field in fields(self):
             getattr(self, field.name)[rows] = getattr(source, field.name)[rows if source_rows is None else source_rows]
 
 
 def judge(logits: np.ndarray, goal: np.ndarray, options: Options) -> Verdict:
+    """Read logits [n, classes] with respect to the classes attacked, int64 [n]."""
     rows = np.arange(len(logits))
     z = logits.astype(np.float64)
     goal_logit = z[rows, goal]

@@ -42,7 +42,8 @@ def succeeded(rows: pd.DataFrame, unit: str, budget: int) -> np.ndarray:
 
 def robust(rows: pd.DataFrame, unit: str, budget: int) -> np.ndarray:
     """Return which rows were classified right at first and are not broken within a budget, bool [n]."""
-    return np.asarray(rows["clean_prediction"].to_numpy() == rows["label"].to_numpy()) & ~succeeded(rows, unit, budget)
+    right = rows["clean_prediction"].to_numpy() == rows["label"].to_numpy()
+    return np.asarray(right & ~succeeded(rows, unit, budget))
 
 
 def queries_within(rows: pd.DataFrame, evaluation: Evaluation, unit: str, budgets: Sequence[int]) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 STYLE = """
 :root { color-scheme: light; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4; --tint: #f6f8fa; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); margin: 2.5rem auto; max-width: 68rem;
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); margin: 2.5rem auto; max-width: 78rem;
        padding: 0 1.25rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem } h2 { font-size: 1.15rem; margin: 2.4rem 0 .5rem }
 p { max-width: 46rem; margin: .4rem 0 } .soft { color: var(--soft) }
@@ -19,7 +19,7 @@ th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(-
 th { color: var(--soft); font-weight: 600; background: var(--tint); border-bottom: 2px solid var(--line) }
 th.text, td.text { text-align: left }
 td small { color: var(--soft); display: block; font-size: .78rem }
-.row { display: flex; flex-wrap: wrap; gap: 1rem }
+.row { display: flex; flex-wrap: wrap; gap: 1rem } .row figure { flex: 1 1 30rem }
 figure { margin: .6rem 0 } figure svg { max-width: 100%; height: auto }
 figcaption { color: var(--soft); font-size: .86rem; max-width: 40rem }
 details { margin: .8rem 0 } summary { cursor: pointer }

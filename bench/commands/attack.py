@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     budgets = list(BUDGETS if arguments.budgets is None else arguments.budgets)
     if min(budgets) < 1 or sorted(set(budgets)) != budgets:
-        raise InputError(f"--budgets {' '.join(map(str, budgets))}: give iterations from 1 up, each larger than the last "
-                       "(0, the control, is always added)")
+        raise InputError(f"--budgets {' '.join(map(str, budgets))}: give iterations from 1 up, each larger than the "
+                         "last (0, the control, is always added)")
 
     from attacks.simba import Options
     from bench.reporting import write_attack

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from attacks.bases import BASES, _dct_vectors, frequencies
 from scipy.fft import idctn
+
+from attacks.bases import BASES, _dct_vectors, frequencies
 
 
 def test_the_dct_basis_is_orthonormal_and_scipys():

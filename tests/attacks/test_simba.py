@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from attacks.simba import Options, simba, stream
 from scipy.fft import dctn
 
+from attacks.simba import Options, simba, stream
 from framebench.errors import InputError
 from framebench.seeding import generator
 from tests.attacks.reference import attack as reference

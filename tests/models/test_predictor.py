@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 import torch
-from attacks.simba import simba
 from torch import nn
 
+from attacks.simba import simba
 from models.architectures import ARCHITECTURES
 from models.predictor import CHUNK, Predictor
 from tests.conftest import make_network

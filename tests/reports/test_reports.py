@@ -8,7 +8,8 @@ from reports.plots import asr_curves, attacked_images
 
 
 def _curve():
-    return pd.DataFrame({"budget": [0, 3, 100], "asr": [0, 0.4, 0.9], "ci_low": [0, 0.3, 0.8], "ci_high": [0.1, 0.5, 1]})
+    return pd.DataFrame({"budget": [0, 3, 100], "asr": [0, 0.4, 0.9], "ci_low": [0, 0.3, 0.8],
+                         "ci_high": [0.1, 0.5, 1]})
 
 
 def test_names_of_models_can_not_inject_markup():

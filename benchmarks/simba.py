@@ -1,0 +1,137 @@
+"""How near SimBA comes to the rate at which the model answers, and how it compares with ART's SimBA.
+
+    python benchmarks/simba.py --data-root DIR
+
+Limits, checked at the end (exit code 1 if one is missed):
+the attack with the fused predictor makes at least 0.95 of the predictor's raw queries/s on full batches, and at least
+1.4 of the eager model's; eager to eager it needs at most 1/6 of the time of ART's SimBA on the same images, fused
+1/14; ASRs of ART and ours lie within each other's 95% interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from predictor import rate
+
+from attacks.simba import Options, Predict, stream
+from bench.provenance import provenance
+from bench.stats import wilson
+from domains import Domain, load_domain
+from domains.cifar import load_cifar10
+from models.predictor import Predictor
+from models.registry import load
+
+
+def main() -> int:
+    """Measure, print, and tell whether all limits are kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="baseline")
+    parser.add_argument("--data-root", default=None, help="without it: the 20 samples, too few to fill a batch")
+    parser.add_argument("-n", type=int, default=1000, help="images of the long run")
+    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--art-images", type=int, default=100, help="images of the comparison with ART; 0 for none")
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+
+    domain = load_domain("samples") if arguments.data_root is None else load_cifar10(Path(arguments.data_root))
+    model = load(arguments.model).module
+    ids = domain.first(min(arguments.n, len(domain)))
+    example, _ = domain.load(ids[:32])
+    facts = provenance()
+    print(f"{facts['processor']}, {arguments.threads} threads, torch {facts['torch']}; {arguments.model} on "
+          f"{domain.title}, n = {len(ids)}, {arguments.iterations} iterations, batch {arguments.batch_size}")
+
+    options = Options(max_iterations=arguments.iterations)
+    eager = _eager(model, arguments.threads)
+    fused = Predictor(model, example, threads=arguments.threads)
+    full, _ = domain.load(np.resize(domain.order, arguments.batch_size))
+    # Rates before and after the long run, interleaved, since a machine's clock drifts.
+    raw = {name: [rate(predict, full, 8)] for name, predict in (("eager", eager), ("fused", fused))}
+    seconds, queries, won, right = _attack(fused, domain, ids, options, arguments.batch_size)
+    for name, predict in (("eager", eager), ("fused", fused)):
+        raw[name].append(rate(predict, full, 8))
+    eager_rate, fused_rate = (float(np.mean(raw[name])) for name in ("eager", "fused"))
+    print(f"raw, full batches: eager {eager_rate:,.0f}/s, {fused.kind} {fused_rate:,.0f}/s "
+          f"({fused_rate / eager_rate:.2f} of eager); each {[[round(r) for r in rates] for rates in raw.values()]}")
+    low, high = wilson(won, right)
+    print(f"attack, {fused.kind}: {queries:,} queries in {seconds:.1f} s = {queries / seconds:,.0f}/s; "
+          f"ASR {won}/{right} = {won / right:.1%} [{low:.1%}, {high:.1%}]; "
+          f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    limits = [("attack over raw, same predictor", queries / seconds / fused_rate, 0.95),
+              ("attack over the eager model's raw rate", queries / seconds / eager_rate, 1.4)]
+    if arguments.art_images:
+        limits += _against_art(model, eager, fused, domain, ids[: arguments.art_images], options, arguments)
+    for name, value, least in limits:
+        print(f"{'ok  ' if value >= least else 'MISS'} {name}: {value:.2f} (at least {least})")
+    return 0 if all(value >= least for _, value, least in limits) else 1
+
+
+def _eager(model: torch.nn.Module, threads: int) -> Predict:
+    """Return the model as anyone would call it: channels last, torch's own threads."""
+    @torch.inference_mode()
+    def predict(x: torch.Tensor) -> torch.Tensor:
+        torch.set_num_threads(threads)
+        logits: torch.Tensor = model(x)
+        torch.set_num_threads(1)
+        return logits
+    return predict
+
+
+def _attack(predict: Predict, domain: Domain, ids: np.ndarray, options: Options,
+            batch_size: int) -> tuple[float, int, int, int]:
+    """Return seconds, queries, images broken, images right at first."""
+    started, queries, won, right = time.perf_counter(), 0, 0, 0
+    for done in stream(predict, domain.load, ids, options, batch_size=batch_size):
+        queries += int(done.queries.sum())
+        won += int((done.success_iteration > 0).sum())
+        right += int((done.success_iteration != 0).sum())
+    return time.perf_counter() - started, queries, won, right
+
+
+def _against_art(model: torch.nn.Module, eager: Predict, fused: Predict, domain: Domain, ids: np.ndarray,
+                 options: Options, arguments: argparse.Namespace) -> list[tuple[str, float, float]]:
+    from art.attacks.evasion import SimBA
+    from art.estimators.classification import PyTorchClassifier
+
+    torch.set_num_threads(arguments.threads)
+    probabilities = torch.nn.Sequential(model, torch.nn.Softmax(1)).eval()  # ART's SimBA wants them
+    classifier = PyTorchClassifier(probabilities, torch.nn.CrossEntropyLoss(), (3, 32, 32), len(domain.classes),
+                                   clip_values=(0, 1), device_type="cpu")
+    x, y = domain.load(ids)
+    clean = classifier.predict(x.numpy()).argmax(1) == y.numpy()
+    attack = SimBA(classifier, attack="px", max_iter=options.max_iterations, epsilon=options.epsilon, order="random",
+                   verbose=False)
+    # ART skips images that are wrong from the start, as we do.
+    art_seconds, adversarial = _timed(lambda: attack.generate(x.numpy(), np.eye(len(domain.classes))[y.numpy()]))
+    art_won = int((clean & (classifier.predict(adversarial).argmax(1) != y.numpy())).sum())
+    torch.set_num_threads(1)
+    ours = {name: _attack(predict, domain, ids, options, arguments.batch_size)
+            for name, predict in (("eager", eager), ("fused", fused))}
+    n_right, won = ours["eager"][3], ours["eager"][2]
+    print(f"ART on {len(ids)} images: {art_seconds:.1f} s, ASR {art_won}/{int(clean.sum())} "
+          f"[{wilson(art_won, int(clean.sum()))[0]:.1%}, {wilson(art_won, int(clean.sum()))[1]:.1%}]; ours eager "
+          f"{ours['eager'][0]:.1f} s, fused {ours['fused'][0]:.1f} s, ASR {won}/{n_right}")
+    inside = all(low <= rate <= high for (low, high), rate in (
+        (wilson(art_won, int(clean.sum())), won / n_right), (wilson(won, n_right), art_won / int(clean.sum()))))
+    return [("times faster than ART, eager to eager", art_seconds / ours["eager"][0], 6),
+            ("times faster than ART, fused", art_seconds / ours["fused"][0], 14),
+            ("ASRs within each other's interval", float(inside), 1)]
+
+
+def _timed(call: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
+    started = time.perf_counter()
+    result = call()
+    return time.perf_counter() - started, result
+
+
+if __name__ == "__main__":
+    sys.exit(main())
