@@ -82,7 +82,7 @@ def _success(results: pd.DataFrame) -> str:
         rows.append([*map(str, names), f"{last['n']:,}", Cell(percent(first["clean_accuracy"]),
                      f"{first['n_correct']:,} right"), *asr, percent(last["robust_accuracy"])])
     return table(["model", "data", "attack", "step", "n", "clean accuracy", *(f"ASR at {b:,}" for b in budgets),
-                  f"robust accuracy at {budgets[-1]:,}"], rows, text_columns=3)
+                  f"robust at {budgets[-1]:,}"], rows, text_columns=3)
 
 
 def _cost(results: pd.DataFrame) -> str:
