@@ -23,15 +23,12 @@ def run(arguments: argparse.Namespace) -> None:
     from framebench.errors import InputError
 
     first, *others = arguments.out
-    for out in others:
+    for out in others or [first]:  # with others, the first may be new
         if not (out / "examples").is_dir():
             raise InputError(f"{out} is not the output of a run: it has no folder examples/")
     store = Store(first)
-    if others or store.folder.is_dir():
-        with store.lock():
-            for out in others:
-                store.take(Store(out))
-            write_attack(first)
-    else:
-        raise InputError(f"{first} is not the output of a run: it has no folder examples/")
+    with store.lock():
+        for out in others:
+            store.take(Store(out))
+        write_attack(first)
     print(f"report: {first / 'report' / 'index.html'}")
