@@ -12,16 +12,35 @@ from collections.abc import Callable
 from pathlib import Path
 
 from domains.base import Domain
-from domains.cifar import has_cifar10, load_cifar10
+from domains.cifar import has_cifar10, load_cifar10, load_cifar100
+from domains.cifar_retests import load_cifar10_1, load_cifar10_1_v4, load_cifar10_2
+from domains.cinic import load_cinic10, load_cinic10_all, load_cinic10_unique
+from domains.folder import load_folder
 from domains.samples import load_samples
+from domains.stl import load_stl10
+from domains.svhn import load_svhn
 from framebench.errors import InputError, unknown
 
-__all__ = ["DOMAINS", "Domain", "data_root", "default_domain", "load_domain"]
+__all__ = ["DOMAINS", "TRAINING", "Domain", "data_root", "default_domain", "describe", "load_domain", "load_training"]
 
 #: name -> (loader of the data root, what it is)
 DOMAINS: dict[str, tuple[Callable[[Path | None], Domain], str]] = {
     "samples": (load_samples, "20 lossless CIFAR-10 test images, shipped by foolbox"),
     "cifar10": (load_cifar10, "the CIFAR-10 test set under --data-root"),
+    "cinic10": (load_cinic10, "CINIC-10's test images of ImageNet alone (70,000)"),
+    "cinic10-unique": (load_cinic10_unique, "the same without exact duplicates"),
+    "cinic10-all": (load_cinic10_all, "CINIC-10's whole test split (90,000), CIFAR-10's training images in it"),
+    "cifar10.1": (load_cifar10_1, "CIFAR-10.1 v6, a new test set for CIFAR-10 (2,000)"),
+    "cifar10.1-v4": (load_cifar10_1_v4, "CIFAR-10.1 v4 (2,021)"),
+    "cifar10.2": (load_cifar10_2, "CIFAR-10.2 test, another new test set (2,000)"),
+    "stl10": (load_stl10, "STL-10 test at 32x32, the 9 classes that CIFAR-10 has too (7,200)"),
+    "cifar100": (load_cifar100, "the CIFAR-100 test set (10,000), for models of its 100 classes"),
+    "svhn": (load_svhn, "the SVHN test set (26,032 digits), for models of its 10 digits"),
+}
+
+#: Sets that models are trained on: name -> loader of (data root, split); the test set is the domain of that name.
+TRAINING: dict[str, Callable[[Path | None, str], Domain]] = {
+    "cifar10": load_cifar10, "cifar100": load_cifar100, "svhn": load_svhn,
 }
 
 
@@ -45,17 +64,43 @@ def default_domain(root: Path | None) -> str:
     return "cifar10" if root is not None and has_cifar10(root) else "samples"
 
 
+def describe() -> dict[str, str]:
+    """Return every kind of name that `load_domain` and `load_corrupted` take, and what it is."""
+    from domains.corrupted import CORRUPTED
+
+    fixed = {name: what for name, (_, what) in DOMAINS.items()}
+    return {**fixed, "folder:PATH": "your own PATH/<class>/*, by CIFAR-10's class names; some may be missing",
+            **CORRUPTED, "SET-c/CORRUPTION/SEVERITY": "one cell of a corrupted set, such as cifar10-c/fog/3"}
+
+
 def load_domain(name: str, root: Path | None = None) -> Domain:
     """Load a domain by name.
 
     Args:
-        name: A name of `DOMAINS`.
+        name: A name of `DOMAINS`, ``folder:PATH``, or one cell of a corrupted set as ``cifar10-c/fog/3``.
         root: The folder that holds the data sets.
 
     Raises:
         InputError: for an unknown name, and for data that are missing, incomplete or damaged.
     """
+    if name.startswith("folder:"):
+        return load_folder(Path(name.removeprefix("folder:")).expanduser())
     if name not in DOMAINS:
-        raise unknown("domain", name, DOMAINS)
+        base, *cell = name.rsplit("/", 2)
+        if len(cell) == 2 and base.partition(":")[0].endswith("-c") and cell[1].isdigit():
+            from domains.corrupted import load_corrupted  # here: it builds on this module
+            return load_corrupted(base, root).cell(cell[0], int(cell[1]))
+        raise unknown("domain", name, [*DOMAINS, "folder:PATH"])
     loader, _ = DOMAINS[name]
     return loader(root)
+
+
+def load_training(name: str, root: Path | None) -> Domain:
+    """Load the training set of a name of `TRAINING`; ``load_domain(name, root)`` is its test set.
+
+    Raises:
+        InputError: for an unknown name, and for data that are missing, incomplete or damaged.
+    """
+    if name not in TRAINING:
+        raise unknown("training set", name, TRAINING)
+    return TRAINING[name](root, "train")

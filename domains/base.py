@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from framebench.errors import InputError
 from framebench.files import digest
 from framebench.seeding import generator
+
+if TYPE_CHECKING:
+    import torch
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -27,7 +30,7 @@ class Domain:
         name: What the command line calls it.
         title: What the data are, as results must name them (official, JPEG, sample, ...).
         classes: Class names; a label is an index into them.
-        images: uint8 [n, H, W, 3].
+        images: uint8 [n, H, W, 3]; may be memory-mapped.
         labels: int64 [n].
         hint: How to get better data, or empty.
     """
@@ -54,10 +57,22 @@ class Domain:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    def pixels(self, ids: np.ndarray) -> np.ndarray:
+        """Return the images `ids` (int64 [n]) as uint8 [n, H, W, 3]: the one way in which images are read."""
+        return np.asarray(self.images[ids])
+
     def load(self, ids: Sequence[int] | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the examples `ids`: images float32 [n, 3, H, W] in [0, 1] (channels last) and labels int64 [n]."""
+        import torch  # here: `list`, `fetch` and the processes that make corrupted images do without
+
         index = np.asarray(ids, dtype=np.int64)
-        pixels = torch.from_numpy(self.images[index]).permute(0, 3, 1, 2)  # a view: channels-last memory
+        pixels = torch.from_numpy(self.pixels(index)).permute(0, 3, 1, 2)  # a view: channels-last memory
         return pixels.float().div_(255), torch.from_numpy(self.labels[index].astype(np.int64))
 
     @cached_property

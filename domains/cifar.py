@@ -1,14 +1,18 @@
-"""CIFAR-10 (Krizhevsky 2009) from what lies under the data root."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from what lies under the data root.
+
+torchvision reads the same files, but by `pickle.load`, which runs whatever a file tells it to; `domains.pickles`
+builds arrays and nothing else.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from domains.base import CIFAR10_CLASSES, Domain
 from domains.folder import read_class_folders
+from domains.layout import find, is_official, titled
 from domains.pickles import read_batch
 from framebench.errors import InputError
 
@@ -19,6 +23,9 @@ MD5 = {
     "data_batch_3": "54ebc095f3ab1f0389bbae665268c751", "data_batch_4": "634d18415352ddfa80567beed471001a",
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb", "test_batch": "40351d587109b95175f43aff81a1287e",
 }
+MD5_100 = {"train": "16019d7e3df5f24257cddd939b257f8d", "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+           "meta": "7973b15100ade9c7d40fb424638fde48"}
+#: Images of a split, in equal shares a class.
 COUNTS = {"train": 50000, "test": 10000}
 
 
@@ -35,42 +42,50 @@ def load_cifar10(data_root: Path | None, split: str = "test") -> Domain:
     Raises:
         InputError: if the data are missing, incomplete or damaged.
     """
-    if data_root is None:
-        raise InputError("cifar10 needs --data-root DIR (or BENCH_DATA); without data, --domain samples works")
-    if not data_root.is_dir():
-        raise InputError(f"the data root {data_root} is not a folder; --data-root names the one with data sets")
-    official = data_root / "cifar-10-batches-py"
-    folders = data_root / "cifar10" / split
-    if official.is_dir():
-        return _load_batches(official, split)
-    if not folders.is_dir():
-        raise InputError(f"{data_root} has neither cifar-10-batches-py/ nor cifar10/{split}/<class>/*; "
-                       "put CIFAR-10 there in one of the two layouts")
-    images, labels = read_class_folders(folders, CIFAR10_CLASSES)
-    kinds = {path.suffix.lower() for path in (folders / CIFAR10_CLASSES[0]).iterdir()}
-    lossy = "JPEG" if kinds & {".jpg", ".jpeg"} else "lossless"
-    return Domain("cifar10", _title(f"CIFAR-10 {split} ({lossy} class folders)", labels, split), CIFAR10_CLASSES,
-                  images, labels)
+    folder = find(data_root, "cifar10", "cifar-10-batches-py/", f"cifar10/{split}/")
+    published = [COUNTS[split] // 10] * 10
+    if folder.name != split:
+        images, labels = _read_batches(folder, BATCHES[split], "labels")
+        genuine = is_official(folder, {name: MD5[name] for name in BATCHES[split]})
+        title = f"CIFAR-10 {split}{'' if genuine else ' (not the official files)'}"
+    else:
+        images, labels = read_class_folders(folder, CIFAR10_CLASSES)
+        kinds = {path.suffix.lower() for path in (folder / CIFAR10_CLASSES[0]).iterdir()}
+        title = f"CIFAR-10 {split} ({'JPEG' if kinds & {'.jpg', '.jpeg'} else 'lossless'} class folders)"
+    return Domain("cifar10", titled(title, labels, published), CIFAR10_CLASSES, images, labels)
 
 
-def _load_batches(folder: Path, split: str) -> Domain:
-    images, labels, genuine = [], [], True
-    for name in BATCHES[split]:
-        path = folder / name
-        batch = read_batch(path)
-        data, batch_labels = batch.get("data"), np.asarray(batch.get("labels", []))
+def load_cifar100(data_root: Path | None, split: str = "test") -> Domain:
+    """Load CIFAR-100 with its 100 fine classes from ``cifar-100-python/``; ids are the rows of the official files.
+
+    Raises:
+        InputError: if the data are missing or damaged.
+    """
+    folder = find(data_root, "cifar100", "cifar-100-python/")
+    images, labels = _read_batches(folder, [split], "fine_labels")
+    found = read_batch(folder / "meta").get("fine_label_names")
+    names = [name.decode(errors="replace") for name in found if isinstance(name, bytes)] if found else []
+    if len(names) != 100:
+        raise InputError(f"{folder / 'meta'} does not name 100 classes (fine_label_names); get the set again")
+    genuine = is_official(folder, {name: MD5_100[name] for name in (split, "meta")})
+    title = f"CIFAR-100 {split}{'' if genuine else ' (not the official files)'}"
+    return Domain("cifar100", titled(title, labels, [COUNTS[split] // 100] * 100), tuple(names), images, labels)
+
+
+def _read_batches(folder: Path, names: tuple[str, ...] | list[str], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read batches into images uint8 [n, 32, 32, 3] and labels int64 [n]; `key` is what the file calls the labels."""
+    images, labels = [], []
+    for name in names:
+        batch = read_batch(folder / name)
+        data = batch.get("data")
+        try:
+            batch_labels = np.asarray(batch.get(key, []))
+        except ValueError:  # lists of unequal length
+            batch_labels = np.empty(0)
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072 \
                 or batch_labels.dtype.kind != "i" or batch_labels.shape != data.shape[:1]:
-            raise InputError(f"{path} is not a CIFAR-10 batch (uint8 data [n, 3072] and n labels); get the set again")
+            raise InputError(f"{folder / name} is not a batch of CIFAR (uint8 data [n, 3072] and n {key}); "
+                           "get the set again")
         images.append(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
         labels.append(batch_labels.astype(np.int64))
-        genuine &= hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == MD5[name]
-    y = np.concatenate(labels)
-    title = f"CIFAR-10 {split}" if genuine else _title(f"CIFAR-10 {split} (not the official files)", y, split)
-    return Domain("cifar10", title, CIFAR10_CLASSES, np.ascontiguousarray(np.concatenate(images)), y)
-
-
-def _title(title: str, labels: np.ndarray, split: str) -> str:
-    counts = np.bincount(labels, minlength=10)
-    whole = len(labels) == COUNTS[split] and (counts == COUNTS[split] // 10).all()
-    return title if whole else f"{title}, partial: {len(labels)} of {COUNTS[split]} images"
+    return np.ascontiguousarray(np.concatenate(images)), np.concatenate(labels)

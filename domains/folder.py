@@ -1,58 +1,93 @@
-"""Class-per-folder trees of images, decoded once."""
+"""Class-per-folder trees of images, decoded once; the user's own as a domain."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from domains.base import CIFAR10_CLASSES, Domain
 from framebench.errors import InputError
 from framebench.files import atomic, cache_folder
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
+#: Other names that a folder of a CIFAR-10 class may have; each can only mean that one class.
+SYNONYMS = {"plane": "airplane", "aeroplane": "airplane", "car": "automobile"}
+SIZE = 32
 
 
-def read_class_folders(root: Path, classes: tuple[str, ...], size: int = 32) -> tuple[np.ndarray, np.ndarray]:
+def load_folder(path: Path) -> Domain:
+    """Load ``<path>/<class>/*`` as images of CIFAR-10's classes, told by the folders' names whatever their case.
+
+    Classes may be missing. Images of another size are cut to their central square and resized to 32x32. Ids are
+    positions: classes in CIFAR-10's order, then file names.
+
+    Raises:
+        InputError: for folders that name no class or the same one, and images that can't be decoded.
+    """
+    folders = _folders_of_classes(path)
+    files = [(file, label) for label, folder in sorted(folders.items()) for file in _images_of(folder)]
+    images, sizes = _decoded(path, [file for file, _ in files], resize=True)
+    labels = np.array([label for _, label in files], dtype=np.int64)
+    missing = [name for label, name in enumerate(CIFAR10_CLASSES) if label not in folders]
+    facts = f"{len(labels):,} images, {len(folders)} of 10 classes"
+    facts += f"; missing: {', '.join(missing)}" if missing else ""
+    resized = sorted({tuple(size) for size in sizes.tolist()} - {(SIZE, SIZE)})
+    if resized:
+        facts += f"; {int((sizes != SIZE).any(1).sum()):,} resized to {SIZE}x{SIZE} from " + (
+            f"{resized[0][1]}x{resized[0][0]}" if len(resized) == 1 else f"{len(resized)} other sizes")
+    resolved = path.resolve()
+    name = "/".join(resolved.parts[-2:]) if resolved.name in {"test", "train", "val", "valid"} else resolved.name
+    return Domain(f"folder:{path}", f"folder {name} ({facts})", CIFAR10_CLASSES, images, labels)
+
+
+def _folders_of_classes(path: Path) -> dict[int, Path]:
+    if not path.is_dir():
+        raise InputError(f"{path} is not a folder; folder:PATH names one that holds a folder of images a class")
+    found: dict[int, Path] = {}
+    strangers = []
+    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        name = folder.name.lower()
+        name = SYNONYMS.get(name, name)
+        if name not in CIFAR10_CLASSES:
+            strangers.append(folder.name)
+        elif (label := CIFAR10_CLASSES.index(name)) in found:
+            raise InputError(f"{path} has both '{found[label].name}' and '{folder.name}' for the class {name}; "
+                           "merge the two folders")
+        else:
+            found[label] = folder
+    if strangers:
+        more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
+        raise InputError(f"{path} has folders that name none of CIFAR-10's classes ({', '.join(strangers[:5])}{more}); "
+                       f"remove or rename them; the classes are {', '.join(CIFAR10_CLASSES)}")
+    if not found:
+        raise InputError(f"{path} holds no folder named after a class; the classes are {', '.join(CIFAR10_CLASSES)}")
+    return found
+
+
+def read_class_folders(root: Path, classes: tuple[str, ...], keep: Callable[[str], bool] | None = None,
+                       ) -> tuple[np.ndarray, np.ndarray]:
     """Read ``root/<class>/*`` into arrays, in the order of `classes` and then of file names.
-
-    The decoded arrays are kept in the cache folder, keyed by every file's path, size and modification time.
 
     Args:
         root: The folder that holds one folder a class.
         classes: Class names; the label of an image is the index of its folder's name.
-        size: Height and width that every image must have.
+        keep: Tells from a file's name whether it is read (default: all).
 
     Returns:
-        images uint8 [n, size, size, 3] and labels int64 [n].
+        images uint8 [n, 32, 32, 3] and labels int64 [n].
 
     Raises:
-        InputError: if a class has no folder or no image, or an image can't be decoded or has another size.
+        InputError: if a class has no folder or no image, or an image can't be decoded or is not 32x32.
     """
-    files = [(path, label) for label, name in enumerate(classes) for path in _images_of(root / name)]
-    stamps = [f"{path.relative_to(root)}|{s.st_size}|{s.st_mtime_ns}" for path, _ in files for s in [path.stat()]]
-    key = hashlib.sha256("\n".join([str(root.resolve()), str(size), *stamps]).encode()).hexdigest()[:32]
-    cached = cache_folder() / "decoded" / f"{key}.npy"
-    labels = np.array([label for _, label in files], dtype=np.int64)
-    if cached.is_file():
-        try:
-            images = np.load(cached, mmap_mode="r", allow_pickle=False)
-            if images.shape == (len(files), size, size, 3) and images.dtype == np.uint8:
-                return images, labels
-        except (OSError, ValueError, EOFError):
-            pass  # a damaged cache file is decoded anew below
-    images = np.empty((len(files), size, size, 3), dtype=np.uint8)
-    for i, (path, _) in enumerate(tqdm(files, desc=f"decoding {root.parent.name}/{root.name}", unit="image",
-                                       disable=len(files) < 2000, leave=False)):
-        images[i] = _decode(path, size)
-    try:
-        with atomic(cached) as temporary, open(temporary, "wb") as out:
-            np.save(out, images, allow_pickle=False)
-    except OSError:
-        pass  # without a cache the next run decodes again; nothing else is lost
-    return images, labels
+    files = [(path, label) for label, name in enumerate(classes) for path in _images_of(root / name)
+             if keep is None or keep(path.name)]
+    images, _ = _decoded(root, [path for path, _ in files], resize=False)
+    return images, np.array([label for _, label in files], dtype=np.int64)
 
 
 def _images_of(folder: Path) -> list[Path]:
@@ -64,12 +99,59 @@ def _images_of(folder: Path) -> list[Path]:
     return found
 
 
-def _decode(path: Path, size: int) -> np.ndarray:
+def _decoded(root: Path, files: Sequence[Path], resize: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Decode `files` below `root`, or read what was decoded before.
+
+    The arrays are kept in the cache folder, keyed by every file's path, size and modification time.
+
+    Returns:
+        images uint8 [n, 32, 32, 3] and the sizes that they had, int32 [n, 2] (height, width).
+    """
+    stamps = [f"{path.relative_to(root)}|{s.st_size}|{s.st_mtime_ns}" for path in files for s in [path.stat()]]
+    key = hashlib.sha256("\n".join([str(root.resolve()), str(SIZE), str(resize), *stamps]).encode()).hexdigest()[:32]
+    kept = [cache_folder() / "decoded" / f"{key}{suffix}.npy" for suffix in ("", "-sizes")]
+    try:
+        images, sizes = (np.load(path, mmap_mode="r", allow_pickle=False) for path in kept)
+        if images.shape == (len(files), SIZE, SIZE, 3) and images.dtype == np.uint8 and sizes.shape == (len(files), 2):
+            return images, sizes
+    except (OSError, ValueError, EOFError):
+        pass  # absent, or damaged and decoded anew below
+    images = np.empty((len(files), SIZE, SIZE, 3), dtype=np.uint8)
+    sizes = np.empty((len(files), 2), dtype=np.int32)
+    for i, path in enumerate(tqdm(files, desc=f"decoding {root.parent.name}/{root.name}", unit="image",
+                                  disable=len(files) < 2000, leave=False)):
+        images[i], sizes[i] = _decode(path, resize)
+    try:
+        for path, array in zip(kept, (images, sizes), strict=True):
+            with atomic(path) as temporary, open(temporary, "wb") as out:
+                np.save(out, array, allow_pickle=False)
+    except OSError:
+        pass  # without a cache the next run decodes again; nothing else is lost
+    return images, sizes
+
+
+def _decode(path: Path, resize: bool) -> tuple[np.ndarray, tuple[int, int]]:
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+            picture = image.convert("RGB")
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"can't decode the image {path} ({error}); replace or remove it") from None
-    if pixels.shape != (size, size, 3):
-        raise InputError(f"the image {path} is {pixels.shape[1]}x{pixels.shape[0]}, not {size}x{size}")
-    return pixels
+    width, height = picture.size
+    if (width, height) != (SIZE, SIZE):
+        if not resize:
+            raise InputError(f"the image {path} is {width}x{height}, not {SIZE}x{SIZE}")
+        picture = shrink(picture)
+    return np.asarray(picture), (height, width)
+
+
+def shrink(picture: Image.Image) -> Image.Image:
+    """Cut the central square and resize it to 32x32.
+
+    Making smaller averages the pixels that each new one covers (PIL's BOX), as CINIC-10 was made; making larger, for
+    which BOX would repeat pixels, is bilinear.
+    """
+    width, height = picture.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    method = Image.Resampling.BOX if side >= SIZE else Image.Resampling.BILINEAR
+    return picture.crop((left, top, left + side, top + side)).resize((SIZE, SIZE), method)

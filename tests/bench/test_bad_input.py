@@ -25,7 +25,7 @@ from bench.run import main
     (["--budgets", "ten"], "invalid int value: 'ten'"),
     (["-n", "21"], "-n 21 is not possible"),
     (["-n", "0"], "-n 0 is not possible"),
-    (["--domain", "cifar"], "unknown domain 'cifar'; did you mean cifar10?"),
+    (["--domain", "cifar"], "unknown domain 'cifar'; did you mean cifar10"),
     (["--domain", "cifar10"], "needs --data-root"),
     (["--data-root", "/no/such/folder"], "is not a folder"),
     (["--basis", "dft"], "invalid choice: 'dft'"),

@@ -41,7 +41,7 @@ def test_class_folders_are_decoded_once(data_root, monkeypatch):
 
 def test_a_changed_or_damaged_cache_is_not_used(data_root, tmp_path):
     first = load_domain("cifar10", data_root)
-    (cached,) = (tmp_path / "cache" / "decoded").iterdir()
+    (cached,) = (path for path in (tmp_path / "cache" / "decoded").iterdir() if "sizes" not in path.name)
     cached.write_bytes(cached.read_bytes()[:300])
     assert load_domain("cifar10", data_root).digest == first.digest
     path = data_root / "cifar10" / "test" / "cat" / "0000.png"
@@ -90,9 +90,10 @@ class _Bomb:
     (pickle.dumps([1, 2]), "is not a batch"),
     (b"\x80\x02}q\x00(", "is not a batch"),
     (b"", "is not a batch"),
-    (pickle.dumps({b"data": np.zeros((2, 3072), np.float32), b"labels": [0, 1]}), "not a CIFAR-10 batch"),
-    (pickle.dumps({b"data": np.zeros((2, 100), np.uint8), b"labels": [0, 1]}), "not a CIFAR-10 batch"),
-    (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0]}), "not a CIFAR-10 batch"),
+    (pickle.dumps({b"data": np.zeros((2, 3072), np.float32), b"labels": [0, 1]}), "is not a batch of CIFAR"),
+    (pickle.dumps({b"data": np.zeros((2, 100), np.uint8), b"labels": [0, 1]}), "is not a batch of CIFAR"),
+    (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0]}), "is not a batch of CIFAR"),
+    (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [[0], [1, 2]]}), "is not a batch of CIFAR"),
     (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, 10]}), "labels from 0 to 10"),
 ])
 def test_damaged_and_hostile_batches_are_refused_and_never_run(tmp_path, content, message):

@@ -1,0 +1,99 @@
+"""What a fetched data set must hold: checks of a folder, each of which returns the first problem or None."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+#: A check of a folder: what is wrong with it (to be read after "DIR: "), or None.
+Check = Callable[[Path], "str | None"]
+
+_BLOCK = 1 << 20
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """Return the hex digest of a file; `algorithm` is a name that hashlib knows."""
+    sha = hashlib.new(algorithm, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def mismatch(path: Path, checksum: str) -> str | None:
+    """Return how a file differs from `checksum`, written ``algorithm:hex``, or None if it does not."""
+    algorithm, _, expected = checksum.partition(":")
+    found = file_digest(path, algorithm)
+    return None if found == expected else f"the {algorithm} of its bytes is {found}, not {expected}"
+
+
+def checksums(expected: Mapping[str, str]) -> Check:
+    """Check files (name -> ``algorithm:hex``) by their bytes."""
+    def check(folder: Path) -> str | None:
+        for name, checksum in expected.items():
+            if not (folder / name).is_file():
+                return f"{name} is missing"
+            if problem := mismatch(folder / name, checksum):
+                return f"{name}: {problem}"
+        return None
+    return check
+
+
+def arrays(shapes: Mapping[str, tuple[int, ...]]) -> Check:
+    """Check ``.npy`` files (name -> shape) for being whole arrays of uint8 of that shape; reads their heads only."""
+    def check(folder: Path) -> str | None:
+        for name, shape in shapes.items():
+            try:
+                array = np.load(folder / name, mmap_mode="r", allow_pickle=False)  # fails where bytes are missing
+            except FileNotFoundError:
+                return f"{name} is missing"
+            except (OSError, ValueError, EOFError) as error:
+                return f"{name} is not a whole array ({error})"
+            if array.shape != shape or array.dtype != np.uint8:
+                return f"{name} is {array.dtype} {list(array.shape)}, not uint8 {list(shape)}"
+        return None
+    return check
+
+
+def class_folders(splits: Iterable[str], classes: Iterable[str], count: int, suffix: str = ".png") -> Check:
+    """Check that every ``<split>/<class>/`` holds `count` files with that suffix."""
+    folders = [f"{split}/{name}" for split in splits for name in classes]
+
+    def check(folder: Path) -> str | None:
+        for name in folders:
+            if not (folder / name).is_dir():
+                return f"{name} is missing"
+            found = sum(path.suffix == suffix for path in (folder / name).iterdir())
+            if found != count:
+                return f"{name} holds {found} images, not {count}"
+        return None
+    return check
+
+
+def labelled_images(counts: Mapping[str, int], classes: int = 10, size: int = 32) -> Check:
+    """Check ``.npz`` files (name -> n) for ``images`` uint8 [n, size, size, 3] and ``labels`` [n] of all classes.
+
+    Sizes that the file claims are checked before anything is read into memory.
+    """
+    def check(folder: Path) -> str | None:
+        for name, n in counts.items():
+            try:
+                with zipfile.ZipFile(folder / name) as members:
+                    if max((info.file_size for info in members.infolist()), default=0) > 2 * n * size * size * 3:
+                        return f"{name} claims to hold more than {n} images"
+                with np.load(folder / name, allow_pickle=False) as stored:
+                    images, labels = stored["images"], stored["labels"]
+            except FileNotFoundError:
+                return f"{name} is missing"
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                return f"{name} has no readable arrays images and labels ({error})"
+            if images.dtype != np.uint8 or images.shape != (n, size, size, 3):
+                return f"{name}: images are {images.dtype} {list(images.shape)}, not uint8 {[n, size, size, 3]}"
+            if labels.dtype.kind not in "iu" or labels.shape != (n,) or set(labels.tolist()) != set(range(classes)):
+                return f"{name}: labels are not {n} integers that cover the classes 0 to {classes - 1}"
+        return None
+    return check

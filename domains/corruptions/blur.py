@@ -1,0 +1,126 @@
+"""Defocus, glass, motion, zoom and Gaussian blur."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from scipy import ndimage, sparse
+
+from domains.corruptions.pixels import Generators, to_bytes, uniform, unit
+from domains.corruptions.resample import zoom_matrix
+
+
+def gaussian(x: np.ndarray, sigma: float) -> np.ndarray:
+    """Smooth [n, H, W] or [n, H, W, C] in the plane; the border's pixels go on outside; cut at 4 sigma."""
+    return ndimage.gaussian_filter(x, (0, sigma, sigma, 0)[: x.ndim], mode="nearest", truncate=4.0)
+
+
+def gaussian_blur(x: np.ndarray, severity: int) -> np.ndarray:
+    """Smooth with a Gaussian."""
+    return to_bytes(gaussian(unit(x), (0.4, 0.6, 0.7, 0.8, 1)[severity - 1]))
+
+
+def defocus_blur(x: np.ndarray, severity: int) -> np.ndarray:
+    """Correlate with a disk; outside, the image is mirrored without repeating its edge (OpenCV's reflect-101).
+
+    The reference's OpenCV filters this kernel through a DFT; the sum here is direct, and differs where a pixel lies
+    within rounding error of a level.
+    """
+    radius, alias = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))[severity - 1]
+    kernel = _disk(radius, alias).astype(np.float64)
+    return to_bytes(ndimage.correlate(unit(x), kernel[None, :, :, None], mode="mirror"))
+
+
+@cache
+def _disk(radius: float, alias: float) -> np.ndarray:
+    """Return a disk smoothed by a 3 x 3 Gaussian of standard deviation `alias`, float32 [k, k]."""
+    reach = int(np.ceil(radius)) + 1
+    y, x = np.mgrid[-reach:reach + 1, -reach:reach + 1]
+    disk: np.ndarray = (x**2 + y**2 <= radius**2).astype(np.float32)
+    disk /= disk.sum()
+    taps = np.exp(-np.arange(-1, 2) ** 2 / (2 * alias**2))
+    side, middle, _ = (taps / taps.sum()).astype(np.float32)
+    for axis in (1, 0):
+        disk = middle * disk + side * (np.roll(disk, 1, axis) + np.roll(disk, -1, axis))  # its border is 0
+    return disk
+
+
+def glass_blur(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
+    """Smooth, move pixels about by up to one, smooth again.
+
+    The reference means to swap a pixel with a neighbour, walking up from the bottom right corner, but swaps two views
+    of one array, which copies the neighbour and leaves it as it was. Neighbours lie above or to the left, where the
+    walk has not been, so that a pass is a gather from the image before it.
+    """
+    sigma, passes = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))[severity - 1]
+    n, height, width, _ = x.shape
+    draws = np.stack([rng.integers(-1, 1, (passes, height - 2, width - 2, 2)) for rng in rngs], axis=1)
+    draws = draws[:, :, ::-1, ::-1]  # drawn in the order of the walk
+    source = np.tile(np.arange(n * height * width).reshape(n, height, width), (passes, 1, 1, 1))
+    source[:, :, 2:, 2:] += draws[..., 1] * width + draws[..., 0]
+
+    pixels = to_bytes(gaussian(unit(x), sigma)).reshape(-1, 3)
+    for moves in source:
+        pixels = pixels.take(moves.reshape(-1), axis=0)
+    return to_bytes(gaussian(unit(pixels.reshape(x.shape)), sigma))
+
+
+def motion_blur(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
+    """Smear along a line of random angle between -45 and 45 degrees."""
+    radius, sigma = ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))[severity - 1]
+    angles = -45 + 90 * uniform(rngs, (1,))[:, 0]
+    return smear(x, radius, sigma, angles)
+
+
+def smear(x: np.ndarray, radius: int, sigma: float, angles: np.ndarray) -> np.ndarray:
+    """Blur uint8 [n, H, W, C] along one side of a line, as ImageMagick 6 at 16 bits does, to the bit.
+
+    s(y, x) = sum_i k_i in(y + dy_i, x + dx_i), k_i ~ exp(-i^2 / 2 sigma^2) for i = 0 .. 2 radius, offsets rounded to
+    whole pixels, the border's pixels going on outside. Level v is 257 v at 16 bits, to which sums are rounded; back at
+    8 bits they are truncated: floor(round(257 s) / 257), which is floor(s + 1 / 514).
+
+    Args:
+        x: The images.
+        radius: Half the kernel's reach, in pixels.
+        sigma: The kernel's standard deviation, in pixels.
+        angles: The lines' directions in degrees, float64 [n].
+    """
+    steps = np.arange(2 * radius + 1)
+    kernel = np.exp(-steps**2 / (2 * sigma**2))
+    kernel /= kernel.sum()
+    steps = steps[kernel > 1e-12]  # what is left out can't move a sum by 1e-9 levels
+    direction = np.stack([np.sin(np.deg2rad(angles)), np.cos(np.deg2rad(angles))], axis=1)
+    offsets = np.ceil(direction[:, :, None] * steps - 0.5).astype(np.int64)  # [n, (dy, dx), taps]
+
+    _, height, width, _ = x.shape
+    reach = int(np.abs(offsets).max(initial=0))
+    padded = np.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
+    shifted, out = np.empty((len(steps), *x.shape[1:])), np.empty_like(x)
+    for image, (down, across), result in zip(padded, (offsets + reach).tolist(), out, strict=True):
+        for view, top, left in zip(shifted, down, across, strict=True):
+            view[:] = image[top:top + height, left:left + width]
+        total = kernel[: len(steps)] @ shifted.reshape(len(steps), -1)
+        result[:] = (total + 1 / 514).reshape(result.shape)
+    return out
+
+
+def zoom_blur(x: np.ndarray, severity: int) -> np.ndarray:
+    """Average the image with itself magnified by 1, 1.01, 1.02, ... about its middle."""
+    end = (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1]
+    factors = np.arange(1, end, 0.01)  # rounding decides whether `end` is in it, as in the reference
+    n, height, width, channels = x.shape
+    columns = np.ascontiguousarray((x.astype(np.float32) / np.float32(255)).transpose(1, 2, 0, 3)).reshape(
+        height * width, n * channels)
+    # float32 sums in the reference's order: areas of one colour lie on the edge between two levels.
+    total, doubles = np.zeros_like(columns), columns.astype(np.float64)
+    for factor in factors:
+        total += (_zoom_image(height, width, float(factor)) @ doubles).astype(np.float32)
+    out = to_bytes((columns + total) / np.float32(len(factors) + 1))
+    return out.reshape(height, width, n, channels).transpose(2, 0, 1, 3)
+
+
+@cache
+def _zoom_image(height: int, width: int, factor: float) -> sparse.csr_array:
+    """Return the sparse matrix [H W, H W] that magnifies a flattened image by linear interpolation."""
+    return sparse.csr_array(sparse.kron(zoom_matrix(height, factor), zoom_matrix(width, factor)))

@@ -1,0 +1,97 @@
+"""The pictures of frost: the reference's own where a wheel that ships them is installed, else drawn."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from framebench.files import digest
+from framebench.seeding import generator
+
+#: Wheels that ship the pictures (Apache-2.0). They are not imported, which would need OpenCV, numba and scikit-image.
+WHEELS = ("imagecorruptions", "imagecorruptions-imaug")
+#: Of the six pictures shipped, the reference draws among the first five.
+PICTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+PROCEDURAL = "procedural texture"
+#: Mean and standard deviation of red, green and blue in each of them, measured, which drawn ones are to have too.
+_COLOURS = (((78, 27), (149, 16), (166, 15)), ((201, 21), (205, 22), (214, 23)), ((201, 21), (205, 22), (214, 23)),
+            ((138, 29), (153, 29), (166, 30)), ((112, 44), (123, 43), (135, 42)))
+
+
+def source() -> str:
+    """Return what frost is made from: the wheel and its version, or "procedural texture"."""
+    wheel = _wheel()
+    return f"{wheel.metadata['Name']} {wheel.version}" if wheel is not None else PROCEDURAL
+
+
+@cache
+def textures() -> tuple[np.ndarray, ...]:
+    """Return five pictures, uint8 [H, W, 3], at a fifth of their size."""
+    wheel = _wheel()
+    if wheel is None:
+        return tuple(_draw(i) for i in range(len(PICTURES)))
+    return tuple(_fifth(np.asarray(Image.open(str(_path(wheel, name))).convert("RGB"))) for name in PICTURES)
+
+
+@cache
+def textures_digest() -> str:
+    """Return the sha256 of the pictures in use."""
+    return digest(*textures())
+
+
+@cache
+def _wheel() -> Distribution | None:
+    for name in WHEELS:
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            continue
+        if all(_path(found, picture) is not None for picture in PICTURES):
+            return found
+    return None
+
+
+def _path(wheel: Distribution, picture: str) -> object | None:
+    """Return where an installed wheel has a picture, or None."""
+    for file in wheel.files or ():
+        if file.name == picture and file.parent.name == "frost" and file.locate().exists():  # type: ignore[attr-defined]
+            return file.locate()
+    return None
+
+
+def _fifth(picture: np.ndarray) -> np.ndarray:
+    """Shrink by 5 as OpenCV's linear resize does: its sample points fall on the middle pixel of each 5 x 5."""
+    height, width = (round(side / 5) for side in picture.shape[:2])
+    return np.ascontiguousarray(picture[2::5, 2::5][:height, :width])
+
+
+def _draw(number: int) -> np.ndarray:
+    """Draw frost for a picture, uint8 [120, 180, 3]: needles along a winding field, over clouds, in its colours."""
+    rng, shape = generator(0, "frost-texture", number), (120, 180)
+
+    def smooth(sigma: float) -> np.ndarray:
+        return _standard(ndimage.gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap"))
+
+    angle = np.pi * smooth(12)
+    across, along, seeds = np.cos(angle), np.sin(angle), smooth(0.5)
+    # A seed is drawn out along the field: the mean over a stretch of its streamline to both sides.
+    needles = np.zeros(shape)
+    for sign in (-1, 1):
+        y, x = (axis.astype(np.float64) for axis in np.mgrid[:shape[0], :shape[1]])
+        for _ in range(4):
+            here = y.astype(np.int64) % shape[0], x.astype(np.int64) % shape[1]
+            needles += seeds[here]
+            y, x = y + sign * along[here], x + sign * across[here]
+    crystals = _standard(np.exp(0.7 * _standard(needles)))  # fewer bright ones than dark
+    mean, spread = np.array(_COLOURS[number]).T
+    return np.clip(mean + spread * (0.6 * smooth(10) + 0.8 * crystals)[..., None], 0, 255).astype(np.uint8)
+
+
+def _standard(x: np.ndarray) -> np.ndarray:
+    """Shift and scale to mean 0 and standard deviation 1."""
+    standard: np.ndarray = (x - x.mean()) / x.std()
+    return standard

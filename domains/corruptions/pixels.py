@@ -1,0 +1,72 @@
+"""Bytes and unit floats, draws of a batch, and HSV: what all corruptions share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+#: A generator an image, keyed by the image's id.
+Generators = Sequence[np.random.Generator]
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """Return uint8 levels as float64 in [0, 1]."""
+    values: np.ndarray = x / 255.0
+    return values
+
+
+def to_bytes(x: np.ndarray) -> np.ndarray:
+    """Return floats as uint8: clipped to [0, 1], scaled by 255 in their own precision, and *truncated*.
+
+    Truncation, not rounding, is what the official files were made with; it darkens by half a level on average.
+    """
+    levels = np.clip(x, 0, 1)
+    levels *= 255
+    return levels.astype(np.uint8)
+
+
+def normal(rngs: Generators, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw standard normals, float64 [n, *shape], each image's from its own generator."""
+    out = np.empty((len(rngs), *shape))
+    for rng, row in zip(rngs, out, strict=True):
+        rng.standard_normal(out=row)
+    return out
+
+
+def uniform(rngs: Generators, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw uniforms in [0, 1), float64 [n, *shape], each image's from its own generator."""
+    out = np.empty((len(rngs), *shape))
+    for rng, row in zip(rngs, out, strict=True):
+        rng.random(out=row)
+    return out
+
+
+def rgb_to_hsv(x: np.ndarray) -> np.ndarray:
+    """Convert float64 [..., 3] in [0, 1] to hue, saturation, value, [3, ...] in [0, 1].
+
+    Of equal channels blue decides the hue before green, and green before red; grey has hue and saturation 0.
+    """
+    r, g, b = np.ascontiguousarray(np.moveaxis(x, -1, 0))
+    v = np.maximum(np.maximum(r, g), b)
+    delta = v - np.minimum(np.minimum(r, g), b)
+    blue, green = b == v, g == v
+    h = np.where(blue, r - g, np.where(green, b - r, g - b)) / np.where(delta == 0, 1.0, delta)
+    h += np.where(blue, 4.0, np.where(green, 2.0, 0.0))
+    h /= 6.0
+    h[h < 0] += 1.0
+    h[delta == 0] = 0.0
+    return np.stack([h, delta / np.where(v == 0, 1.0, v), v])
+
+
+def hsv_to_rgb(hsv: np.ndarray) -> np.ndarray:
+    """Convert hue, saturation, value, float64 [3, ...] in [0, 1], to RGB [..., 3] in [0, 1]."""
+    h, s, v = hsv
+    sector = np.floor(h * 6)
+    f = h * 6 - sector
+    sector = sector.astype(np.uint8)
+    sector[sector == 6] = 0  # hue 1 is hue 0
+    high, low, middle = v, v * (1 - s), v * (1 - np.where(sector & 1, f, 1 - f) * s)
+    return np.stack([np.choose(sector, (high, middle, low, low, middle, high)),
+                     np.choose(sector, (middle, high, high, middle, low, low)),
+                     np.choose(sector, (low, low, middle, high, high, middle))], axis=-1)

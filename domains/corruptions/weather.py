@@ -1,0 +1,117 @@
+"""Snow, frost, fog, brightness and spatter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from domains.corruptions import opencv
+from domains.corruptions.blur import gaussian, smear
+from domains.corruptions.frost import textures
+from domains.corruptions.pixels import Generators, hsv_to_rgb, normal, rgb_to_hsv, to_bytes, uniform, unit
+from domains.corruptions.resample import zoom_matrix
+
+WATER = np.array([175 / 255, 238 / 255, 238 / 255], np.float32)
+MUD = np.array([63 / 255, 42 / 255, 20 / 255], np.float32)
+
+
+def snow(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
+    """Whiten, and add two layers of smeared flakes, the second the first turned by 180 degrees."""
+    mean, spread, zoom, threshold, radius, sigma, keep = (
+        (0.1, 0.2, 1, 0.6, 8, 3, 0.95), (0.1, 0.2, 1, 0.5, 10, 4, 0.9), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8))[severity - 1]
+    _, height, width, _ = x.shape
+    flakes = mean + spread * normal(rngs, (height, width))
+    flakes = zoom_matrix(height, zoom) @ flakes @ zoom_matrix(width, zoom).T
+    flakes[flakes < threshold] = 0
+    layer = unit(smear(to_bytes(flakes)[..., None], radius, sigma, -135 + 90 * uniform(rngs, (1,))[:, 0]))
+
+    values = x.astype(np.float32) / np.float32(255)
+    white = np.maximum(values, opencv.grey(values)[..., None] * np.float32(1.5) + np.float32(0.5))
+    return to_bytes(keep * values + (1 - keep) * white + layer + layer[:, ::-1, ::-1])
+
+
+def frost(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
+    """Add a random piece of one of five pictures of frost."""
+    keep, amount = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))[severity - 1]
+    _, height, width, _ = x.shape
+    pictures, pieces = textures(), np.empty_like(x)
+    for piece, rng in zip(pieces, rngs, strict=True):
+        picture = pictures[rng.integers(len(pictures))]
+        top, left = rng.integers(0, picture.shape[0] - height), rng.integers(0, picture.shape[1] - width)
+        piece[:] = picture[top:top + height, left:left + width]
+    return np.clip(keep * x.astype(np.float64) + amount * pieces.astype(np.float64), 0, 255).astype(np.uint8)
+
+
+def fog(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
+    """Add plasma, and scale back to the image's own maximum."""
+    amount, decay = ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))[severity - 1]
+    _, height, width, _ = x.shape
+    values = unit(x)
+    brightest = values.max(axis=(1, 2, 3), keepdims=True)
+    side = 2 ** int(np.ceil(np.log2(max(height, width, 32))))
+    values = values + amount * _plasma(side, decay, rngs)[:, :height, :width, None]
+    return to_bytes(values * brightest / (brightest + amount))
+
+
+def _plasma(side: int, decay: float, rngs: Generators) -> np.ndarray:
+    """Return plasma fractals in [0, 1] that wrap around, float64 [n, side, side], by the diamond-square algorithm."""
+    n = len(rngs)
+    draws = 2 * uniform(rngs, (side * side - 1,)) - 1
+    plasma = np.zeros((n, side, side))
+    used, step, wobble = 0, side, 100.0
+
+    def middle(total: np.ndarray) -> np.ndarray:
+        nonlocal used
+        count = total.shape[1] * total.shape[2]
+        noise = draws[:, used:used + count].reshape(total.shape)
+        used += count
+        return total / 4 + wobble * (wobble * noise)  # the reference scales twice
+
+    while step >= 2:
+        half = step // 2
+        corners = plasma[:, ::step, ::step]
+        pairs = corners + np.roll(corners, -1, axis=1)
+        plasma[:, half::step, half::step] = middle(pairs + np.roll(pairs, -1, axis=2))
+        centres = plasma[:, half::step, half::step]
+        for axis, target in ((1, plasma[:, ::step, half::step]), (2, plasma[:, half::step, ::step])):
+            along = centres + np.roll(centres, 1, axis=axis)
+            target[:] = middle(along + (corners + np.roll(corners, -1, axis=3 - axis)))
+        step, wobble = half, wobble / decay
+    plasma -= plasma.min(axis=(1, 2), keepdims=True)
+    plasma /= plasma.max(axis=(1, 2), keepdims=True)
+    return plasma
+
+
+def brightness(x: np.ndarray, severity: int) -> np.ndarray:
+    """Raise HSV's value."""
+    hsv = rgb_to_hsv(unit(x))
+    hsv[2] = np.clip(hsv[2] + (0.05, 0.1, 0.15, 0.2, 0.3)[severity - 1], 0, 1)
+    return to_bytes(hsv_to_rgb(hsv))
+
+
+def spatter(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
+    """Splash water (severities 1 to 3) or mud (4 and 5) where smoothed noise is high."""
+    mean, spread, sigma, threshold, strength = (
+        (0.62, 0.1, 0.7, 0.7, 0.5), (0.65, 0.1, 0.8, 0.7, 0.5), (0.65, 0.3, 1, 0.69, 0.5),
+        (0.65, 0.1, 0.7, 0.69, 0.6), (0.65, 0.1, 0.5, 0.68, 0.6))[severity - 1]
+    values = x.astype(np.float32) / np.float32(255)
+    liquid = gaussian(mean + spread * normal(rngs, x.shape[1:3]), sigma)
+    liquid[liquid < threshold] = 0
+    if severity <= 3:
+        return to_bytes(values + np.float32(strength) * _water(liquid)[..., None] * WATER)
+    mud = gaussian((liquid > threshold).astype(np.float32), strength)
+    mud[mud < 0.8] = 0
+    return to_bytes(values * (1 - mud[..., None]) + MUD * mud[..., None])
+
+
+def _water(liquid: np.ndarray) -> np.ndarray:
+    """Shade drops by their distance from an edge, float32 [n, H, W] with maximum 1 in each image.
+
+    An image without any drop stays dry; the reference divides by 0 there, which happens to no image in practice.
+    """
+    levels = (liquid * 255).astype(np.uint8)
+    depth = np.minimum(opencv.distance(opencv.canny(levels, 50, 150)), np.float32(20))
+    shade = opencv.equalize(opencv.box_blur(depth).astype(np.uint8))
+    drops = levels * opencv.box_blur(opencv.emboss(shade)).astype(np.float32)
+    highest = drops.max(axis=(1, 2), keepdims=True)
+    return drops / np.where(highest > 0, highest, np.float32(1))

@@ -1,0 +1,181 @@
+"""Corrupted sets that are made here: on the fly for the images asked for, or once into the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from domains.base import Domain
+from domains.cells import CellFiles, write_cell
+from domains.corrupted import CorruptedSet
+from domains.corruptions import NAMES, VERSION, corrupt, frost_source, generator_facts
+from framebench.errors import InputError
+from framebench.files import cache_folder
+
+
+class GeneratedCell(Domain):
+    """One corruption at one severity of a clean set, whose pixels are made, or read from the cache, when asked for."""
+
+    _set: GeneratedSet
+    _cell: tuple[str, int]
+
+    def __init__(self, corrupted: GeneratedSet, corruption: str, severity: int) -> None:
+        clean = corrupted.clean
+        facts = {"name": f"{corrupted.name}/{corruption}/{severity}", "classes": clean.classes, "labels": clean.labels,
+                 "title": f"{corrupted.title}, {corruption} at severity {severity}", "hint": corrupted.hint,
+                 "_set": corrupted, "_cell": (corruption, severity)}
+        for field, value in facts.items():
+            object.__setattr__(self, field, value)  # the dataclass is frozen, and its own __init__ wants pixels
+
+    @property
+    def images(self) -> np.ndarray:
+        """All images at once, uint8 [n, H, W, 3]; made or read anew at every call."""
+        return self.pixels(np.arange(len(self)))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self._set.clean.shape
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of what the pixels depend on: the same for a cell made on the fly and one from the cache."""
+        return self._set.digest(*self._cell)
+
+    def pixels(self, ids: np.ndarray) -> np.ndarray:
+        """Return the images `ids` (int64 [n]) as uint8 [n, H, W, 3]."""
+        corruption, severity = self._cell
+        kept = self._set.files.read(corruption, severity, self.digest)
+        if kept is not None:
+            return np.asarray(kept[ids])
+        return corrupt(self._set.clean.pixels(ids), corruption, severity, seed=self._set.seed, ids=ids)
+
+
+class GeneratedSet(CorruptedSet):
+    """All corruptions of a clean set of images.
+
+    Attributes:
+        clean: The images that are corrupted.
+        seed: Seed of the corruptions' draws.
+        files: Where cells are kept.
+    """
+
+    official = False
+    clean: Domain
+
+    def __init__(self, name: str, label: str, clean: Domain, seed: int, folder: Path | None = None) -> None:
+        self.name, self.clean, self.seed, self.hint = name, clean, seed, clean.hint
+        self.title = f"{label} generated from {clean.title}, generator v{VERSION}, seed {seed}, frost: {frost_source()}"
+        self.corruptions = NAMES
+        if folder is None:
+            key = hashlib.sha256(f"{clean.digest} {VERSION} {seed}".encode()).hexdigest()[:32]
+            folder = cache_folder() / "corrupted" / key
+        self.files = CellFiles(folder, clean.labels, clean.shape)
+
+    def cell(self, corruption: str, severity: int) -> Domain:
+        """Return one corruption at one severity; its ids are those of `clean`, and no pixel is made yet."""
+        self.check(corruption, severity)
+        return GeneratedCell(self, corruption, severity)
+
+    def digest(self, corruption: str, severity: int) -> str:
+        """Hash of all that a cell's pixels depend on."""
+        # Its pictures are the one thing that differs between installations: they come from a wheel or are drawn.
+        textures = generator_facts()["frost_digest"] if corruption == "frost" else None
+        parts = [self.clean.digest, VERSION, textures, corruption, severity, self.seed]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def missing(self, corruptions: Iterable[str], severities: Iterable[int], files: CellFiles | None = None,
+                ) -> list[tuple[str, int]]:
+        """Return which cells `generate` would make; each takes `files.cell_bytes` on disk."""
+        severities = list(severities)
+        cells = [(corruption, severity) for corruption in corruptions for severity in severities]
+        for cell in cells:
+            self.check(*cell)
+        return [cell for cell in cells if (files or self.files).read(*cell, self.digest(*cell)) is None]
+
+    def generate(self, corruptions: Iterable[str], severities: Iterable[int], *, folder: Path | None = None,
+                 progress: Callable[[str, int], None] | None = None, workers: int = 1) -> Path:
+        """Make the cells that are missing, once; killed and called again, it goes on with those not finished.
+
+        Args:
+            corruptions: Names.
+            severities: From 1 to 5.
+            folder: Where to make them, in CIFAR-10-C's layout (default: the cache, where this set looks for them).
+            progress: Called with the corruption and severity of every cell that was made.
+            workers: Processes.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: for an unknown cell, a full disk, and a folder that can't be written to.
+        """
+        files = self.files if folder is None else CellFiles(folder, self.clean.labels, self.clean.shape)
+        cells = self.missing(corruptions, severities, files)
+        if not cells:
+            return files.folder
+        files.prepare(cells, {"title": self.title, "generator": generator_facts(), "seed": self.seed,
+                              "clean": {"title": self.clean.title, "sha256": self.clean.digest, "n": len(self.clean)}})
+        for (corruption, severity), sha256 in _made(self.clean, files, cells, self.seed, min(workers, len(cells))):
+            files.finish(corruption, severity, self.digest(corruption, severity), sha256)
+            if progress is not None:
+                progress(corruption, severity)
+        return files.folder
+
+
+def _made(clean: Domain, files: CellFiles, cells: list[tuple[str, int]], seed: int, workers: int,
+          ) -> Iterator[tuple[tuple[str, int], str]]:
+    """Make and write cells; yield each with its sha256 as it is finished."""
+    tasks = [(corruption, severity, seed, files.path(corruption)) for corruption, severity in cells]
+    images = np.asarray(clean.images)
+    if workers == 1:
+        for cell, task in zip(cells, tasks, strict=True):
+            yield cell, _make(images, *task)
+        return
+    # Spawned, not forked: a fork of a process with torch's threads can hang.
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_receive,
+                               initargs=(images,))
+    try:
+        futures = {pool.submit(_make_received, *task): cell for cell, task in zip(cells, tasks, strict=True)}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _make(images: np.ndarray, corruption: str, severity: int, seed: int, path: Path) -> str:
+    try:
+        return write_cell(path, severity, corrupt(images, corruption, severity, seed=seed))
+    except OSError as error:
+        raise InputError(f"can't write to {path} ({error.strerror}); free some space, or set BENCH_CACHE to a folder "
+                       "with room: what is finished is kept") from None
+
+
+_images = np.empty(0)  # in a worker process: the clean images, sent once instead of with every task
+
+
+def _receive(images: np.ndarray) -> None:
+    global _images
+    _images = images
+    # Idle workers of a killed process would wait for ever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _make_received(corruption: str, severity: int, seed: int, path: Path) -> str:
+    return _make(_images, corruption, severity, seed, path)

@@ -1,0 +1,171 @@
+"""The data sets that can be fetched: where they are, how large, their checksums, and what they must hold.
+
+Checksums and sizes, by set:
+
+- CIFAR-10, CIFAR-100, SVHN, STL-10: md5 as torchvision publishes them (of the archive, and of the files in it).
+- CIFAR-10-C, CIFAR-100-C: size and md5 of the Zenodo records 2535967 and 3555552.
+- CINIC-10: size and md5 of the DataShare record 10283/3192.
+- CIFAR-10.1: size and sha256 as TensorFlow Datasets publishes them (url_checksums/cifar10_1.txt).
+- CIFAR-10.2: its authors publish none. For the test file there is one that others pinned, of commit 521467a of the
+  authors' repository (its size is what `numpy.savez` makes of the five documented arrays); the train file is checked by
+  content alone, and its sha256 is printed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from domains import cifar, stl, svhn
+from domains.base import CIFAR10_CLASSES
+from domains.contents import Check, arrays, checksums, class_folders, labelled_images
+from domains.corrupted import OFFICIAL
+from domains.corruptions import NAMES
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file at public hosts.
+
+    Attributes:
+        name: Its file name.
+        urls: Where it is; the next is tried where one fails.
+        size: Bytes: exact where there is a checksum, else about.
+        checksum: ``md5:hex`` or ``sha256:hex``, or empty where none is published.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    size: int
+    checksum: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that can be fetched.
+
+    Attributes:
+        name: What the command line calls it.
+        title: What it is.
+        folder: What it becomes under the data root.
+        downloads: One archive, or, where `members` is empty, the files of the set themselves.
+        members: Regular expression of the archive's wanted members; its group ``path`` is the place in `folder`.
+        files: How many files there are then.
+        unpacked: The space that they take, in bytes (small files by whole blocks).
+        checks: What the folder must pass.
+    """
+
+    name: str
+    title: str
+    folder: str
+    downloads: tuple[Download, ...]
+    files: int
+    unpacked: int
+    checks: tuple[Check, ...]
+    members: str = ""
+
+    @property
+    def packed(self) -> bool:
+        """Whether the download is an archive."""
+        return bool(self.members)
+
+    @property
+    def size(self) -> int:
+        """Bytes to download."""
+        return sum(item.size for item in self.downloads)
+
+    @cached_property
+    def wanted(self) -> re.Pattern[str]:
+        """What may be taken out of an archive of the set; for a set of plain files, those files in any folder."""
+        names = "|".join(re.escape(item.name) for item in self.downloads)
+        return re.compile(self.members or f"(?:[^/]+/)*(?P<path>{names})")
+
+    def problem(self, folder: Path) -> str | None:
+        """Return what keeps `folder` from being the whole set, or None."""
+        return next(filter(None, (check(folder) for check in self.checks)), None)
+
+
+def _files(base: str, *files: tuple[str, int, str]) -> tuple[Download, ...]:
+    return tuple(Download(name, (f"{base}/{name}",), size, checksum) for name, size, checksum in files)
+
+
+def _md5(expected: Mapping[str, str]) -> Check:
+    return checksums({name: f"md5:{value}" for name, value in expected.items()})
+
+
+def _corrupted(name: str, title: str, record: int, size: int, md5: str) -> Source:
+    folder = OFFICIAL[name].folder
+    archive = f"{folder}.tar"
+    urls = (f"https://zenodo.org/records/{record}/files/{archive}?download=1",
+            f"https://zenodo.org/api/records/{record}/files/{archive}/content")
+    shapes = {f"{corruption}.npy": (50000, 32, 32, 3) for corruption in NAMES}
+    return Source(name, title, folder, (Download(archive, urls, size, f"md5:{md5}"),), files=20, unpacked=2_918_500_000,
+                  checks=(arrays(shapes), _md5({"labels.npy": OFFICIAL[name].labels_md5})),
+                  members=rf"{folder}/(?P<path>(?:{'|'.join(NAMES)}|labels)\.npy)")
+
+
+_TORONTO, _STANFORD = "https://www.cs.toronto.edu/~kriz", "http://ufldl.stanford.edu/housenumbers"
+_GITHUB = "https://raw.githubusercontent.com/modestyachts"
+_BITSTREAM = "e8e186cc-2688-48f1-aa5a-3fda1a43f8b6"
+_SVHN = (("train_32x32.mat", 182_040_794, f"md5:{svhn.MD5['train']}"),
+         ("test_32x32.mat", 64_275_384, f"md5:{svhn.MD5['test']}"))
+_CIFAR10_1 = (
+    ("cifar10.1_v4_data.npy", 6_208_640, "sha256:5aaedc268df8f4cffca2ac0cf9e608ae1897a8cddb630c7a850a2ea8f6558e75"),
+    ("cifar10.1_v4_labels.npy", 8_212, "sha256:1f9544300ded199539b6662364ce7fe6c2e1ea9f87408f06db4b1a6184cffb18"),
+    ("cifar10.1_v6_data.npy", 6_144_128, "sha256:2997188e5816f5bd545dc77771b6227828c28146049fcecf3fa10775474cacc6"),
+    ("cifar10.1_v6_labels.npy", 8_128, "sha256:ae40beda001693674edc94d925ee8268cfe68905f8f9aff800c8dcdfcd6c9448"),
+)
+_CIFAR10_2_TEST = "sha256:e4fd6462bd5141ed293acd52ea570952f65d1bfd4ec9b068f87742f75a7a632e"
+_STL10 = {
+    **stl.MD5, "train_X.bin": "918c2871b30a85fa023e0c44e0bee87f", "train_y.bin": "5a34089d4802c674881badbb80307741",
+    "unlabeled_X.bin": "5242ba1fed5e4be9e1e742405eb56ca4",
+}
+
+_ALL = (
+    Source("cifar10", "CIFAR-10, python version (Krizhevsky 2009)", "cifar-10-batches-py",
+           _files(_TORONTO, ("cifar-10-python.tar.gz", 170_498_071, "md5:c58f30108f718f92721af3b95e74349a")),
+           files=7, unpacked=187_000_000,
+           checks=(_md5({**cifar.MD5, "batches.meta": "5ff9c542aee3614f3951f8cda6e48888"}),),
+           members=r"cifar-10-batches-py/(?P<path>data_batch_[1-5]|test_batch|batches\.meta)"),
+    Source("cifar100", "CIFAR-100, python version (Krizhevsky 2009)", "cifar-100-python",
+           _files(_TORONTO, ("cifar-100-python.tar.gz", 169_001_437, "md5:eb9058c3a382ffc7106e4002c42a8d85")),
+           files=3, unpacked=187_000_000,
+           checks=(_md5(cifar.MD5_100),),
+           members=r"cifar-100-python/(?P<path>train|test|meta)"),
+    Source("svhn", "SVHN, cropped digits, train and test (Netzer et al. 2011)", "svhn", _files(_STANFORD, *_SVHN),
+           files=2, unpacked=246_316_178, checks=(checksums({name: checksum for name, _, checksum in _SVHN}),)),
+    _corrupted("cifar10-c", "CIFAR-10-C, 19 corruptions (Hendrycks & Dietterich 2019)", 2535967, 2_918_471_680,
+               "56bf5dcef84df0e2308c6dcbcbbd8499"),
+    _corrupted("cifar100-c", "CIFAR-100-C, 19 corruptions (Hendrycks & Dietterich 2019)", 3555552, 2_918_473_216,
+               "11f0ed0f1191edbf9fa23466ae6021d3"),
+    Source("cinic10", "CINIC-10 (Darlow et al. 2018, CC BY 4.0)", "CINIC-10",
+           (Download("CINIC-10.tar.gz", (f"https://datashare.ed.ac.uk/server/api/core/bitstreams/{_BITSTREAM}/content",
+                                         "https://datashare.ed.ac.uk/bitstream/handle/10283/3192/CINIC-10.tar.gz"),
+                     687_544_992, "md5:6ee4d0c996905fe93221de577967a372"),),
+           files=270_000, unpacked=1_150_000_000,
+           checks=(class_folders(("train", "valid", "test"), CIFAR10_CLASSES, 9000),),
+           members=r"(?:CINIC-10/)?(?P<path>(?:train|valid|test)/"  # the archive has no folder around its splits
+           rf"(?:{'|'.join(CIFAR10_CLASSES)})/[A-Za-z0-9_-]+\.png)"),
+    Source("cifar10.1", "CIFAR-10.1, v4 and v6 (Recht et al. 2018)", "CIFAR-10.1",
+           _files(f"{_GITHUB}/CIFAR-10.1/master/datasets", *_CIFAR10_1),
+           files=4, unpacked=12_369_108, checks=(checksums({name: checksum for name, _, checksum in _CIFAR10_1}),)),
+    Source("cifar10.2", "CIFAR-10.2, train and test (Lu et al. 2020)", "CIFAR-10.2",
+           _files(f"{_GITHUB}/cifar-10.2/master", ("cifar102_test.npz", 6_393_664, _CIFAR10_2_TEST),
+                  ("cifar102_train.npz", 32_000_000, "")),
+           files=2, unpacked=38_400_000,
+           checks=(checksums({"cifar102_test.npz": _CIFAR10_2_TEST}),
+                   labelled_images({"cifar102_test.npz": 2000, "cifar102_train.npz": 10000}))),
+    Source("stl10", "STL-10, binary version (Coates et al. 2011)", "stl10_binary",
+           (Download("stl10_binary.tar.gz", ("http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
+                                             "https://cs.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"),
+                     2_640_397_119, "md5:91f7769df0f17e558f3565bffb0c7dfb"),),
+           files=7, unpacked=3_124_500_000, checks=(_md5(_STL10),),
+           members=r"stl10_binary/(?P<path>(?:train|test)_[Xy]\.bin|unlabeled_X\.bin|"
+           r"(?:class_names|fold_indices)\.txt)"),
+)
+
+#: name -> source
+SOURCES: dict[str, Source] = {source.name: source for source in _ALL}

@@ -1,0 +1,48 @@
+"""STL-10 (Coates et al. 2011): nine of CIFAR-10's classes at 96x96."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from domains.arrays import read_bytes
+from domains.base import CIFAR10_CLASSES, Domain
+from domains.folder import shrink
+from domains.layout import find, is_official, titled
+from framebench.errors import InputError
+
+#: CIFAR-10's class of each of STL-10's (airplane, bird, car, cat, deer, dog, horse, monkey, ship, truck); -1: none.
+CLASS_OF = np.array([0, 2, 1, 3, 4, 5, 7, -1, 8, 9])
+#: md5 of the official files, as torchvision publishes them.
+MD5 = {"test_X.bin": "7f263ba9f9e0b06b93213547f721ac82", "test_y.bin": "36f9794fa4beb8a2c72628de14fa638e"}
+PER_CLASS = 800
+
+
+def load_stl10(data_root: Path | None) -> Domain:
+    """Load the test images of the nine common classes, averaged to 32x32 by PIL's BOX.
+
+    Ids: the rank among the official rows that are not monkeys.
+
+    Raises:
+        InputError: if the data are missing or damaged.
+    """
+    folder = find(data_root, "stl10", "stl10_binary/")
+    stored = read_bytes(folder / "test_X.bin", 3 * 96 * 96)
+    classes = read_bytes(folder / "test_y.bin", 1)[:, 0].astype(np.int64)
+    if len(classes) != len(stored):
+        raise InputError(f"{folder} has {len(stored)} test images but {len(classes)} labels; get the data set again")
+    if classes.min() < 1 or classes.max() > 10:
+        raise InputError(f"{folder / 'test_y.bin'} has labels from {classes.min()} to {classes.max()}, not 1 to 10; "
+                       "get the data set again")
+    labels = CLASS_OF[classes - 1]
+    kept = np.flatnonzero(labels >= 0)
+    # Stored by channel and, within one, by column.
+    large = stored.reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1)
+    images = np.stack([np.asarray(shrink(Image.fromarray(np.ascontiguousarray(large[i])))) for i in kept]) \
+        if len(kept) else np.empty((0, 32, 32, 3), np.uint8)
+    title = "STL-10 test" if is_official(folder, MD5) else "STL-10 test (not the official files)"
+    title = titled(title, labels[kept], [0 if name == "frog" else PER_CLASS for name in CIFAR10_CLASSES])
+    return Domain("stl10", f"{title}, box-averaged from 96x96 to 32x32; monkeys left out, no frogs", CIFAR10_CLASSES,
+                  images, labels[kept])

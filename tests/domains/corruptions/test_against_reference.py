@@ -1,0 +1,60 @@
+"""Corruptions, severities and images against the plain one-image implementation, pixel for pixel.
+
+Shot noise, which draws in another way than the definition says, is compared with the Poisson distribution instead.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from domains import load_domain
+from domains.corruptions import NAMES, SEVERITIES, corrupt, frost, noise
+from framebench.seeding import generator
+from tests.domains.corruptions import reference
+
+SEED = 5
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Real images, and flat ones, where a level more or less depends on how sums are rounded."""
+    x, _ = load_domain("samples").load([1, 6])
+    real = np.rint(x.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
+    flat = np.stack([np.full((32, 32, 3), level, np.uint8) for level in (77, 255)])
+    halves = np.zeros((1, 32, 32, 3), np.uint8)
+    halves[:, :16], halves[:, 16:, :, 1], halves[:, 16:, :, 2] = 200, 95, 14
+    return np.concatenate([real, flat, halves])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "shot_noise"])
+def test_pixels_are_the_references(name, pictures):
+    ids = [40 + 3 * i for i in range(len(pictures))]
+    for severity in SEVERITIES:
+        found = corrupt(pictures, name, severity, SEED, ids)
+        for image, example, got in zip(pictures, ids, found, strict=True):
+            rng = generator(SEED, f"corruption-{name}", severity, example)
+            want = reference.corrupt(image, name, severity, rng, frost.textures())
+            np.testing.assert_array_equal(got, want, err_msg=f"{name} {severity}, example {example}")
+
+
+@pytest.mark.parametrize("photons", [500, 250, 100, 75, 50])
+def test_shot_noise_is_poisson(photons):
+    share, other = noise._shots(photons)
+    counts = np.arange(3 * photons)
+    results = np.trunc(np.minimum(counts / photons, 1) * 255).astype(int)
+    for level in range(0, 256, 15):
+        want = np.bincount(results, stats.poisson.pmf(counts, level / 255 * photons), minlength=256)
+        have = np.clip(share[level], 0, 1) + np.bincount(other[level], 1 - np.clip(share[level], 0, 1), minlength=256)
+        np.testing.assert_allclose(have / 256, want, atol=1e-12)
+
+
+def test_shot_noise_draws_from_its_table():
+    images = np.full((200, 32, 32, 3), 40, np.uint8)
+    have = np.bincount(corrupt(images, "shot_noise", 4).ravel(), minlength=256)
+    counts = np.arange(76)
+    want = np.bincount((counts / 75 * 255).astype(int), stats.poisson.pmf(counts, 40 / 255 * 75)) * have.sum()
+    likely = want > 5
+    assert have[~likely].sum() < 100
+    assert stats.chisquare(have[likely], want[likely] * have[likely].sum() / want[likely].sum()).pvalue > 1e-3

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from domains import load_domain
+from domains.base import CIFAR10_CLASSES
+from framebench.errors import InputError
+
+
+def write_tree(root: Path, **folders: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Write two images of (height, width) into each folder."""
+    rng = np.random.default_rng(0)
+    written = {}
+    for name, size in folders.items():
+        (root / name).mkdir(parents=True)
+        written[name] = rng.integers(0, 256, (2, *size, 3), dtype=np.uint8)
+        for i, image in enumerate(written[name]):
+            Image.fromarray(image).save(root / name / f"{i}.png")
+    return written
+
+
+def test_three_of_ten_classes_get_their_labels_by_name(tmp_path):
+    written = write_tree(tmp_path / "mine", Truck=(32, 32), cat=(32, 32), DEER=(32, 32))
+    (tmp_path / "mine" / ".hidden").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("not a class")
+    domain = load_domain(f"folder:{tmp_path / 'mine'}")
+    assert [CIFAR10_CLASSES[label] for label in domain.labels] == ["cat", "cat", "deer", "deer", "truck", "truck"]
+    np.testing.assert_array_equal(domain.images, np.concatenate([written[n] for n in ("cat", "DEER", "Truck")]))
+    assert domain.title == ("folder mine (6 images, 3 of 10 classes; missing: airplane, automobile, bird, dog, frog, "
+                            "horse, ship)")
+    assert domain.first(3).tolist() != [0, 1, 2] and set(domain.labels[domain.first(3)]) == {3, 4, 9}
+
+
+def test_other_sizes_are_averaged_and_said(tmp_path):
+    written = write_tree(tmp_path / "mine" / "test", car=(64, 64), ship=(32, 32))
+    domain = load_domain(f"folder:{tmp_path / 'mine' / 'test'}")
+    assert domain.title.startswith("folder mine/test (4 images, 2 of 10 classes; ")
+    assert domain.title.endswith("; 2 resized to 32x32 from 64x64)")
+    assert domain.labels.tolist() == [1, 1, 8, 8]
+    means = written["car"].reshape(2, 32, 2, 32, 2, 3).mean((2, 4))
+    assert np.abs(domain.images[:2] - means).max() <= 1
+    np.testing.assert_array_equal(domain.images[2:], written["ship"])
+    assert load_domain(f"folder:{tmp_path / 'mine' / 'test'}").title == domain.title  # from the cache
+
+
+def test_a_picture_is_cut_to_its_central_square(tmp_path):
+    written = write_tree(tmp_path, cat=(32, 40), dog=(36, 32), frog=(16, 16))
+    domain = load_domain(f"folder:{tmp_path}")
+    np.testing.assert_array_equal(domain.images[:2], written["cat"][:, :, 4:36])
+    np.testing.assert_array_equal(domain.images[2:4], written["dog"][:, 2:34])
+    assert "6 resized to 32x32 from 3 other sizes" in domain.title
+
+
+@pytest.mark.parametrize(("folders", "message"), [
+    (["cat", "lion", "zebra"], r"name none of CIFAR-10's classes \(lion, zebra\); remove or rename them"),
+    ([f"x{i}" for i in range(7)], r"\(x0, x1, x2, x3, x4 and 2 more\)"),
+    (["car", "automobile"], "both 'automobile' and 'car' for the class automobile; merge"),
+    ([], "holds no folder named after a class"),
+])
+def test_folders_that_name_no_class_are_refused_by_name(tmp_path, folders, message):
+    write_tree(tmp_path, **{name: (32, 32) for name in folders})
+    with pytest.raises(InputError, match=message):
+        load_domain(f"folder:{tmp_path}")
+
+
+def test_a_missing_folder_an_empty_one_and_a_broken_image_are_refused(tmp_path):
+    with pytest.raises(InputError, match="is not a folder"):
+        load_domain(f"folder:{tmp_path / 'none'}")
+    write_tree(tmp_path, cat=(32, 32))
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(InputError, match="dog holds no image"):
+        load_domain(f"folder:{tmp_path}")
+    (tmp_path / "dog" / "a.png").write_bytes((tmp_path / "cat" / "0.png").read_bytes()[:200])
+    with pytest.raises(InputError, match="can't decode the image .*a.png"):
+        load_domain(f"folder:{tmp_path}")
