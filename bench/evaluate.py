@@ -1,14 +1,17 @@
-"""The evaluator: images of a domain, through an attack and a model, to rows."""
+"""The evaluator: images of a domain, through an attack or none and a model, to rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from attacks.simba import Finished, Options, Predict, stream
+from attacks.slots import judge
 from bench.store import Pictures, Rows
 from domains.base import Domain
+from framebench.errors import InputError
 
 #: How many attacked images are kept to be shown.
 PICTURES = 8
@@ -56,3 +59,38 @@ def evaluate(rows: Rows, predict: Predict, domain: Domain, ids: np.ndarray, *, b
                 write()
     finally:
         write()
+
+
+def classify(rows: Rows, predict: Predict, images: np.ndarray, labels: np.ndarray, ids: np.ndarray, *,
+             batch_size: int, report: Callable[[int], None]) -> None:
+    """Classify images as they are, no attack, and write their rows: a query each, success iteration 0 where wrong.
+
+    Args:
+        rows: The rows so far and what they are of; those of `ids` must be missing.
+        predict: Maps images [n, C, H, W] in [0, 1] to logits.
+        images: uint8 [n, H, W, C].
+        labels: int64 [n].
+        ids: Example ids, int64 [n].
+        batch_size: Images a forward pass.
+        report: Called with the number of images done.
+
+    Raises:
+        InputError: if a logit is not finite.
+    """
+    logits = []
+    for start in range(0, len(ids), batch_size):
+        x = torch.from_numpy(images[start : start + batch_size]).permute(0, 3, 1, 2).float().div_(255)
+        logits.append(predict(x).cpu().numpy())
+        report(len(x))
+    scores = np.concatenate(logits)
+    if not np.isfinite(scores).all():
+        raise InputError(f"the model {rows.evaluation.model} returned logits that are not finite (NaN or infinite) for "
+                       f"example {ids[~np.isfinite(scores).all(1)][0]}; its weights or its normalisation are wrong")
+    verdict = judge(scores, labels, Options())
+    nothing = np.zeros(len(ids))
+    rows.add({"example": ids, "label": labels, "goal": labels, "clean_prediction": verdict.prediction,
+              "prediction": verdict.prediction,
+              "success_iteration": np.where(verdict.prediction == labels, -1, 0),
+              "queries": np.ones(len(ids), dtype=np.int64), "l2": nothing, "linf": nothing, "margin": verdict.margin,
+              "confidence": verdict.confidence, "steps": [b""] * len(ids)})
+    rows.flush()

@@ -27,6 +27,8 @@ class Evaluation:
         attack: Name of the attack, "none" for clean predictions.
         options: The attack's options, the largest budget among them.
         seed: Seed of the attack's draws.
+        corruption: What was done to the domain's images, empty where nothing was.
+        severity: How strongly, 1 to 5; 0 where nothing was.
     """
 
     model: str
@@ -36,6 +38,8 @@ class Evaluation:
     attack: str = "none"
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
+    corruption: str = ""
+    severity: int = 0
 
     @property
     def key(self) -> str:
@@ -57,7 +61,9 @@ class Evaluation:
     @property
     def file_name(self) -> str:
         """Name of the file of rows: readable, and unique by its key."""
-        words = "-".join([self.model, self.domain, self.label, f"s{self.seed}", self.key[:12]])
+        cell = [f"{self.corruption}-{self.severity}"] if self.corruption else []
+        attack = [] if self.attack == "none" else [self.label, f"s{self.seed}"]
+        words = "-".join([self.model, self.domain, *cell, *attack, self.key[:12]])
         return re.sub(r"[^A-Za-z0-9._-]+", "_", words)[-180:] + ".parquet"
 
 

@@ -4,43 +4,114 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bench.protocol import Evaluation
+from bench.shift_tables import paired_shift_table, parts, severity_table, shift_table, summary_table
 from bench.store import Pictures, Rows, Store
 from bench.tables import attack_table, curve, paired_table
+from domains.corruptions import NAMES
 from framebench.errors import InputError
 from framebench.files import atomic
-from reports.attack import attack_report
+from reports.attack import attack_section
+from reports.page import Section, report
+from reports.shift import shift_section
 
 
-def write_attack(out: Path) -> pd.DataFrame:
-    """Write ``attack.csv``, ``paired.csv`` and ``report/index.html`` from all rows under `out`; return the first.
+@dataclass(frozen=True)
+class Results:
+    """The tables under an output folder, empty where nothing was measured."""
+
+    attack: pd.DataFrame
+    shift_summary: pd.DataFrame
+
+
+def write_report(out: Path, *, baseline: str | None = None) -> Results:
+    """Write the tables and ``report/index.html`` from all rows under `out`.
+
+    Args:
+        out: The output folder.
+        baseline: The model by whose errors mCE divides; None for the model `baseline` if it is one of several, else
+            for no division.
 
     Raises:
-        InputError: if there are no rows of an attack.
+        InputError: if there are no rows.
     """
-    stored = [rows for rows in Store(out).all() if rows.evaluation.attack != "none"]
+    stored = Store(out).all()
     if not stored:
-        raise InputError(f"{out} holds no rows of an attack; run bench attack --out {out} first")
-    stored.sort(key=lambda rows: (rows.evaluation.domain, rows.evaluation.label, rows.evaluation.model != "baseline",
-                                  rows.evaluation.model, rows.evaluation.seed))
+        raise InputError(f"{out} holds no rows; run bench attack --out {out} or bench shift --out {out} first")
+    stored.sort(key=lambda rows: _rank(rows.evaluation))
+    attacks = [rows for rows in stored if rows.evaluation.attack != "none"]
+    shifts = [rows for rows in stored if rows.evaluation.attack == "none"]
+    sections, attack, summary, titles = [], pd.DataFrame(), pd.DataFrame(), []
+    if attacks:
+        attack, section = _attack_section(out, attacks)
+        sections.append(section)
+        titles.append("Black-box attack")
+    if shifts:
+        summary, section = _shift_section(out, shifts, baseline)
+        sections.append(section)
+        titles.append("Domain shift")
+    warnings = list(dict.fromkeys(f"{rows.evaluation.model}: {text}" for rows in stored
+                                  for text in rows.facts["warnings"]))
+    _write(out / "report" / "index.html", report(" and ".join(titles).capitalize(), warnings, sections))
+    return Results(attack, summary)
+
+
+def _rank(evaluation: Evaluation) -> tuple[Any, ...]:
+    """Return the place of an evaluation in tables: the baseline first, corruptions in the benchmark's order."""
+    corruption = NAMES.index(evaluation.corruption) if evaluation.corruption in NAMES else -1
+    return (evaluation.domain, evaluation.label, evaluation.model != "baseline", evaluation.model, evaluation.seed,
+            corruption, evaluation.severity)
+
+
+def _attack_section(out: Path, stored: Sequence[Rows]) -> tuple[pd.DataFrame, Section]:
     results, paired = attack_table(stored), paired_table(stored)
     curves = {unit: {(rows.evaluation.model, _name(rows, stored)): curve(rows, unit) for rows in stored}
               for unit in ("iterations", "queries")}
-    page = attack_report(results, paired, curves, {
+    section = attack_section(results, paired, curves, {
         f"Attacked images: {rows.evaluation.model}, {_name(rows, stored)}": columns
         for rows in stored if (columns := _pictures(rows))},
         {rows.evaluation.domain: rows.facts["title"] for rows in stored},
-        [f"{rows.evaluation.model}: {text}" for rows in stored for text in rows.facts["warnings"]],
-        [{"attack": _name(rows, stored), "evaluation": dataclasses.asdict(rows.evaluation), "key": rows.evaluation.key,
-          "rows": rows.path.name, **rows.facts} for rows in stored])
+        [{"heading": f"{rows.evaluation.model} · {rows.evaluation.domain} · {_name(rows, stored)}", **_facts(rows)}
+         for rows in stored])
     _write(out / "attack.csv", results.to_csv(index=False))
     _write(out / "paired.csv", paired.to_csv(index=False))
-    _write(out / "report" / "index.html", page)
-    return results
+    return results, section
+
+
+def _shift_section(out: Path, stored: Sequence[Rows], baseline: str | None) -> tuple[pd.DataFrame, Section]:
+    models = list(dict.fromkeys(rows.evaluation.model for rows in stored))
+    if baseline is None and len(models) > 1 and "baseline" in models:
+        baseline = "baseline"
+    found = parts(stored)
+    clean_of = {rows.evaluation.domain: rows.facts["clean"] for rows in stored}
+    cells, paired = shift_table(stored), paired_shift_table(found)
+    summary = summary_table(found, clean_of, baseline)
+    first: dict[tuple[str, str, int], Rows] = {}
+    for rows in stored:
+        first.setdefault((rows.evaluation.domain, rows.evaluation.corruption, rows.evaluation.severity), rows)
+    section = shift_section(
+        cells, summary, paired, severity_table(found), clean_of,
+        {domain: rows.facts["title"] for (domain, _, _), rows in first.items()},
+        {key: rows.facts["picture"] for key, rows in first.items() if "picture" in rows.facts},
+        list(dict.fromkeys(rows.facts["matched"] for rows in stored if "matched" in rows.facts)),
+        [{"heading": f"{rows.evaluation.model} · {rows.evaluation.domain}", **_facts(rows)}
+         for rows in {(r.evaluation.model, r.evaluation.domain): r for r in stored}.values()])
+    for name, table in (("shift", cells), ("shift_summary", summary), ("shift_paired", paired)):
+        _write(out / f"{name}.csv", table.to_csv(index=False))
+    return summary, section
+
+
+def _facts(rows: Rows) -> dict[str, Any]:
+    facts = {name: value for name, value in rows.facts.items() if name != "picture"}
+    return {"evaluation": dataclasses.asdict(rows.evaluation), "key": rows.evaluation.key, "rows": rows.path.name,
+            **facts}
 
 
 def _name(rows: Rows, among: Sequence[Rows]) -> str:

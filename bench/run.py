@@ -10,11 +10,12 @@ import argparse
 import os
 import sys
 
-from bench.commands import attack, browse, listing, report, train
+from bench.commands import attack, browse, fetch, frames, listing, report, shift, train
 from framebench import __version__
 from framebench.errors import InputError
 
-COMMANDS = {"attack": attack, "train": train, "list": listing, "report": report, "browse": browse}
+COMMANDS = {"attack": attack, "shift": shift, "train": train, "frames": frames, "fetch": fetch, "list": listing,
+            "report": report, "browse": browse}
 
 
 class _Parser(argparse.ArgumentParser):

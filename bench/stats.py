@@ -92,3 +92,35 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
     return adjusted
+
+
+def sign_flip(a: np.ndarray, b: np.ndarray, draws: int = 9999, seed: int = 0) -> float:
+    """Return the two-sided p-value of a paired sign-flip permutation test that mean(a) = mean(b).
+
+    Under the hypothesis each example's difference is as likely to have either sign. The p-value counts the observed
+    outcome among the `draws` (Phipson & Smyth 2010), so it is never 0; 1 where no example differs.
+
+    Args:
+        a: Scores [n].
+        b: Scores [n] of the same examples.
+        draws: Random flips.
+        seed: Seed of the flips.
+    """
+    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    # Only how many of each distinct size keep their sign matters: a binomial number.
+    sizes, counts = np.unique(np.abs(difference[difference != 0]).round(12), return_counts=True)
+    if not len(sizes):
+        return 1.0
+    positive = generator(seed, "sign-flip").binomial(counts, 0.5, size=(draws, len(sizes)))
+    flipped = np.abs((2 * positive - counts) @ sizes)
+    extreme = flipped >= abs(float(difference.sum())) - 1e-9
+    return float((1 + extreme.sum()) / (draws + 1))
+
+
+def resample_weights(n: int, draws: int = 1000, seed: int = 0) -> np.ndarray:
+    """Return the weights of bootstrap resamples of n examples, float64 [draws, n]; each row sums to 1.
+
+    The same for everything that is compared, so that differences are paired.
+    """
+    rng = generator(seed, "resample-weights", n)
+    return np.asarray(rng.multinomial(n, np.full(n, 1 / n), size=draws) / n)

@@ -43,6 +43,7 @@ class Store:
 
     def __init__(self, out: Path) -> None:
         self.folder = out / "examples"
+        self._known: dict[Path, Rows] = {}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -74,7 +75,9 @@ class Store:
             if _covers(rows.evaluation, evaluation):
                 rows.facts = {**facts, **rows.facts, **{name: _union(rows.facts[name], facts[name]) for name in _LISTS}}
                 return rows
-        return Rows(self.folder / evaluation.file_name, evaluation, facts, [])
+        rows = Rows(self.folder / evaluation.file_name, evaluation, facts)
+        self._known[rows.path] = rows
+        return rows
 
     def take(self, other: Store) -> None:
         """Add all rows and pictures of another store that this one lacks."""
@@ -87,8 +90,15 @@ class Store:
             mine.flush()
 
     def all(self) -> list[Rows]:
-        """Return the rows of every stored evaluation, by file name."""
-        return [Rows.read(path) for path in sorted(self.folder.glob("*.parquet"))]
+        """Return the rows of every stored evaluation, by file name.
+
+        Raises:
+            InputError: if one of the files is damaged.
+        """
+        for path in self.folder.glob("*.parquet"):
+            if path not in self._known:
+                self._known[path] = Rows.read(path)
+        return [self._known[path] for path in sorted(self._known)]
 
 
 def _covers(stored: Evaluation, asked: Evaluation) -> bool:
@@ -97,10 +107,23 @@ def _covers(stored: Evaluation, asked: Evaluation) -> bool:
     A larger budget does: what an attack did by iteration k does not depend on how many were to follow.
     """
     most = "max_iterations"
+    same = ("model_digest", "domain_digest", "attack", "seed")
+    if any(getattr(stored, name) != getattr(asked, name) for name in same):
+        return False  # told without hashing: there can be many thousand pairs
     if stored.options.get(most, 0) < asked.options.get(most, 0):
         return False
     lengthened = {**asked.options, **({most: stored.options[most]} if most in stored.options else {})}
     return dataclasses.replace(asked, options=lengthened).key == stored.key
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turn what a damaged file of rows raises into the error that names it."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a whole file of rows ({type(error).__name__}); remove it, and the same "
+                       "command computes its rows anew") from None
 
 
 def _union(old: list[Any], new: list[Any]) -> list[Any]:
@@ -108,49 +131,63 @@ def _union(old: list[Any], new: list[Any]) -> list[Any]:
 
 
 class Rows:
-    """The rows of one evaluation, in memory and on disk."""
+    """The rows of one evaluation, on disk and, once they are asked for, in memory.
 
-    def __init__(self, path: Path, evaluation: Evaluation, facts: dict[str, Any], tables: list[pa.Table]) -> None:
+    Args:
+        path: Their file.
+        evaluation: What they are of.
+        facts: What else is kept with them.
+        stored: Whether the file is there.
+    """
+
+    def __init__(self, path: Path, evaluation: Evaluation, facts: dict[str, Any], *, stored: bool = False) -> None:
         self.path, self.evaluation, self.facts = path, evaluation, facts
-        self._tables = tables
+        self._tables: list[pa.Table] | None = None if stored else []
+        self._frame: pd.DataFrame | None = None
         self._written = time.monotonic()
 
     @classmethod
     def read(cls, path: Path) -> Rows:
-        """Read a file of rows.
+        """Read what a file of rows is of; its rows are read when they are asked for.
 
         Raises:
             InputError: if it is damaged or not such a file.
         """
-        try:
-            table = pq.read_table(path, partitioning=None)
-            meta = json.loads(table.schema.metadata[_META])
-            evaluation = Evaluation(**meta["evaluation"])
-            table = table.cast(SCHEMA)
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is not a whole file of rows ({type(error).__name__}); remove it, and the same "
-                           "command computes its rows anew") from None
-        return cls(path, evaluation, meta["facts"], [table])
+        with _damage_named(path):
+            meta = json.loads(pq.read_schema(path).metadata[_META])
+            return cls(path, Evaluation(**meta["evaluation"]), meta["facts"], stored=True)
+
+    @property
+    def _parts(self) -> list[pa.Table]:
+        if self._tables is None:
+            with _damage_named(self.path):
+                self._tables = [pq.read_table(self.path, partitioning=None).cast(SCHEMA)]
+        return self._tables
 
     @property
     def ids(self) -> np.ndarray:
         """Ids of the examples that have a row."""
-        return np.concatenate([np.zeros(0, np.int64), *(t.column("example").to_numpy() for t in self._tables)])
+        return np.concatenate([np.zeros(0, np.int64), *(t.column("example").to_numpy() for t in self._parts)])
 
     def frame(self) -> pd.DataFrame:
-        """Return the rows as a data frame, sorted by example id."""
-        table = pa.concat_tables(self._tables) if self._tables else SCHEMA.empty_table()
-        frame: pd.DataFrame = table.to_pandas()
-        return frame.sort_values("example", ignore_index=True)
+        """Return the rows as a data frame, sorted by example id. It is shared: don't change it."""
+        if self._frame is None:
+            table = pa.concat_tables(self._parts) if self._parts else SCHEMA.empty_table()
+            self._frame = table.to_pandas().sort_values("example", ignore_index=True)
+        return self._frame
 
     def add(self, columns: dict[str, Any]) -> None:
         """Add finished rows; `flush` writes them."""
-        self._tables.append(pa.table(columns, schema=SCHEMA))
+        self._append(pa.table(columns, schema=SCHEMA))
 
     def join(self, other: Rows) -> None:
         """Add the rows of the same evaluation, of examples that have none here."""
-        table = pa.concat_tables(other._tables)
-        self._tables.append(table.filter(~np.isin(table.column("example").to_numpy(), self.ids)))
+        for table in other._parts:
+            self._append(table.filter(~np.isin(table.column("example").to_numpy(), self.ids)))
+
+    def _append(self, table: pa.Table) -> None:
+        self._parts.append(table)
+        self._frame = None
 
     @property
     def due(self) -> bool:
@@ -159,10 +196,10 @@ class Rows:
 
     def flush(self) -> None:
         """Write all rows, in the place of the file there was."""
-        if not self._tables:
+        if not self._parts:
             return
         meta = json.dumps({"evaluation": dataclasses.asdict(self.evaluation), "facts": self.facts})
-        table = pa.concat_tables(self._tables).sort_by("example").replace_schema_metadata({_META: meta.encode()})
+        table = pa.concat_tables(self._parts).sort_by("example").replace_schema_metadata({_META: meta.encode()})
         self._tables = [table.replace_schema_metadata(None)]
         with atomic(self.path) as temporary:
             pq.write_table(table, temporary, compression="zstd")

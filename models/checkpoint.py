@@ -22,6 +22,9 @@ from framebench.errors import InputError
 from framebench.files import atomic
 from models.architectures import build
 
+#: How a card calls the part of the training set that chose what was to be chosen.
+HELD_OUT = "held-out part of the training set"
+
 
 @dataclass(frozen=True)
 class Card:

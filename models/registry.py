@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -45,7 +46,8 @@ def load(name: str) -> LoadedModel:
     """Load a model by name.
 
     Args:
-        name: A shipped checkpoint (see `shipped`), the path of a ``.safetensors`` file with its card beside it, or
+        name: A shipped checkpoint (see `shipped`); the path of a ``.safetensors`` file with its card beside it;
+            ``RUN@EPOCH``, a kept epoch of the training run in the folder RUN, such as ``runs/train/mine@38.5``; or
             ``python:MODULE:FUNCTION`` or ``python:FILE.py:FUNCTION``: a function without arguments that returns an
             `nn.Module` from images in [0, 1] to logits. The function's code is run; use your own.
 
@@ -56,24 +58,68 @@ def load(name: str) -> LoadedModel:
         module, source = _from_python(name)
         label = name.removeprefix("python:").rpartition("/")[2].replace(".py:", ":")
         return LoadedModel(label, module, _digest(source, module), None)
-    path = CHECKPOINTS / f"{name}.safetensors"
-    if not path.is_file():
-        path = Path(name)
-        if path.suffix != ".safetensors":
-            known = [p.stem for p in CHECKPOINTS.glob("*.safetensors")]
-            if path.exists():
-                raise InputError(f"{name} is not a .safetensors file; pickled checkpoints are not read, since they can "
-                               "run code; convert yours, or name a factory as python:FILE.py:FUNCTION")
-            raise unknown("model", name, known)
-        if not path.is_file():
-            raise InputError(f"there is no checkpoint {path}")
+    path = _weights(name)
     module, card = load_checkpoint(path)
     return LoadedModel(card.name, module, _digest(f"{card.arch} {card.width}".encode(), module), card)
+
+
+def card_of(name: str) -> Card:
+    """Return the card of a checkpoint by name (see `load`).
+
+    Raises:
+        InputError: for an unknown name, and for models that have no card.
+    """
+    if name.startswith("python:"):
+        raise InputError(f"{name} is no checkpoint, so it has no card with its held-out accuracy")
+    return read_card(_weights(name))
+
+
+def kept_epochs(run: str) -> dict[float, Card]:
+    """Return the cards of the epochs that a training run has kept, by epoch.
+
+    Args:
+        run: The folder of the run.
+
+    Raises:
+        InputError: if it keeps none.
+    """
+    folder = Path(run) / "epochs"
+    found = {}
+    for path in folder.glob(f"{Path(run).name}@*.safetensors"):
+        with contextlib.suppress(ValueError):  # a file of another name
+            found[float(path.stem.rpartition("@")[2])] = read_card(path)
+    if not found:
+        raise InputError(f"{run} is not the folder of a training run with kept epochs ({folder} has none)")
+    return dict(sorted(found.items()))
 
 
 def load_model(name: str) -> nn.Module:
     """Load a model by name (see `load`): an `nn.Module` in eval mode, from [0, 1] images to logits."""
     return load(name).module
+
+
+def _weights(name: str) -> Path:
+    """Return the weights file that a checkpoint's name means."""
+    path = Path(name)
+    if path.name == name and (shipped := CHECKPOINTS / f"{name}.safetensors").is_file():
+        return shipped
+    run, _, epoch = name.rpartition("@")
+    if run and Path(run).is_dir() and epoch.replace(".", "", 1).isdigit():
+        kept = Path(run) / "epochs" / f"{Path(run).name}@{float(epoch):g}.safetensors"
+        if not kept.is_file():
+            raise InputError(f"the run {run} keeps no epoch {epoch}; it keeps "
+                             f"{', '.join(f'{number:g}' for number in kept_epochs(run))}")
+        return kept
+    if path.is_dir():
+        raise InputError(f"{name} is a folder; of a training run name an epoch, as {name}@EPOCH")
+    if path.suffix != ".safetensors":
+        if path.exists():
+            raise InputError(f"{name} is not a .safetensors file; pickled checkpoints are not read, since they can "
+                             "run code; convert yours, or name a factory as python:FILE.py:FUNCTION")
+        raise unknown("model", name, [known.stem for known in CHECKPOINTS.glob("*.safetensors")])
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}")
+    return path
 
 
 def _digest(source: bytes, module: nn.Module) -> str:

@@ -1,5 +1,7 @@
 """Training of a classifier from arrays: one-cycle SGD on augmented batches, resumable after every epoch.
 
+A regularizer adds gamma times its penalty to the mean cross-entropy.
+
 What comes out depends on the recipe, the data and the number of threads alone: each epoch draws from a generator
 keyed by (seed, epoch), so a run that was killed and resumed ends with the weights of one that was not.
 """
@@ -9,8 +11,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,65 +26,12 @@ from framebench.files import atomic
 from framebench.seeding import generator
 from models.architectures import build
 from models.augment import crop_flip_cutout, pad_reflect
+from models.initialise import delta_orthogonal_
+from models.recipe import Recipe
+from models.regularizers import build as build_regularizer
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that the weights depend on, besides the data.
-
-    Attributes:
-        arch: Architecture, a name of `models.architectures.ARCHITECTURES`.
-        width: Channels of its first stage; None for its usual width.
-        epochs: Passes over the training part.
-        batch_size: Images a step.
-        lr: Peak learning rate; it rises linearly from 0 over `warmup` of the steps, then falls linearly to 0.
-        warmup: Share of the steps with a rising rate, in [0, 1).
-        momentum: Nesterov momentum.
-        weight_decay: L2 decay of weight matrices; biases and batch norms have none.
-        label_smoothing: Share of the target spread over all classes.
-        pad: Crops are shifted by up to this many pixels.
-        cutout: Side of the square that is blanked; 0 for none.
-        validation: Images held out of the training set, class-balanced, the same for every seed.
-        seed: Seed of initialisation, order and augmentation.
-        precision: "fp32", or "bf16" for autocast.
-    """
-
-    arch: str = "resnet18"
-    width: int | None = None
-    epochs: int = 30
-    batch_size: int = 256
-    lr: float = 0.4
-    warmup: float = 0.2
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    pad: int = 4
-    cutout: int = 0
-    validation: int = 2500
-    seed: int = 0
-    precision: str = "fp32"
-
-    def __post_init__(self) -> None:
-        positive = {"epochs": self.epochs, "batch size": self.batch_size, "learning rate": self.lr}
-        for name, value in positive.items():
-            if not value > 0:
-                raise InputError(f"the {name} must be above 0, not {value}")
-        for name, value in {"warmup": self.warmup, "momentum": self.momentum,
-                            "label smoothing": self.label_smoothing}.items():
-            if not 0 <= value < 1:
-                raise InputError(f"the {name} must lie in [0, 1), not {value}")
-        for name, value in {"weight decay": self.weight_decay, "pad": self.pad, "cutout": self.cutout,
-                            "validation": self.validation}.items():
-            if value < 0:
-                raise InputError(f"the {name} must not be negative, not {value}")
-
-
-def best_precision(device: torch.device) -> str:
-    """Return "bf16" where the device computes it faster than fp32, else "fp32"."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_tile") else "fp32"
+#: Over this share of a run, the last, half-epochs are kept too: there a one-cycle schedule is steep.
+STEEP = 1 / 3
 
 
 def split(labels: np.ndarray, validation: int) -> tuple[np.ndarray, np.ndarray]:
@@ -113,14 +61,19 @@ class Trainer:
         recipe: How to train.
         folder: Holds ``state.pt`` (model, optimiser and epoch after every epoch) and ``log.csv``.
         device: Where to compute. The images lie there as well.
+        data_digest: sha256 of images and labels; a run is resumed with the same data only.
+        keep: Called with (model in eval mode, epoch, validation accuracy) after every epoch, and after every half of
+            one over the last third of the run. A resumed run calls it again for what it trains again.
+        compile: Whether to compile the model (torch.compile), which pays on a GPU.
 
     Raises:
         InputError: if `folder` holds a run of another recipe or of other data.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, num_classes: int, recipe: Recipe, folder: Path,
-                 device: torch.device, data_digest: str) -> None:
-        self.recipe, self.folder, self.device = recipe, folder, device
+                 device: torch.device, data_digest: str, *,
+                 keep: Callable[[nn.Module, float, float], None] | None = None, compile: bool = False) -> None:
+        self.recipe, self.folder, self.device, self.keep = recipe, folder, device, keep
         self.training, self.held_out = split(labels, recipe.validation)
         self.padded = pad_reflect(torch.from_numpy(images[self.training]).to(device), recipe.pad)
         self.targets = torch.from_numpy(labels[self.training]).to(device)
@@ -131,7 +84,12 @@ class Trainer:
             pixels.mean(0, dtype=np.float64) / 255, pixels.std(0, dtype=np.float64) / 255))
         torch.manual_seed(recipe.seed)
         model = build(recipe.arch, width=recipe.width, num_classes=num_classes, mean=mean, std=std)
+        if recipe.init == "delta-orthogonal":
+            delta_orthogonal_(model, seed=recipe.seed)
         self.model = model.to(device).to(memory_format=torch.channels_last)
+        self.forward = torch.compile(self.model) if compile else self.model
+        self.regularizer = None if recipe.regularizer == "none" else build_regularizer(
+            recipe.regularizer, **recipe.regularizer_options)
         matrices = [p for p in model.parameters() if p.ndim > 1]
         others = [p for p in model.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.SGD(
@@ -160,10 +118,10 @@ class Trainer:
                   desc="training") as bar:
             while self.epoch < self.recipe.epochs:
                 started = time.perf_counter()
-                loss, accuracy = self._train_epoch(bar)
+                loss, penalty, accuracy = self._train_epoch(bar)
                 entry = {"epoch": self.epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], "train_loss": loss,
-                         "train_accuracy": accuracy, "validation_accuracy": self.validation_accuracy(),
-                         "seconds": time.perf_counter() - started}
+                         "penalty": penalty, "train_accuracy": accuracy,
+                         "validation_accuracy": self._keep(self.epoch + 1), "seconds": time.perf_counter() - started}
                 self.log.append(entry)
                 self._save()
                 bar.set_postfix_str(f"epoch {self.epoch}/{self.recipe.epochs}, train {accuracy:.1%}, "
@@ -182,26 +140,42 @@ class Trainer:
                 correct += int((self.model(x.permute(0, 3, 1, 2).float() / 255).argmax(1) == y).sum())
         return correct / len(labels)
 
-    def _train_epoch(self, bar: Any) -> tuple[float, float]:
+    def _keep(self, epoch: float) -> float:
+        accuracy = self.validation_accuracy()
+        if self.keep is not None:
+            self.keep(self.model, epoch, accuracy)
+        return accuracy
+
+    def _train_epoch(self, bar: Any) -> tuple[float, float, float]:
+        """Return the epoch's mean loss (without the penalty), mean penalty and accuracy."""
         self.model.train()
-        losses, correct = [], []
+        losses, penalties, correct = [], [], []
+        halfway = self.steps // 2 if self.epoch + 0.5 > (1 - STEEP) * self.recipe.epochs else 0
         for step, (x, y) in enumerate(self._batches()):
-            rate = self._learning_rate(self.epoch * self.steps + step)
+            if halfway and step == halfway:
+                self._keep(self.epoch + 0.5)
+                self.model.train()
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = self._learning_rate(self.epoch * self.steps + step)
             with self._autocast():
-                logits = self.model(x)
+                logits = self.forward(x)
             loss = F.cross_entropy(logits.float(), y, label_smoothing=self.recipe.label_smoothing)
+            losses.append(loss.detach())
+            if self.regularizer is not None and step % self.recipe.every == 0:
+                penalty = self.regularizer(self.model)
+                penalties.append(penalty.detach())
+                done = (self.epoch * self.steps + step) / (self.recipe.epochs * self.steps)
+                loss = loss + self.recipe.gamma * self.recipe.every * self.regularizer.schedule(done) * penalty
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            losses.append(loss.detach())
             correct.append((logits.detach().argmax(1) == y).sum())
             bar.update()
-        mean = float(torch.stack(losses).mean())
-        if not np.isfinite(mean):
-            raise InputError(f"the loss is not finite in epoch {self.epoch + 1}; start again with a lower --lr")
-        return mean, float(torch.stack(correct).sum()) / (self.steps * self.recipe.batch_size)
+        mean, mean_penalty = (float(torch.stack(v).mean()) if v else 0.0 for v in (losses, penalties))
+        if not np.isfinite(mean) or not np.isfinite(mean_penalty):
+            raise InputError(f"the loss is not finite in epoch {self.epoch + 1}; start again with a lower --lr"
+                             + ("" if self.regularizer is None else " or --gamma"))
+        return mean, mean_penalty, float(torch.stack(correct).sum()) / (self.steps * self.recipe.batch_size)
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         draws = torch.Generator().manual_seed(
@@ -210,7 +184,7 @@ class Trainer:
         # Every second epoch shows an image mirrored (airbench, arXiv 2404.00498): both views of it are seen equally
         # often, which coin flips don't give.
         first = torch.rand(len(self.training), generator=torch.Generator().manual_seed(self.recipe.seed)) < 0.5
-        flips = first ^ bool(self.epoch % 2)
+        flips = (first ^ bool(self.epoch % 2)) & self.recipe.flip
         for index in torch.split(order, self.recipe.batch_size)[: self.steps]:
             views = crop_flip_cutout(self.padded, index.to(self.device), flips[index].to(self.device),
                                      self.recipe.pad, self.recipe.cutout, draws)
@@ -226,7 +200,8 @@ class Trainer:
 
     def _save(self) -> None:
         state = {"identity": self.identity, "log": self.log, "model": self.model.state_dict(),
-                 "optimizer": self.optimizer.state_dict()}
+                 "optimizer": self.optimizer.state_dict(),
+                 "regularizer": {} if self.regularizer is None else self.regularizer.state_dict()}
         with atomic(self.folder / "state.pt") as temporary:
             torch.save(state, temporary)
         with atomic(self.folder / "log.csv") as temporary, open(temporary, "w", newline="") as out:
@@ -249,4 +224,6 @@ class Trainer:
                            "or remove the folder to start anew")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.regularizer is not None:
+            self.regularizer.load_state_dict(state["regularizer"])
         self.log = state["log"]

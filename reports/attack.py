@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reports.page import Cell, details, figure, page, paragraph, section, table
+from reports.page import Cell, Section, figure, interval, p_value, paragraph, percent, section, table
 from reports.plots import asr_curves, attacked_images
 
 
-def attack_report(results: pd.DataFrame, paired: pd.DataFrame,
-                  curves: dict[str, dict[tuple[str, str], pd.DataFrame]],
-                  pictures: dict[str, list[tuple[str, np.ndarray, np.ndarray, str]]],
-                  titles: dict[str, str], warnings: list[str], provenance: list[dict[str, Any]]) -> str:
-    """Return the page.
+def attack_section(results: pd.DataFrame, paired: pd.DataFrame,
+                   curves: dict[str, dict[tuple[str, str], pd.DataFrame]],
+                   pictures: dict[str, list[tuple[str, np.ndarray, np.ndarray, str]]],
+                   titles: dict[str, str], provenance: list[dict[str, Any]]) -> Section:
+    """Return the attack's part of the report.
 
     Args:
         results: The table of ``attack.csv``.
@@ -24,51 +23,37 @@ def attack_report(results: pd.DataFrame, paired: pd.DataFrame,
         curves: unit -> (model, attack) -> frame with budget, asr, ci_low, ci_high.
         pictures: Heading -> pictures for `reports.plots.attacked_images`.
         titles: domain -> what its data are.
-        warnings: What the reader must know before the numbers.
-        provenance: Facts of each evaluation, printed as JSON.
+        provenance: Facts of each evaluation, printed as JSON under their ``heading``.
     """
     data = "; ".join(f"{titles[name]}" for name in results["domain"].unique())
     sizes = " or ".join(f"{n:,}" for n in sorted(results["n"].unique()))
     iterations = results[results["unit"] == "iterations"]
     budgets = sorted(int(b) for b in results["budget"].unique())
-    parts = [paragraph(text, "warning") for text in warnings]
-    parts.append(section(
+    blocks = [section(
         "Attack success rate", _success(iterations),
         paragraph("In brackets: 95% Wilson intervals. ASR is over the images that the model classifies right; the "
                   "column 0 is the control, which must be 0. Clean and robust accuracy are over all n images.", "soft"),
         '<div class="row">' + "".join(
             figure(asr_curves(by_model, unit, budgets), f"ASR against {unit}; bands are 95% Wilson intervals.")
-            for unit, by_model in curves.items()) + "</div>"))
-    parts.append(section("Cost of the attack", _cost(iterations), paragraph(
-        "Queries are forward passes of an image, the first one included, over the images in ASR's denominator, "
-        "whether broken or not. L2 is the median over the images broken within the budget.", "soft")))
+            for unit, by_model in curves.items()) + "</div>"),
+        section("Cost of the attack", _cost(iterations), paragraph(
+            "Queries are forward passes of an image, the first one included, over the images in ASR's denominator, "
+            "whether broken or not. L2 is the median over the images broken within the budget.", "soft"))]
     if len(paired):
-        parts.append(section("Models compared on the same images", _paired(paired), paragraph(
+        blocks.append(section("Models compared under attack, on the same images", _paired(paired), paragraph(
             "Difference a - b with a 95% bootstrap interval over images; p of McNemar's exact test, adjusted over the "
             "budgets by Holm. Robust accuracy over all common images, ASR over those that both models get right.",
             "soft")))
     for heading, columns in pictures.items():
-        parts.append(section(heading, figure(
+        blocks.append(section(heading, figure(
             attacked_images(columns, _scale(columns)),
             "Images from the head of the common order. Below each: prediction, iterations and queries spent.")))
-    parts.append(section("Where the numbers come from", *[
-        details(f"{entry['evaluation']['model']} · {entry['evaluation']['domain']} · {entry['attack']}",
-                json.dumps(entry, indent=1)) for entry in provenance]))
-    return page("Black-box attack", f"{data}; n = {sizes} images a model", *parts)
+    return Section("Black-box attack", f"{data}; n = {sizes} images a model", blocks, provenance)
 
 
 def _scale(columns: list[tuple[str, np.ndarray, np.ndarray, str]]) -> float:
     largest = max(float(np.abs(attacked - clean).max()) for _, clean, attacked, _ in columns)
     return max(round(largest, 2), 0.01)
-
-
-def percent(value: float) -> str:
-    """Return a fraction as a percentage, with as many digits as a benchmark needs."""
-    return "–" if np.isnan(value) else f"{100 * value:.1f}%"
-
-
-def _interval(low: float, high: float) -> str:
-    return f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _success(results: pd.DataFrame) -> str:
@@ -77,7 +62,7 @@ def _success(results: pd.DataFrame) -> str:
     for names, group in results.groupby(["model", "domain", "attack", "epsilon"], sort=False):
         at = {entry["budget"]: entry for entry in group.to_dict("records")}
         first, last = at[0], at[max(at)]
-        asr = [Cell(percent(at[b]["asr"]), _interval(at[b]["ci_low"], at[b]["ci_high"])) if b in at else ""
+        asr = [Cell(percent(at[b]["asr"]), interval(at[b]["ci_low"], at[b]["ci_high"])) if b in at else ""
                for b in budgets]
         rows.append([*map(str, names), f"{last['n']:,}", Cell(percent(first["clean_accuracy"]),
                      f"{first['n_correct']:,} right"), *asr, percent(last["robust_accuracy"])])
@@ -98,12 +83,8 @@ def _paired(paired: pd.DataFrame) -> str:
     names = {"robust_accuracy": "robust accuracy", "asr": "ASR"}
     rows = [[row["model_a"], row["model_b"], row["attack"], names[row["metric"]], f"{row['budget']:,}", f"{row['n']:,}",
              percent(row["a"]), percent(row["b"]),
-             Cell(f"{100 * row['difference']:+.1f}", _interval(row["ci_low"], row["ci_high"])),
-             f"{row['only_a']} / {row['only_b']}", _p(row["p_value"]), _p(row["p_holm"])]
+             Cell(f"{100 * row['difference']:+.1f}", interval(row["ci_low"], row["ci_high"])),
+             f"{row['only_a']} / {row['only_b']}", p_value(row["p_value"]), p_value(row["p_holm"])]
             for row in paired.to_dict("records")]
     return table(["a", "b", "attack", "of", "iterations", "n", "a", "b", "a - b, points", "only a / only b", "p",
                   "p (Holm)"], rows, text_columns=4)
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

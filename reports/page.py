@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 STYLE = """
 :root { color-scheme: light; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4; --tint: #f6f8fa; }
@@ -13,6 +17,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); margin: 2.5rem a
 h1 { font-size: 1.6rem; margin: 0 0 .3rem } h2 { font-size: 1.15rem; margin: 2.4rem 0 .5rem }
 p { max-width: 46rem; margin: .4rem 0 } .soft { color: var(--soft) }
 .warning { border-left: 4px solid #d29922; background: #fff8e5; padding: .5rem .8rem; margin: .8rem 0 }
+h1.part { margin-top: 3.5rem; padding-top: 1.2rem; border-top: 2px solid var(--line) }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem; margin: .7rem 0 }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
@@ -22,6 +27,8 @@ td small { color: var(--soft); display: block; font-size: .78rem }
 .row { display: flex; flex-wrap: wrap; gap: 1rem } .row figure { flex: 1 1 30rem }
 figure { margin: .6rem 0 } figure svg { max-width: 100%; height: auto }
 figcaption { color: var(--soft); font-size: .86rem; max-width: 40rem }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .4rem 1rem }
+.gallery figure { margin: 0 } .gallery img { height: 48px; image-rendering: pixelated; margin-right: 2px }
 details { margin: .8rem 0 } summary { cursor: pointer }
 pre { font-size: .8rem; overflow-x: auto; background: var(--tint); padding: .8rem }
 """
@@ -65,13 +72,64 @@ def section(title: str, *parts: str) -> str:
     return f"<section><h2>{html.escape(title)}</h2>\n" + "\n".join(parts) + "</section>"
 
 
-def details(summary: str, text: str) -> str:
-    """Return preformatted text that opens on a click."""
-    return f"<details><summary>{html.escape(summary)}</summary><pre>{html.escape(text)}</pre></details>"
+def folded(summary: str, content: str) -> str:
+    """Return HTML that opens on a click."""
+    return f"<details><summary>{html.escape(summary)}</summary>{content}</details>"
+
+
+def percent(value: float) -> str:
+    """Return a fraction as a percentage, with as many digits as a benchmark needs."""
+    return "–" if np.isnan(value) else f"{100 * value:.1f}%"
+
+
+def interval(low: float, high: float) -> str:
+    """Return the bounds of an interval of fractions, in percent."""
+    return "" if np.isnan(low) else f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def p_value(value: float) -> str:
+    """Return a p-value as it is printed."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report, of one kind of evaluation.
+
+    Attributes:
+        title: Its heading.
+        subtitle: Which data, how many images.
+        blocks: HTML.
+        provenance: Facts of each evaluation, printed as JSON under their ``heading``.
+    """
+
+    title: str
+    subtitle: str
+    blocks: list[str]
+    provenance: list[dict[str, Any]]
+
+
+def report(title: str, warnings: Sequence[str], parts: Sequence[Section]) -> str:
+    """Return the whole page.
+
+    Args:
+        title: Its heading.
+        warnings: What the reader must know before the numbers.
+        parts: What was measured.
+    """
+    body = [paragraph(text, "warning") for text in warnings]
+    for part in parts:
+        if len(parts) > 1:
+            body.append(f'<h1 class="part">{html.escape(part.title)}</h1>{paragraph(part.subtitle, "soft")}')
+        body += part.blocks
+        body.append(section("Where these numbers come from", *[
+            folded(entry["heading"], f"<pre>{html.escape(json.dumps(entry, indent=1))}</pre>")
+            for entry in part.provenance]))
+    return page(title, parts[0].subtitle if len(parts) == 1 else "", *body)
 
 
 def page(title: str, subtitle: str, *parts: str) -> str:
-    """Return the whole page."""
+    """Return a page that needs nothing else."""
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
             f'<body><h1>{html.escape(title)}</h1><p class="soft">{html.escape(subtitle)}</p>\n'

@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#000000")
 DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: list[int]) -> str:
@@ -79,6 +80,86 @@ def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], sca
         grid[2, column].set_xlabel(caption, fontsize=8)
     for row, name in enumerate(("clean", f"difference (±{scale:g})", "attacked")):
         grid[row, 0].set_ylabel(name, fontsize=8)
+    return _svg(figure)
+
+
+def severity_curves(frame: pd.DataFrame) -> str:
+    """Draw accuracy against severity, a line a model, with 95% bands.
+
+    Args:
+        frame: Columns model, severity (0 is clean), accuracy, ci_low, ci_high.
+
+    Returns:
+        The plot as an SVG element.
+    """
+    figure, axes = _figure(6.4, 4.0)
+    for i, (model, own) in enumerate(frame.groupby("model", sort=False)):
+        line = own.sort_values("severity")
+        color = COLORS[i % len(COLORS)]
+        axes.plot(line["severity"], line["accuracy"], marker="o", markersize=4, color=color, label=str(model),
+                  linewidth=1.8, linestyle=DASHES[i // len(COLORS) % len(DASHES)])
+        axes.fill_between(line["severity"], line["ci_low"], line["ci_high"], color=color, alpha=0.13, linewidth=0)
+    axes.set_xticks(sorted(frame["severity"].unique()))
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("severity")
+    axes.set_ylabel("accuracy")
+    axes.legend(frameon=False, loc="lower left", fontsize=9)
+    return _svg(figure)
+
+
+def heat_map(cells: pd.DataFrame) -> str:
+    """Draw accuracy by corruption and model (mean over severities), or of a single model by corruption and severity.
+
+    Args:
+        cells: Columns model, corruption, severity, accuracy.
+
+    Returns:
+        The plot as an SVG element.
+    """
+    by = "model" if cells["model"].nunique() > 1 else "severity"
+    grid = cells.pivot_table(index="corruption", columns=by, values="accuracy", sort=False)
+    grid = grid.loc[list(dict.fromkeys(cells["corruption"])), list(dict.fromkeys(cells[by]))]
+    figure = Figure(figsize=(2.6 + 0.62 * max(grid.shape[1], 3), 0.9 + 0.27 * len(grid)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(grid.to_numpy()):
+        if np.isfinite(value):
+            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8,
+                      color="white" if value < 0.6 else "black")
+    axes.set_yticks(range(len(grid)), [name.replace("_", " ") for name in grid.index], fontsize=8)
+    axes.set_xticks(range(grid.shape[1]), [str(name) for name in grid.columns], fontsize=8,
+                    rotation=0 if by == "severity" else 30, ha="center" if by == "severity" else "right")
+    if by == "severity":
+        axes.set_xlabel("severity")
+    return _svg(figure)
+
+
+def clean_against_shifted(summary: pd.DataFrame) -> str:
+    """Draw shifted against clean accuracy, a colour a model, a marker a domain.
+
+    Args:
+        summary: Columns model, domain, clean_accuracy, accuracy, ci_low, ci_high.
+
+    Returns:
+        The plot as an SVG element.
+    """
+    figure, axes = _figure(6.4, 4.4)
+    models, domains = (list(dict.fromkeys(summary[name])) for name in ("model", "domain"))
+    for row in summary.to_dict("records"):
+        axes.errorbar(row["clean_accuracy"], row["accuracy"], capsize=2, linewidth=1, markersize=6,
+                      yerr=[[row["accuracy"] - row["ci_low"]], [row["ci_high"] - row["accuracy"]]],
+                      color=COLORS[models.index(row["model"]) % len(COLORS)],
+                      marker=MARKERS[domains.index(row["domain"]) % len(MARKERS)])
+    for i, model in enumerate(models):
+        axes.plot([], [], "o", color=COLORS[i % len(COLORS)], label=str(model))
+    for i, domain in enumerate(domains):
+        axes.plot([], [], MARKERS[i % len(MARKERS)], color="#57606a", label=str(domain))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("clean accuracy")
+    axes.set_ylabel("shifted accuracy")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return _svg(figure)
 
 

@@ -8,6 +8,7 @@ on where it was; a second call with the same OUT adds to it and redoes nothing.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-queries", type=int, default=None, help="hard limit of queries an image (default: none)")
     add("--seed", type=seed_int, default=0, help="of the directions (default: 0)")
     add("--shard", default=None, metavar="I/N", help="attack the I-th of N parts of the images; `report` joins outputs")
-    add("--out", type=Path, default=Path("runs/attack"), help="where results go (default: runs/attack)")
+    add("--out", type=Path, default=Path("runs"), help="where results go (default: runs)")
     add_data_root(parser)
     add_compute(parser)
     parser.add_argument("--batch-size", type=positive_int, default=256, help="images a forward pass (default: 256)")
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
                          "last (0, the control, is always added)")
 
     from attacks.simba import Options
-    from bench.reporting import write_attack
+    from bench.reporting import write_report
     from bench.store import Store
     from domains import data_root, default_domain, load_domain
     from framebench.files import writable_folder
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
                       targeted=arguments.targeted, linf=arguments.linf, max_queries=arguments.max_queries)
     root = data_root(arguments.data_root)
     domain = load_domain(arguments.domain or default_domain(root), root)
-    directions = domain.images[0].size
+    directions = math.prod(domain.shape)
     if budgets[-1] > directions:
         raise InputError(f"--budgets {budgets[-1]} is beyond the last direction: an image of {domain.title} has "
                        f"{directions}; no direction repeats")
@@ -87,8 +88,8 @@ def run(arguments: argparse.Namespace) -> None:
     with store.lock():
         for model in models:
             _attack(model, domain, part, options, budgets, store, arguments)
-        results = write_attack(arguments.out)
-    _print(results)
+        results = write_report(arguments.out)
+    _print(results.attack)
     print(f"report: {arguments.out / 'report' / 'index.html'}  (bench browse {arguments.out})\n"
           f"tables: {arguments.out / 'attack.csv'}, {arguments.out / 'paired.csv'}; "
           f"a row an image: {store.folder}")

@@ -12,13 +12,13 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("out", nargs="*", type=Path, metavar="OUT", default=[Path("runs/attack")],
-                        help="output folders (default: runs/attack)")
+    parser.add_argument("out", nargs="*", type=Path, metavar="OUT", default=[Path("runs")],
+                        help="output folders (default: runs)")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Join and rebuild."""
-    from bench.reporting import write_attack
+    from bench.reporting import write_report
     from bench.store import Store
     from framebench.errors import InputError
 
@@ -30,5 +30,5 @@ def run(arguments: argparse.Namespace) -> None:
     with store.lock():
         for out in others:
             store.take(Store(out))
-        write_attack(first)
+        write_report(first)
     print(f"report: {first / 'report' / 'index.html'}")

@@ -1,8 +1,9 @@
-"""Train a checkpoint.
+"""Train a checkpoint, with a regularizer or without.
 
-Trains on the CIFAR-10 training set under --data-root and writes OUT/NAME.safetensors with its card OUT/NAME.json;
-the state after every epoch and the log stay in OUT/NAME/. Killed and started again, it goes on from the last epoch.
-Part of the training set is held out for choosing options; the test set is measured once, at the end.
+Trains on a data set under --data-root and writes OUT/NAME.safetensors with its card OUT/NAME.json. In OUT/NAME/ stay
+the state after every epoch, log.csv, layers.csv (frame bounds of every layer) and the kept epochs, which
+`bench shift --models OUT/NAME@EPOCH` names. Killed and started again, it goes on from the last epoch. Part of the
+training set is held out for choosing options; the test set is measured once, at the end.
 """
 
 from __future__ import annotations
@@ -13,26 +14,40 @@ from pathlib import Path
 from typing import Any
 
 from bench.commands.options import add_compute, add_data_root, device, positive_int, seed_int, threads
+from framebench.errors import InputError, unknown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     add = parser.add_argument
+    add("--dataset", choices=["cifar10", "cifar100", "svhn"], default="cifar10", help="(default: cifar10)")
     add("--arch", default="resnet18", help="resnet18, resnet20, resnet34, resnet50 or speednet (default: resnet18)")
     add("--width", type=positive_int, default=None, help="channels of the first stage (default: the usual width)")
-    add("--regularizer", default="none", choices=["none"], help="only none so far")
     add("--epochs", type=int, default=30, help="passes over the training part (default: 30)")
     add("--batch", type=int, default=256, dest="batch_size", help="images a step (default: 256)")
     add("--lr", type=float, default=0.4, help="peak learning rate of the one-cycle schedule (default: 0.4)")
-    add("--weight-decay", type=float, default=5e-4, help="decay of weight matrices (default: 5e-4)")
+    add("--weight-decay", type=float, default=None,
+        help="decay of weight matrices (default: 5e-4; 0 with the frames, whose upper bound takes over)")
     add("--label-smoothing", type=float, default=0.1, help="(default: 0.1)")
     add("--pad", type=int, default=4, help="random crops shift by up to this many pixels (default: 4)")
     add("--cutout", type=int, default=0, help="side of the blanked square, 0 for none (default: 0)")
     add("--validation", type=int, default=2500, help="training images held out (default: 2500)")
+    group = parser.add_argument_group("regularizer")
+    group.add_argument("--regularizer", default="none", metavar="R", help="none (default), frame, frame-spectral, "
+                       "ocnn, srip, so, dso, mc, mhe; `bench list` shows all")
+    group.add_argument("--gamma", type=float, default=None, help="coefficient of the penalty (default: the "
+                       "regularizer's own)")
+    group.add_argument("--every", type=positive_int, default=None, help="apply the penalty every K steps, times K "
+                       "(default: the regularizer's own)")
+    group.add_argument("--option", nargs="+", default=[], metavar="KEY=VALUE", dest="options",
+                       help="options of the regularizer, such as lower=0.5 upper=1.5 relative=true")
+    group.add_argument("--init", default="default", help="default, or delta-orthogonal")
     add("--precision", choices=["auto", "fp32", "bf16"], default="auto",
         help="auto (default): bf16 where the processor has it")
-    add("--seed", type=seed_int, default=0, help="(default: 0)")
-    add("--name", default=None, help="name of the checkpoint (default: ARCH-wWIDTH-sSEED)")
+    add("--compile", action="store_true", help="compile the model (pays on a GPU)")
+    add("--seeds", type=seed_int, nargs="+", default=[0], metavar="S", help="one run each (default: 0)")
+    add("--name", default=None, help="name of the checkpoint (default: ARCH-wWIDTH-REGULARIZER); with several seeds, "
+        "-sSEED is added")
     add("--out", type=Path, default=Path("runs/train"), help="where to write (default: runs/train)")
     add("--half", action="store_true", help="store the weights as float16")
     add_data_root(parser)
@@ -43,66 +58,70 @@ def run(arguments: argparse.Namespace) -> None:
     """Train, measure, write."""
     import torch
 
-    from bench.provenance import provenance
-    from domains import data_root
-    from domains.cifar import load_cifar10
-    from framebench.files import writable_folder
-    from models.checkpoint import Card, save
-    from models.train import Recipe, Trainer, best_precision
+    from bench.training import train_checkpoint
+    from domains import data_root, load_domain, load_training
 
     torch.set_num_threads(threads(arguments.threads))
     chosen = device(arguments.device)
-    fields = {f.name for f in dataclasses.fields(Recipe)}
-    options = {key: value for key, value in vars(arguments).items() if key in fields}
-    options["precision"] = best_precision(chosen) if arguments.precision == "auto" else arguments.precision
-    recipe = Recipe(**options)
-    name = arguments.name or f"{recipe.arch}-w{recipe.width or 'default'}-s{recipe.seed}"
-    folder = writable_folder(arguments.out / name)
+    recipe = _recipe(arguments, chosen)
     root = data_root(arguments.data_root)
-    training = load_cifar10(root, "train")
-    print(f"training {name} on {training.title}, {chosen}, {recipe.precision}", flush=True)
-    trainer = Trainer(training.images, training.labels, len(training.classes), recipe, folder, chosen, training.digest)
-    model = trainer.run()
-    model = model.cpu()
-    if arguments.half:  # what is measured is what is stored
-        model = model.half().float()
-    accuracy = _measure(model, root, trainer)
-    card = Card(name=name, arch=recipe.arch, width=_width(recipe), classes=training.classes,
-                data={"title": training.title, "sha256": training.digest, "n_train": len(trainer.training),
-                      "n_validation": len(trainer.held_out)},
-                recipe={**dataclasses.asdict(recipe), "regularizer": arguments.regularizer}, accuracy=accuracy,
-                provenance={**provenance(), "seconds": round(sum(e["seconds"] for e in trainer.log)),
-                            "threads": torch.get_num_threads(), "device": str(chosen)})
-    path = save(model, card, arguments.out, dtype=torch.float16 if arguments.half else torch.float32)
-    for entry in accuracy:
-        print(f"{entry['accuracy']:.2%} ({entry['correct']} of {entry['n']}) on {entry['data']}")
-    print(f"wrote {path} and {path.with_suffix('.json').name}; log and state in {folder}")
+    training = load_training(arguments.dataset, root)
+    tests = [*([load_domain("samples")] if arguments.dataset == "cifar10" else []),
+             load_domain(arguments.dataset, root)]
+    base = arguments.name or "-".join([recipe.arch, f"w{recipe.width or 'default'}", recipe.regularizer])
+    for seed in arguments.seeds:
+        name = base if len(arguments.seeds) == 1 else f"{base}-s{seed}"
+        print(f"training {name} on {training.title}, {chosen}, {recipe.precision}", flush=True)
+        path, card = train_checkpoint(name, dataclasses.replace(recipe, seed=seed), training, tests, arguments.out,
+                                      chosen, half=arguments.half, compile=arguments.compile)
+        for entry in card.accuracy:
+            print(f"{entry['accuracy']:.2%} ({entry['correct']} of {entry['n']}) on {entry['data']}")
+        print(f"wrote {path} and {path.with_suffix('.json').name}; logs, kept epochs and state in "
+              f"{arguments.out / name}", flush=True)
 
 
-def _width(recipe: Any) -> int:
-    from models.architectures import ARCHITECTURES
-    return int(recipe.width or ARCHITECTURES[recipe.arch][1])
+def _recipe(arguments: argparse.Namespace, chosen: Any) -> Any:
+    """Return the recipe that the options mean, with the regularizer's own defaults filled in."""
+    from models.recipe import Recipe, best_precision
+    from models.regularizers import REGULARIZERS, build
+
+    given = vars(arguments)
+    options = {f.name: given[f.name] for f in dataclasses.fields(Recipe) if given.get(f.name) is not None}
+    options["precision"] = best_precision(chosen) if arguments.precision == "auto" else arguments.precision
+    options["flip"] = arguments.dataset != "svhn"  # a mirrored digit is another or none
+    if arguments.regularizer == "none":
+        odd = [f"--{name.removesuffix('s')}" for name in ("gamma", "every", "options") if given[name]]
+        if odd:
+            raise InputError(f"{' and '.join(odd)} without a regularizer do nothing; name one with --regularizer")
+        return Recipe(**options)
+    if arguments.regularizer not in REGULARIZERS:
+        raise unknown("regularizer", arguments.regularizer, ["none", *REGULARIZERS])
+    chosen_options = {**REGULARIZERS[arguments.regularizer].training_options,
+                      **dict(map(parse_option, arguments.options))}
+    regularizer = build(arguments.regularizer, **chosen_options)
+    options.setdefault("gamma", regularizer.gamma)
+    options.setdefault("every", regularizer.every)
+    if not regularizer.weight_decay:
+        options.setdefault("weight_decay", 0.0)
+    return Recipe(**options, regularizer_options=chosen_options)
 
 
-def _measure(model: Any, root: Path | None, trainer: Any) -> list[dict[str, Any]]:
-    import torch
+def parse_option(text: str) -> tuple[str, Any]:
+    """Read KEY=VALUE; the value is a number, true, false, none, a comma-separated tuple of names, or a name.
 
-    from domains import load_domain
-    from domains.cifar import has_cifar10
-
-    names = ["samples", *(["cifar10"] if root is not None and has_cifar10(root) else [])]
-    measured = []
-    with torch.inference_mode():
-        for domain in map(lambda name: load_domain(name, root), names):
-            correct = 0
-            for start in range(0, len(domain), 500):
-                x, y = domain.load(range(start, min(start + 500, len(domain))))
-                correct += int((model(x).argmax(1) == y).sum())
-            measured.append({"data": domain.title, "n": len(domain), "correct": correct,
-                             "accuracy": correct / len(domain)})
-    validation = trainer.log[-1]["validation_accuracy"]
-    n = len(trainer.held_out)
-    if n:
-        measured.append({"data": "held-out part of the training set", "n": n, "correct": round(validation * n),
-                         "accuracy": validation})
-    return measured
+    Raises:
+        InputError: if there is no '='.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"--option {text} must read KEY=VALUE, such as lower=0.5")
+    key = key.replace("-", "_")
+    words = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return key, words[value.lower()]
+    for kind in (int, float):
+        try:
+            return key, kind(value)
+        except ValueError:
+            continue
+    return key, tuple(value.split(",")) if "," in value else value

@@ -78,7 +78,7 @@ def test_two_models_are_compared_on_the_same_images(tmp_path, model_file, data_r
     assert attack(out, model_file, *root, model="other") == 0
     paired = pd.read_csv(out / "paired.csv")
     assert paired[paired.metric == "robust_accuracy"]["n"].tolist() == [30] * 3
-    assert "Models compared on the same images" in (out / "report" / "index.html").read_text()
+    assert "Models compared under attack, on the same images" in (out / "report" / "index.html").read_text()
 
 
 @pytest.mark.parametrize("basis", ["pixel", "dct"])

@@ -5,8 +5,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from bench.stats import holm, mcnemar, paired_difference, wilson
+from bench.stats import holm, mcnemar, paired_difference, resample_weights, sign_flip, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (1, 10), (50, 96), (90, 96), (96, 96), (844, 1000)])
@@ -59,3 +60,26 @@ def test_holm():
     np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm(np.array([0.9, 0.8])), [1, 1])
     assert len(holm(np.array([]))) == 0
+
+
+def test_sign_flip_agrees_with_scipy_and_with_exact_enumeration():
+    from itertools import product
+
+    rng = np.random.default_rng(3)
+    a = rng.integers(0, 5, 12) / 4
+    b = np.clip(a - rng.integers(-1, 3, 12) / 4, 0, 1)
+    difference = a - b
+    sums = [abs(sum(s * d for s, d in zip(signs, difference, strict=True))) for signs in product((-1, 1), repeat=12)]
+    exact = np.mean(np.array(sums) >= abs(difference.sum()) - 1e-9)
+    assert sign_flip(a, b, draws=99999) == pytest.approx(exact, abs=0.006)
+    reference = scipy.stats.permutation_test((a, b), lambda x, y: np.mean(x - y), permutation_type="samples",
+                                             n_resamples=np.inf)
+    assert sign_flip(a, b, draws=99999) == pytest.approx(reference.pvalue, abs=0.006)
+    assert sign_flip(a, a) == 1.0 and sign_flip(np.ones(100), np.zeros(100)) == pytest.approx(1 / 10000)
+
+
+def test_resample_weights_are_those_of_a_bootstrap():
+    weights = resample_weights(50, draws=4000)
+    assert weights.shape == (4000, 50) and np.allclose(weights.sum(1), 1)
+    assert np.allclose((weights * 50).var(0), 1 - 1 / 50, atol=0.15), "a multinomial's variance"
+    assert np.array_equal(weights, resample_weights(50, draws=4000))

@@ -77,7 +77,7 @@ def test_a_damaged_file_is_named_and_kept(tmp_path, content):
     damaged = path.read_bytes()[:200] if content is None else content
     path.write_bytes(damaged)
     with pytest.raises(InputError, match="not a whole file of rows"):
-        store.all()
+        [rows.frame() for rows in Store(tmp_path).all()]
     assert path.read_bytes() == damaged
 
 

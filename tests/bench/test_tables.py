@@ -17,7 +17,7 @@ def _rows(tmp_path, model="m", step="first-improving", success=(0, 2, 3, -1, 1),
     cost = {1: 1 if step == "first-improving" else 2, 0: 2, -1: 2}
     evaluation = Evaluation(model, model, "d", "dd", "simba", {
         "max_iterations": 3, "epsilon": 0.2, "step": step, "basis": "pixel", "targeted": targeted})
-    rows = Rows(tmp_path / f"{model}.parquet", evaluation, {"budgets": list(budgets)}, [])
+    rows = Rows(tmp_path / f"{model}.parquet", evaluation, {"budgets": list(budgets)})
     n = len(success)
     rows.add({
         "example": list(examples), "label": [1] * n, "goal": [1] * n,

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from framebench.errors import InputError
-from models.train import Recipe, Trainer, split
+from models.recipe import Recipe
+from models.train import Trainer, split
 
 RECIPE = Recipe(arch="resnet20", width=4, epochs=3, batch_size=20, lr=0.1, validation=20, pad=1)
 
@@ -21,8 +22,8 @@ def data():
     return images, labels.astype(np.int64)
 
 
-def _trainer(data, folder, recipe=RECIPE):
-    return Trainer(*data, 4, recipe, folder, torch.device("cpu"), "digest")
+def _trainer(data, folder, recipe=RECIPE, **options):
+    return Trainer(*data, 4, recipe, folder, torch.device("cpu"), "digest", **options)
 
 
 def _equal(a, b):
@@ -41,8 +42,13 @@ def test_learns_and_keeps_a_log(data, tmp_path):
     assert max(rates) == pytest.approx(0.1, rel=0.15) and rates[-1] < 0.01
 
 
-def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(data, tmp_path, monkeypatch):
-    whole = _trainer(data, tmp_path / "whole").run(progress=False)
+@pytest.mark.parametrize("regularizer", ["none", "srip", "frame-spectral"])  # the latter two have a state
+def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(data, tmp_path, monkeypatch, regularizer):
+    more = {} if regularizer == "none" else {"regularizer": regularizer, "gamma": 1e-2, "every": 2}
+    if regularizer == "frame-spectral":
+        more["regularizer_options"] = {"sample": 1}
+    recipe = dataclasses.replace(RECIPE, **more)
+    whole = _trainer(data, tmp_path / "whole", recipe).run(progress=False)
     steps = 0
     real = torch.optim.SGD.step
 
@@ -55,11 +61,11 @@ def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(data, tmp_path, m
 
     monkeypatch.setattr(torch.optim.SGD, "step", dying)
     with pytest.raises(KeyboardInterrupt):
-        _trainer(data, tmp_path / "cut").run(progress=False)
-    resumed = _trainer(data, tmp_path / "cut")
+        _trainer(data, tmp_path / "cut", recipe).run(progress=False)
+    resumed = _trainer(data, tmp_path / "cut", recipe)
     assert resumed.epoch == 1
     assert _equal(resumed.run(progress=False), whole)
-    assert _equal(_trainer(data, tmp_path / "cut").run(progress=False), whole), "a finished run changes nothing"
+    assert _equal(_trainer(data, tmp_path / "cut", recipe).run(progress=False), whole), "a finished run changes nothing"
 
 
 def test_the_seed_matters(data, tmp_path):
@@ -80,6 +86,66 @@ def test_another_recipe_or_damaged_state_is_refused(data, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
     with pytest.raises(InputError, match="loss is not finite in epoch"):
         _trainer(data, tmp_path, dataclasses.replace(RECIPE, lr=1e30)).run(progress=False)
+
+
+def test_every_epoch_is_kept_and_half_epochs_where_the_schedule_is_steep(data, tmp_path):
+    kept = []
+
+    def keep(model, epoch, accuracy):
+        assert not model.training and 0 <= accuracy <= 1
+        kept.append((epoch, next(model.parameters()).detach().clone()))
+
+    trainer = _trainer(data, tmp_path / "a", dataclasses.replace(RECIPE, epochs=6), keep=keep)
+    model = trainer.run(progress=False)
+    assert [epoch for epoch, _ in kept] == [1, 2, 3, 4, 4.5, 5, 5.5, 6]
+    assert not torch.equal(kept[-1][1], kept[-2][1]) and torch.equal(kept[-1][1], next(model.parameters()))
+    assert _equal(_trainer(data, tmp_path / "b", dataclasses.replace(RECIPE, epochs=6)).run(progress=False), model), \
+        "looking at a training does not change it"
+
+
+def test_a_penalty_pulls_the_weights_where_it_wants_them(data, tmp_path):
+    """With a large coefficient the layers come near to orthogonal; without, they don't."""
+    from models.regularizers import REGULARIZERS
+
+    so = REGULARIZERS["so"]()
+    values = {}
+    for name, more in {"plain": {}, "so": {"regularizer": "so", "gamma": 0.1}}.items():
+        recipe = dataclasses.replace(RECIPE, epochs=8, weight_decay=0.0, **more)
+        trainer = _trainer(data, tmp_path / name, recipe)
+        values[name] = float(so(trainer.run(progress=False)).detach())
+        assert (trainer.log[0]["penalty"] > 0) == (name == "so")
+    assert values["so"] < 0.1 * values["plain"]
+
+
+def test_a_penalty_every_few_steps_counts_as_much_and_follows_its_schedule(data, tmp_path, monkeypatch):
+    """A penalty of 1 a layer without a gradient adds gamma times the factors of the steps it is applied at."""
+    from models.regularizers import Regularizer, Schedule
+
+    class One(Regularizer):
+        schedule = Schedule(warmup=0.5)
+
+        def penalty(self, layer):
+            return layer.module.weight.sum() * 0 + 1
+
+    added, layers, real = {}, 22, torch.Tensor.backward
+    monkeypatch.setattr("models.train.build_regularizer", lambda *_: One())
+    for every in (1, 5):
+        losses = []
+
+        def spy(loss, *args, losses=losses, **kwargs):
+            losses.append(float(loss.detach()))
+            return real(loss, *args, **kwargs)
+
+        recipe = dataclasses.replace(RECIPE, regularizer="so", gamma=0.5, every=every)
+        trainer = _trainer(data, tmp_path / str(every), recipe)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, "backward", spy)
+            trainer.run(progress=False)
+        cross_entropy = sum(entry["train_loss"] for entry in trainer.log) * trainer.steps
+        added[every] = (sum(losses) - cross_entropy) / (0.5 * layers)
+    # 15 steps, of which the first half warms up linearly.
+    assert added[1] == pytest.approx(sum(min(1, 2 * step / 15) for step in range(15)), abs=1e-3)
+    assert added[5] == pytest.approx(5 * sum(min(1, 2 * step / 15) for step in (0, 5, 10)), abs=1e-3)
 
 
 @pytest.mark.parametrize("options", [{"epochs": 0}, {"lr": -1.0}, {"lr": float("nan")}, {"warmup": 1.0},

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from reports.page import Cell, details, page, table
-from reports.plots import asr_curves, attacked_images
+from reports.page import Cell, folded, page, paragraph, table
+from reports.plots import asr_curves, attacked_images, clean_against_shifted, heat_map, severity_curves
 
 
 def _curve():
@@ -14,7 +14,7 @@ def _curve():
 
 def test_names_of_models_can_not_inject_markup():
     evil = "<script>alert(1)</script>"
-    text = page(evil, evil, table(["a", evil], [[evil, Cell(evil, evil)]]), details(evil, evil),
+    text = page(evil, evil, table(["a", evil], [[evil, Cell(evil, evil)]]), folded(evil, paragraph(evil)),
                 asr_curves({(evil, "a"): _curve(), ("b", "a"): _curve()}, "iterations", [1, 10]))
     assert "<script" not in text and text.count("&lt;script") >= 8
 
@@ -33,3 +33,18 @@ def test_pictures_show_every_image():
 def test_numbers_and_texts_are_aligned():
     html = table(["name", "n"], [["x", "1"]])
     assert '<td class="text">x</td><td>1</td>' in html
+
+
+def test_the_plots_of_a_shift_name_all_that_they_show():
+    cells = pd.DataFrame([{"model": model, "corruption": corruption, "severity": severity, "accuracy": 0.9 - severity / 9}
+                          for model in "ab" for corruption in ("fog", "frost") for severity in (1, 5)])
+    assert all(text in heat_map(cells) for text in ("fog", "frost", ">57<"))  # mean of 0.789 and 0.344
+    single = heat_map(cells[cells.model == "a"])
+    assert ">79<" in single and ">34<" in single and "severity" in single
+    bounds = {"ci_low": 0.4, "ci_high": 0.8}
+    lines = severity_curves(pd.DataFrame([{"model": m, "severity": s, "accuracy": 0.6, **bounds}
+                                          for m in ("one", "two") for s in (0, 1, 5)]))
+    assert lines.count("one") and lines.count("two")
+    points = clean_against_shifted(pd.DataFrame([{"model": "one", "domain": "d", "clean_accuracy": 0.9,
+                                                  "accuracy": 0.6, **bounds}]))
+    assert "clean accuracy" in points and "one" in points

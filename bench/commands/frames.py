@@ -1,0 +1,67 @@
+"""Compute the frame bounds of every convolution and linear layer of models.
+
+Writes OUT/frames.csv (a row a layer: A, B, B/A, certified bounds, how well the layer's input is found again from its
+output) and OUT/report/index.html. Bounds are those of the layer alone; with --fold, of the layer with the batch norm
+that directly follows it. A second call with the same OUT adds to it and redoes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bench.commands.options import add_compute, device, positive_int, threads
+from framebench.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    add = parser.add_argument
+    add("--models", nargs="+", metavar="M", default=None,
+        help="shipped names, .safetensors paths, python:FILE.py:FUNCTION (default: all shipped)")
+    add("--size", type=positive_int, default=32, metavar="PIXELS", help="height and width of the images (default: 32)")
+    add("--padding", choices=["circular", "zero"], default="circular",
+        help="circular: exact bounds of the convolution on a torus (default); zero: estimates (Lanczos) with the "
+        "layer's own zero padding, the lower one from above")
+    add("--fold", action="store_true", help="fold batch norms into the layers that they directly follow")
+    add("--images", type=int, default=4, metavar="N",
+        help="real images whose activations are reconstructed, 0 for none, at most 20 (default: 4)")
+    add("--log", nargs="+", type=Path, default=[], metavar="FILE",
+        help="frames.csv of trainings (epoch, layer, lower, upper), drawn in the report")
+    add("--out", type=Path, default=Path("runs/frames"), help="where results go (default: runs/frames)")
+    add_compute(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, then write the table and the report."""
+    if not 0 <= arguments.images <= 20:
+        raise InputError(f"--images {arguments.images}: choose 0 to 20, the number of images that foolbox ships")
+
+    import torch
+
+    from bench.frames import Request, measure, read_log, write_frames
+    from framebench.files import writable_folder
+    from models.registry import load, shipped
+
+    logs = {path.parent.name or path.stem: read_log(path) for path in arguments.log}
+    chosen = device(arguments.device)
+    if chosen.type == "mps":
+        raise InputError("frame bounds need float64, which mps lacks; use --device cpu")
+    torch.set_num_threads(threads(arguments.threads))
+    request = Request(arguments.size, arguments.padding, arguments.fold, arguments.images)
+    names = arguments.models or list(shipped())
+    if not names:
+        raise InputError("no checkpoint is shipped with this version; name models with --models")
+    models = [load(name) for name in names]
+    out = writable_folder(arguments.out)
+    for model in models:
+        measure(model, request, out, chosen)
+    table, page = write_frames(out, logs)
+    for name, group in table.groupby("model", sort=False):
+        worst = group.iloc[int(group["condition"].argmax())]
+        print(f"{name}: {len(group)} layers, A from {group['lower'].min():.2g} to {group['lower'].max():.2g}, B from "
+              f"{group['upper'].min():.3g} to {group['upper'].max():.3g}, worst B/A {worst['condition']:.2g} "
+              f"({worst['layer']})")
+    if (table["padding"] == "zero").any():
+        print("with zero padding A is an estimate from above, so that B/A is at least what is said")
+    print(f"report: {page}\ntable: {out / 'frames.csv'}")

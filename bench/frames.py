@@ -1,0 +1,215 @@
+"""Frame bounds of a model's layers: measured once a model, kept as JSON, made into a table and a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+from tqdm import tqdm
+
+from bench.provenance import provenance
+from domains.samples import load_samples
+from framebench.errors import InputError
+from framebench.files import atomic
+from models import spectrum
+from models.dual_frame import reconstruct
+from models.registry import LoadedModel
+from reports.frames import frames_section
+from reports.page import Section, report
+
+#: The columns of ``frames.csv``; the first eight are a contract.
+COLUMNS = ["model", "layer", "side", "lower", "upper", "condition", "gershgorin_lower", "gershgorin_upper", "kind",
+           "c_out", "c_in", "kernel", "stride", "groups", "height", "width", "padding", "batch_norm", "image", "images",
+           "reconstruction_error", "recovered"]
+#: At which shares of all eigenvalues a spectrum is kept, for plots.
+SHARES = np.linspace(0, 1, 65)
+#: Raised whenever the same request on the same model would give other numbers.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a model.
+
+    Attributes:
+        size: Height and width of its input images.
+        padding: "circular" or "zero", see `models.spectrum.frame_bounds`.
+        fold: Whether batch norms are folded into the layers that they directly follow.
+        images: Number of real images whose activations are reconstructed; 0 for none.
+    """
+
+    size: int
+    padding: spectrum.Padding
+    fold: bool
+    images: int
+
+
+def measure(model: LoadedModel, request: Request, out: Path, device: torch.device) -> None:
+    """Measure all layers of a model and keep the result under ``out/frames/``, unless it is there already.
+
+    Raises:
+        InputError: if the model has no convolution or linear layer, does not take such images, has weights that are
+            not finite, or can't be traced where batch norms are to be folded.
+    """
+    asked = {"model": model.name, "digest": model.digest, **dataclasses.asdict(request), "version": _VERSION}
+    path = out / "frames" / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}.json"
+    if path.exists():
+        return
+    module = (_folded(model) if request.fold else model.module).to(device)
+    inputs = _inputs(module, model.name, request, device)
+    rows = []
+    for name, (layer, z) in tqdm(inputs.items(), desc=model.name, unit="layer", dynamic_ncols=True):
+        try:
+            rows.append({"layer": name, **_row(layer, z, request)})
+        except InputError as error:
+            raise InputError(f"{model.name}, layer {name}: {error}") from None
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps({"request": asked, "provenance": provenance(), "layers": rows}, indent=1))
+
+
+def write_frames(out: Path, logs: dict[str, pd.DataFrame] | None = None) -> tuple[pd.DataFrame, Path]:
+    """Write ``frames.csv`` and a page from all that is kept under `out`; return the table and where the page is.
+
+    The page is ``report/index.html``, or ``report/frames.html`` where `out` has rows of an attack or a shift too,
+    whose report is the index.
+
+    Args:
+        out: Output folder.
+        logs: Name of a training -> its frame bounds an epoch, see `read_log`.
+
+    Raises:
+        InputError: if nothing is kept there.
+    """
+    table, section = stored_frames(out, logs or {})
+    path = out / "report" / ("frames.html" if (out / "examples").is_dir() else "index.html")
+    for file, text in ((out / "frames.csv", table.to_csv(index=False)), (path, report(section.title, [], [section]))):
+        with atomic(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return table, path
+
+
+def stored_frames(out: Path, logs: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, Section]:
+    """Return the table and the part of the report of all that is kept under `out` (see `write_frames`)."""
+    kept = [json.loads(path.read_text()) for path in sorted((out / "frames").glob("*.json"))]
+    if not kept:
+        raise InputError(f"{out} holds no frame bounds; run bench frames --out {out} first")
+    kept.sort(key=lambda entry: (entry["request"]["model"] != "baseline", *map(str, entry["request"].values())))
+    frames = {label: _frame(entry)
+              for label, entry in zip(_labels([entry["request"] for entry in kept]), kept, strict=True)}
+    section = frames_section(frames, SHARES, logs, [
+        {"heading": label, "request": entry["request"], **entry["provenance"]}
+        for label, entry in zip(frames, kept, strict=True)])
+    return pd.concat(frames.values(), ignore_index=True)[COLUMNS], section
+
+
+def read_log(path: Path) -> pd.DataFrame:
+    """Read a training's frame bounds: columns epoch, layer, lower, upper.
+
+    Raises:
+        InputError: if the file can't be read as such.
+    """
+    try:
+        log = pd.read_csv(path)
+        return log[["epoch", "layer", "lower", "upper"]].astype({"epoch": float, "lower": float, "upper": float})
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is not a log of frame bounds with columns epoch, layer, lower, upper "
+                         f"({type(error).__name__}); give the frames.csv that a training wrote") from None
+
+
+def _row(layer: nn.Conv2d | nn.Linear, z: torch.Tensor, request: Request) -> dict[str, Any]:
+    """Return a layer's part of the table, and its spectrum where that is exact."""
+    conv = isinstance(layer, nn.Conv2d)
+    size = spectrum.size_of(z)
+    exact = request.padding == "circular" or not spectrum.needs_lanczos(layer)
+    if exact and isinstance(layer, nn.Conv2d):  # on a torus a stride must divide the size: take the next that it does
+        size = (size[0] + -size[0] % layer.stride[0], size[1] + -size[1] % layer.stride[1])
+    values = spectrum.spectrum(layer, size) if exact else None
+    lower, upper = spectrum.lanczos_bounds(layer, size) if values is None else map(float, values.eigenvalues[[0, -1]])
+    certified_lower, certified_upper = spectrum.gershgorin_bounds(layer)
+    error, recovered = _reconstruction(layer, z) if request.images else (None, None)
+    return {"side": spectrum.side_of(layer), "lower": lower, "upper": upper,
+            # A border of zeros shortens the rows next to it: only the upper bound holds there.
+            "gershgorin_lower": certified_lower if exact else None, "gershgorin_upper": certified_upper,
+            "kind": "conv" if conv else "linear", "c_out": len(layer.weight),
+            "c_in": layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features,
+            "kernel": "x".join(map(str, layer.kernel_size)) if isinstance(layer, nn.Conv2d) else "",
+            "stride": "x".join(map(str, layer.stride)) if isinstance(layer, nn.Conv2d) else "",
+            "groups": layer.groups if isinstance(layer, nn.Conv2d) else 1, "height": size[0], "width": size[1],
+            "reconstruction_error": error, "recovered": recovered,
+            "spectrum": None if values is None else values.quantiles(SHARES).tolist()}
+
+
+def _reconstruction(layer: nn.Conv2d | nn.Linear, z: torch.Tensor) -> tuple[float | None, float | None]:
+    """Return |z' - z| / |z| and |z'| / |z|, z' being found from the layer's output; over what the layer reads of z."""
+    size = spectrum.size_of(z)
+    with torch.no_grad():
+        found = reconstruct(layer, layer(z), size)
+    read = spectrum.pixels_read(layer, size).reshape(1, *z.shape[1:])
+    norm = float((z * read).norm())
+    return (float(((found - z) * read).norm()) / norm, float(found.norm()) / norm) if norm else (None, None)
+
+
+def _frame(entry: dict[str, Any]) -> pd.DataFrame:
+    """Return a model's table: `COLUMNS` and spectrum."""
+    frame, request = pd.DataFrame(entry["layers"]), entry["request"]
+    positive = frame["lower"] > 0
+    numbers = ["gershgorin_lower", "reconstruction_error", "recovered"]
+    return frame.astype(dict.fromkeys(numbers, float)).assign(
+        model=request["model"], padding=request["padding"], image=request["size"], images=request["images"],
+        batch_norm="folded" if request["fold"] else "left out",
+        condition=(frame["upper"] / frame["lower"].where(positive, 1)).where(positive, float("inf")))
+
+
+def _labels(requests: list[dict[str, Any]]) -> list[str]:
+    """Return a name for each request: the model's, with whatever else tells it from the others."""
+    words: dict[str, Callable[[dict[str, Any]], str]] = {
+        "size": lambda r: f"{r['size']} pixels", "padding": lambda r: f"{r['padding']} padding",
+        "fold": lambda r: "batch norm folded" if r["fold"] else "batch norm left out",
+        "images": lambda r: f"{r['images']} images", "digest": lambda r: r["digest"][:6]}
+    labels = []
+    for request in requests:
+        others = [other for other in requests if other["model"] == request["model"]]
+        labels.append(", ".join([request["model"], *(say(request) for key, say in words.items()
+                                                     if any(other[key] != request[key] for other in others))]))
+    return labels
+
+
+def _inputs(module: nn.Module, name: str, request: Request, device: torch.device,
+            ) -> dict[str, tuple[nn.Conv2d | nn.Linear, torch.Tensor]]:
+    """Return what each layer sees of real images (of black ones, where no activations are asked for)."""
+    if request.images:
+        samples = load_samples()
+        x, _ = samples.load(samples.first(request.images))
+        if request.size != x.shape[2]:
+            x = F.interpolate(x, (request.size, request.size), mode="bilinear", antialias=True)
+    else:
+        x = torch.zeros(1, 3, request.size, request.size)
+    try:
+        inputs = spectrum.layer_inputs(module, x.to(device))
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"the model {name} does not take images of {request.size}x{request.size} "
+                         f"({str(error).splitlines()[0]}); give their size with --size") from None
+    if not inputs:
+        raise InputError(f"the model {name} has no nn.Conv2d or nn.Linear that it calls; it has no frame bounds")
+    return inputs
+
+
+def _folded(model: LoadedModel) -> nn.Module:
+    """Return the model with batch norms folded into the convolutions (and linear layers) that they directly follow."""
+    from torch.fx.experimental.optimization import fuse
+
+    try:
+        return fuse(model.module)
+    except Exception as error:  # tracing runs the user's code
+        raise InputError(f"the model {model.name} can't be traced to fold its batch norms ({type(error).__name__}); "
+                         "leave out --fold") from None

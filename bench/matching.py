@@ -1,0 +1,83 @@
+"""Matched clean accuracy: the study's protocol for comparing models under domain shift.
+
+Of each training run the kept epoch is taken whose accuracy on the held-out part of the training set is nearest to that
+of a reference model, so that what is left of a difference under shift is not a difference in clean accuracy. The test
+set chooses nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from framebench.errors import InputError
+from models.checkpoint import HELD_OUT, Card
+from models.registry import card_of, kept_epochs
+
+
+@dataclass(frozen=True)
+class Match:
+    """A kept epoch that stands for a run.
+
+    Attributes:
+        model: Its name, ``RUN@EPOCH``, or the name that was given where nothing was to be chosen.
+        note: What was matched, and how near, as a sentence.
+        reference: Where the run never reaches the reference model's accuracy: the reference's own kept epoch that is
+            matched down to the run, if it has any.
+    """
+
+    model: str
+    note: str
+    reference: str | None = None
+
+
+def match_clean(names: list[str], reference: str) -> list[Match]:
+    """Choose for every run among `names` the kept epoch nearest to the reference model in held-out accuracy.
+
+    Args:
+        names: Model names; folders of training runs are matched, others are taken as they are.
+        reference: A model with a card, or the folder of a run, whose last epoch counts then.
+
+    Raises:
+        InputError: if the reference has no held-out accuracy, a run keeps no epochs, or the two were held out
+            differently.
+    """
+    ours = kept_epochs(reference) if Path(reference).is_dir() else {}
+    card = card_of(f"{reference}@{max(ours):g}" if ours else reference)
+    target, n = _held_out(card, reference)
+    matches = []
+    for name in names:
+        if not Path(name).is_dir() or name == reference:
+            matches.append(Match(f"{reference}@{max(ours):g}" if name == reference and ours else name,
+                                 f"{name}: not matched" if name != reference else f"{name}: the reference, held-out "
+                                 f"accuracy {target:.2%} (n = {n:,})"))
+            continue
+        kept = kept_epochs(name)
+        for epoch_card in kept.values():
+            if (epoch_card.data.get("sha256"), _held_out(epoch_card, name)[1]) != (card.data.get("sha256"), n):
+                raise InputError(f"{name} and {reference} were not trained on the same data with the same images held "
+                                 "out, so their held-out accuracies can't be matched; train both with one --validation")
+        accuracy = {epoch: _held_out(c, name)[0] for epoch, c in kept.items()}
+        # Of equally near epochs the later one: it is the better trained.
+        nearest = min(sorted(accuracy, reverse=True), key=lambda epoch: abs(accuracy[epoch] - target))
+        best = max(accuracy.values())
+        note = (f"{name}: epoch {nearest:g}, held-out accuracy {accuracy[nearest]:.2%} against {target:.2%} of "
+                f"{reference} (n = {n:,})")
+        down = None
+        if best < target:
+            note += f"; it never reaches {reference}, its best is {best:.2%}"
+            if ours:
+                theirs = {epoch: _held_out(c, reference)[0] for epoch, c in ours.items()}
+                epoch = min(sorted(theirs, reverse=True), key=lambda e: abs(theirs[e] - accuracy[nearest]))
+                down = f"{reference}@{epoch:g}"
+                note += f"; {reference} is matched down to it at epoch {epoch:g}, {theirs[epoch]:.2%}"
+        matches.append(Match(f"{name}@{nearest:g}", note, down))
+    return matches
+
+
+def _held_out(card: Card, name: str) -> tuple[float, int]:
+    for entry in card.accuracy:
+        if entry.get("data") == HELD_OUT:
+            return float(entry["accuracy"]), int(entry["n"])
+    raise InputError(f"the card of {name} has no accuracy on images held out of the training set; --match-clean needs "
+                     "models trained with --validation above 0")

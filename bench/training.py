@@ -1,0 +1,81 @@
+"""One training run from a recipe to a checkpoint with its card, its kept epochs and its logs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.provenance import provenance
+from domains import Domain
+from framebench.files import writable_folder
+from models.architectures import ARCHITECTURES
+from models.checkpoint import HELD_OUT, Card, save
+from models.recipe import Recipe
+from models.train import Trainer
+from models.watch import LayerLog
+
+
+def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Domain], out: Path,
+                     device: torch.device, *, half: bool = False, compile: bool = False) -> tuple[Path, Card]:
+    """Train, measure and write ``OUT/NAME.safetensors`` with its card.
+
+    The folder ``OUT/NAME/`` gets the state to resume from, ``log.csv``, ``layers.csv`` (see `models.watch`) and
+    ``epochs/NAME@EPOCH.safetensors``, half precision, of every epoch and of the half-epochs of the last third.
+
+    Args:
+        name: The checkpoint's name.
+        recipe: How to train.
+        training: The training set, of which the recipe holds a part out.
+        tests: Sets to measure the finished model on, once.
+        out: Where to write.
+        device: Where to compute.
+        half: Whether to store the final weights as float16; what is measured is what is stored.
+        compile: Whether to compile the model.
+
+    Returns:
+        The path of the weights, and the card.
+
+    Raises:
+        InputError: if the folder holds another run, the loss is not finite, or the weights collapse.
+    """
+    folder = writable_folder(out / name)
+    card = Card(name=name, arch=recipe.arch, width=recipe.width or ARCHITECTURES[recipe.arch][1],
+                classes=training.classes, data={"title": training.title, "sha256": training.digest},
+                recipe=dataclasses.asdict(recipe), accuracy=[],
+                provenance={**provenance(), "threads": torch.get_num_threads(), "device": str(device)})
+
+    def keep(model: nn.Module, epoch: float, accuracy: float) -> None:
+        kept = dataclasses.replace(card, name=f"{name}@{epoch:g}", accuracy=_held_out(accuracy, trainer))
+        save(model, kept, folder / "epochs", dtype=torch.float16)
+        layers.add(model, epoch)
+
+    trainer = Trainer(training.images, training.labels, len(training.classes), recipe, folder, device,
+                      training.digest, keep=keep, compile=compile)
+    layers = LayerLog(folder / "layers.csv", trainer.model, training.images.shape[1:3], done=trainer.epoch)
+    card.data.update(n_train=len(trainer.training), n_validation=len(trainer.held_out))
+    model = trainer.run().cpu()
+    if half:
+        model = model.half().float()
+    accuracy = [*(_measure(model, domain) for domain in tests),
+                *_held_out(trainer.log[-1]["validation_accuracy"], trainer)]
+    seconds = round(sum(entry["seconds"] for entry in trainer.log))
+    card = dataclasses.replace(card, accuracy=accuracy, provenance={**card.provenance, "seconds": seconds})
+    return save(model, card, out, dtype=torch.float16 if half else torch.float32), card
+
+
+@torch.inference_mode()
+def _measure(model: nn.Module, domain: Domain) -> dict[str, Any]:
+    correct = 0
+    for start in range(0, len(domain), 500):
+        x, y = domain.load(range(start, min(start + 500, len(domain))))
+        correct += int((model(x).argmax(1) == y).sum())
+    return {"data": domain.title, "n": len(domain), "correct": correct, "accuracy": correct / len(domain)}
+
+
+def _held_out(accuracy: float, trainer: Trainer) -> list[dict[str, Any]]:
+    n = len(trainer.held_out)
+    return [{"data": HELD_OUT, "n": n, "correct": round(accuracy * n), "accuracy": accuracy}] if n else []

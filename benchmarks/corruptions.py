@@ -1,0 +1,104 @@
+"""How fast the corruptions of CIFAR-10-C are made, and how that compares with imagecorruptions.
+
+    OMP_NUM_THREADS=1 python benchmarks/corruptions.py --data-root DIR
+    OMP_NUM_THREADS=1 python benchmarks/corruptions.py --full        # really makes 19 x 5 x 10,000 images
+
+Rates are images per second of processor time (all threads of the process together, so that neither idle cores nor
+other programs change them), over the five severities. The peer, `imagecorruptions-imaug`, makes the same 19 with
+ImageNet's parameters, an image a call; both take turns in one run.
+
+Limits, checked at the end (exit code 1 if one is missed):
+all 950,000 images take less than 20 minutes on two cores, and the 19 together a tenth of the peer's time at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from bench.provenance import provenance
+from domains.cifar import load_cifar10
+from domains.corruptions import NAMES, SEVERITIES, corrupt, frost_source
+
+WHOLE = 10_000  # images of CIFAR-10-C at one severity
+
+
+def main() -> int:
+    """Measure, print, and tell whether all limits are kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", default=None, help="the folder of CIFAR-10; without it: random images")
+    parser.add_argument("-n", type=int, default=1000, help="images at each severity")
+    parser.add_argument("--peer-images", type=int, default=20, help="the peer's, at each severity; 0 for none")
+    parser.add_argument("--full", action="store_true", help="make all 10,000 at each severity instead of -n")
+    arguments = parser.parse_args()
+
+    n = WHOLE if arguments.full else arguments.n
+    images, title = _images(arguments.data_root, n)
+    peer = _peer() if arguments.peer_images else None
+    facts = provenance()
+    print(f"{facts['processor']}, numpy {np.__version__}; {title}, n = {n} x 5 severities; frost: {frost_source()}")
+    started, ours, theirs = time.perf_counter(), 0.0, 0.0
+    for name in NAMES:
+        seconds = _ours(images, name)
+        ours += seconds
+        line = f"{name:18} {1 / seconds:9,.0f}/s"
+        if peer is not None:
+            peer_seconds = _theirs(peer, images[: arguments.peer_images], name)
+            theirs += peer_seconds
+            line += f"   imagecorruptions {1 / peer_seconds:7,.0f}/s   {peer_seconds / seconds:6.1f} times faster"
+        print(line, flush=True)
+
+    core_minutes, how = ours * len(SEVERITIES) * WHOLE / 60, "made" if arguments.full else "from rates"
+    print(f"all 19 x 5 x {WHOLE:,} ({how}): {core_minutes:.1f} minutes of one core, {core_minutes / 2:.1f} on two; "
+          f"this run took {(time.perf_counter() - started) / 60:.1f} minutes, "
+          f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    kept = core_minutes / 2 <= 20
+    print(f"{'ok  ' if kept else 'MISS'} minutes on two cores: {core_minutes / 2:.1f} (at most 20)")
+    if peer is not None:
+        fast = theirs / ours >= 10
+        print(f"{'ok  ' if fast else 'MISS'} times faster than the peer, all 19: {theirs / ours:.1f} (at least 10)")
+        kept &= fast
+    return 0 if kept else 1
+
+
+def _images(data_root: str | None, n: int) -> tuple[np.ndarray, str]:
+    if data_root is None:
+        return np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8), "random images"
+    domain = load_cifar10(Path(data_root))
+    return domain.images[np.resize(domain.order, n)], domain.title
+
+
+def _ours(images: np.ndarray, name: str) -> float:
+    """Return seconds of processor time an image, mean over the severities."""
+    corrupt(images[:64], name, 1)  # matrices and textures are built once
+    started = time.process_time()
+    for severity in SEVERITIES:
+        corrupt(images, name, severity)
+    return (time.process_time() - started) / len(images) / len(SEVERITIES)
+
+
+def _peer() -> Callable[..., np.ndarray]:
+    from imagecorruptions import corrupt as peer
+
+    print(f"peer: imagecorruptions-imaug {version('imagecorruptions-imaug')}, an image a call, ImageNet's parameters")
+    return peer
+
+
+def _theirs(peer: Callable[..., np.ndarray], images: np.ndarray, name: str) -> float:
+    peer(images[0], corruption_name=name, severity=1)  # compiles what it compiles
+    started = time.process_time()
+    for severity in SEVERITIES:
+        for image in images:
+            peer(image, corruption_name=name, severity=severity)
+    return (time.process_time() - started) / len(images) / len(SEVERITIES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The exact spectrum by Fourier blocks against Lanczos' estimate and a dense SVD, seconds a layer, in one run.
+
+    python benchmarks/spectrum.py
+
+Layers are those of a ResNet-18 of width 64 on 32x32 images, untrained; the dense SVD is of the explicit matrix and
+is feasible for a small layer only. The difference is the largest of the exact and the compared bounds, relative to B.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from bench.provenance import provenance
+from models.architectures import build
+from models.spectrum import frame_bounds, gershgorin_bounds, input_sizes, lanczos_bounds
+
+T = TypeVar("T")
+# c_in, c_out, stride, height and width
+LAYERS = ((64, 64, 1, 32), (64, 128, 2, 32), (128, 128, 1, 16), (256, 256, 1, 8), (256, 512, 2, 8), (512, 512, 1, 4))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    facts = provenance()
+    print(f"{facts['processor']}, {arguments.threads} threads, torch {facts['torch']}")
+    small = nn.Conv2d(16, 16, 3, padding=1)
+    compare("16 -> 16, 8x8", small, (8, 8), "dense SVD", dense_bounds)
+    for c_in, c_out, stride, size in LAYERS:
+        layer = nn.Conv2d(c_in, c_out, 3, stride, padding=1)
+        compare(f"{c_in} -> {c_out}, stride {stride}, {size}x{size}", layer, (size, size), "Lanczos",
+                lambda layer, size: lanczos_bounds(layer, size, "circular"))
+        seconds, _ = timed(lambda layer=layer: gershgorin_bounds(layer))
+        print(f"    Gershgorin {seconds:.2f} s", flush=True)
+    for arch, width in (("resnet18", 64), ("resnet34", 64), ("resnet50", 64), ("speednet", 48)):
+        model = build(arch, width=width).eval()
+        layers, sizes = dict(model.named_modules()), input_sizes(model, (32, 32))
+        seconds, _ = timed(lambda layers=layers, sizes=sizes: [
+            frame_bounds(layers[name], (size[0] + size[0] % 2, size[1] + size[1] % 2)) for name, size in sizes.items()])
+        print(f"{arch} of width {width}, all {len(sizes)} layers: {seconds:.1f} s", flush=True)
+
+
+def compare(title: str, layer: nn.Conv2d, size: tuple[int, int], name: str,
+            other: Callable[[nn.Conv2d, tuple[int, int]], tuple[float, float]]) -> None:
+    """Time the exact bounds and another way to them."""
+    exact_seconds, exact = timed(lambda: frame_bounds(layer, size))
+    seconds, found = timed(lambda: other(layer, size))
+    differences = [abs(a - b) / exact[1] for a, b in zip(exact, found, strict=True)]
+    print(f"{title}: Fourier {exact_seconds:.3f} s, A {exact[0]:.2e}, B {exact[1]:.3f}; {name} {seconds:.2f} s, "
+          f"differs by {differences[0]:.0e} (A), {differences[1]:.0e} (B)", flush=True)
+
+
+def dense_bounds(layer: nn.Conv2d, size: tuple[int, int]) -> tuple[float, float]:
+    """Return the extreme eigenvalues by the SVD of T, its columns being the layer's answers to unit inputs."""
+    torus = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,
+                      bias=False, padding_mode="circular").double()
+    with torch.no_grad():
+        torus.weight.copy_(layer.weight)
+        units = torch.eye(layer.in_channels * size[0] * size[1], dtype=torch.float64)
+        columns = torus(units.unflatten(1, (layer.in_channels, *size))).flatten(1)
+    values = torch.linalg.svdvals(columns).square()
+    return float(values[-1]), float(values[0])
+
+
+def timed(action: Callable[[], T]) -> tuple[float, T]:
+    """Return the seconds that an action takes, and its result."""
+    started = time.perf_counter()
+    result = action()
+    return time.perf_counter() - started, result
+
+
+if __name__ == "__main__":
+    main()

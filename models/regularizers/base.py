@@ -1,0 +1,110 @@
+"""What all regularizers share: layers, sums, precision, state."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from framebench.errors import InputError
+from framebench.seeding import generator
+from models.regularizers.layers import KINDS, Layer, checked_policy, find_layers
+from models.regularizers.schedule import Schedule
+
+_OPTION_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularizer:
+    """A penalty on the weights of a model: call it with the model for a scalar tensor, the sum over its layers.
+
+    A subclass is its `penalty` of one layer, its options (fields) and how it is trained with (class attributes).
+    Autocast is switched off inside: sums of thousands of squares are nothing for bfloat16.
+
+    Attributes:
+        layers: The kinds of layers taken, of `models.regularizers.layers.CHOICES`.
+        weight_decay: Whether the training keeps its weight decay beside it.
+        gamma: Coefficient to start from.
+        schedule: Factor of the coefficient in the course of training.
+        every: Steps between two applications, each scaled by as much; chosen by cost (`benchmarks/regularizers.py`).
+        training_options: Options that training sets unless told otherwise, where the exact value costs too much.
+    """
+
+    layers: tuple[str, ...] = KINDS
+    # Of the methods that draw or iterate: a tensor a layer. Whoever resumes a training must restore it.
+    _state: dict[str, torch.Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    weight_decay: ClassVar[bool] = True
+    gamma: ClassVar[float]
+    schedule: ClassVar[Schedule] = Schedule()
+    every: ClassVar[int] = 1
+    training_options: ClassVar[dict[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value, kinds = getattr(self, option.name), _OPTION_TYPES.get(str(option.type))
+            if kinds is not None and type(value) not in kinds:  # a bool is an int, but not meant as one
+                raise InputError(f"the option {option.name} must be of type {option.type}, not {value!r}")
+        object.__setattr__(self, "layers", checked_policy(self.layers))
+
+    def __call__(self, module: nn.Module) -> torch.Tensor:
+        """Return the penalty of a model, a differentiable scalar.
+
+        Raises:
+            InputError: if the policy takes no layer of the model.
+        """
+        return torch.stack(list(self.values(module).values())).sum()
+
+    def values(self, module: nn.Module) -> dict[str, torch.Tensor]:
+        """Return the summands by the names of their layers.
+
+        Under `torch.no_grad` no state advances, so that looking at a training does not change it.
+        """
+        penalties = {}
+        for layer in find_layers(module, self.layers):
+            with torch.autocast(layer.module.weight.device.type, enabled=False):
+                penalties[layer.name] = self.penalty(layer)
+        return penalties
+
+    def penalty(self, layer: Layer) -> torch.Tensor:
+        """Return the penalty of one layer."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return what a resumed training needs to go on identically: a tensor a layer, or nothing."""
+        return {name: tensor.clone() for name, tensor in self._state.items()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over a state that `state_dict` returned."""
+        self._state.clear()
+        self._state.update({name: tensor.clone() for name, tensor in state.items()})
+
+    def _remember(self, layer: Layer, tensor: torch.Tensor) -> None:
+        if torch.is_grad_enabled():
+            self._state[layer.name] = tensor
+
+    def _count(self, layer: Layer) -> int:
+        """Return how often the layer was counted before, and count on."""
+        count = int(self._state.get(layer.name, torch.zeros((), dtype=torch.int64)))
+        self._remember(layer, torch.tensor(count + 1))
+        return count
+
+
+def seeded_normal(shape: tuple[int, ...], like: torch.Tensor, seed: int, purpose: str, *key: int) -> torch.Tensor:
+    """Draw standard normal numbers that depend on the seed, the purpose and the key alone."""
+    draws = torch.from_numpy(generator(seed, purpose, *key).standard_normal(shape))
+    return draws.to(like.device, like.dtype)
+
+
+def require_at_least(least: float, **options: float) -> None:
+    """Check that options are finite numbers of at least `least`.
+
+    Raises:
+        InputError: for the first that isn't.
+    """
+    for name, value in options.items():
+        if not (math.isfinite(value) and value >= least):
+            raise InputError(f"the option {name} must be a finite number of at least {least:g}, not {value}")

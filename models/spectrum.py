@@ -1,0 +1,285 @@
+"""Frame bounds of layers: the extreme eigenvalues of a layer's Gram matrix, exact, estimated and certified.
+
+A layer is a linear operator T (its bias left out). Its rows are a frame with bounds A and B where the eigenvalues of
+T^T T lie in [A, B], A > 0: then the layer loses nothing, and the dual frame (T^T T)^-1 T^T undoes it. A layer with
+fewer outputs than inputs can't be undone; there the eigenvalues of T T^T say how far its rows are from orthogonal.
+Pixels that a layer skips, such as three of four before a 1x1 convolution of stride 2, do not count as inputs.
+
+- `spectrum` and `frame_bounds` are exact for a convolution on a torus (circular padding): Sedghi 2019,
+  arXiv 1805.10408, extended to strides, groups and dilation.
+- `lanczos_bounds` serves zero padding; `gershgorin_bounds` are cheap bounds for maps of any size.
+- `models.dual_frame.reconstruct` undoes a layer as it is in its model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from framebench.errors import InputError
+from models.operators import fourier_blocks
+from models.regularizers.gram import gershgorin_rows
+from models.regularizers.layers import Layer
+
+Padding = Literal["circular", "zero"]
+#: The Gram matrix whose eigenvalues count: T^T T over the layer's inputs, or T T^T over its outputs.
+Side = Literal["input", "output"]
+_Map = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The eigenvalues of a layer's Gram matrix, on the side of `side_of`.
+
+    Attributes:
+        eigenvalues: float64 [k], ascending.
+        weights: float64 [k], the multiplicity of each; their sum is the size of the Gram matrix.
+    """
+
+    eigenvalues: np.ndarray
+    weights: np.ndarray
+
+    def quantiles(self, shares: np.ndarray) -> np.ndarray:
+        """Return the eigenvalues up to which these shares (in [0, 1]) of all eigenvalues lie: A at 0 and B at 1."""
+        cumulative = np.cumsum(self.weights)
+        index = np.searchsorted(cumulative, shares * cumulative[-1] * (1 - 1e-12))
+        values: np.ndarray = self.eigenvalues[index]
+        return values
+
+
+def side_of(layer: nn.Module) -> Side:
+    """Return the side on which a layer can be regular: T^T T if c_out >= s*s*c_in (inputs a position), else T T^T."""
+    view = layer_view(layer)
+    _, c_in, *_ = view.weight.shape
+    return "input" if len(view.weight) // view.groups >= c_in * math.prod(view.step) else "output"
+
+
+@torch.no_grad()
+def spectrum(layer: nn.Module, input_size: tuple[int, int]) -> Spectrum:
+    """Return all eigenvalues of a layer's Gram matrix, exactly, its convolution taken on a torus.
+
+    They are squares of singular values, not eigenvalues of computed Gram matrices: the smallest is as exact as
+    float64 allows, relative to the largest singular value.
+
+    Args:
+        layer: An `nn.Conv2d` or `nn.Linear`.
+        input_size: Height and width of the layer's input; any for a linear layer.
+
+    Raises:
+        InputError: if the layer is of another kind or not finite, or a stride with overlap does not divide the size.
+    """
+    kernel = layer_view(layer).operator_kernel().double()  # of stride 1, on the grid of the outputs
+    grid, dilation, repeats = [1, 1], [1, 1], 1
+    if isinstance(layer, nn.Conv2d):
+        for axis, (n, taps, s, d) in enumerate(zip(input_size, layer.kernel_size, layer.stride, layer.dilation,
+                                                   strict=True)):
+            if kernel.shape[3 + axis] == 1:  # positions don't overlap: every frequency has the same block
+                repeats *= 1 + max(n - (taps - 1) * d - 1, 0) // s
+            elif n % s:
+                raise InputError(f"a circular convolution of stride {s} needs a map that it divides, not "
+                                 f"{input_size[0]}x{input_size[1]}; take the next larger size, or padding='zero'")
+            else:
+                grid[axis], dilation[axis] = n // s, d // math.gcd(s, d)
+    blocks, weights = fourier_blocks(kernel.flatten(0, 1), (grid[0], grid[1]), dilation=(dilation[0], dilation[1]),
+                                     groups=len(kernel))
+    eigenvalues = torch.linalg.svdvals(blocks).square()
+    flat, order = eigenvalues.flatten().sort()
+    weights = (repeats * weights)[:, None].expand_as(eigenvalues).flatten()[order]
+    return Spectrum(flat.cpu().numpy(), weights.cpu().numpy())
+
+
+def frame_bounds(layer: nn.Module, input_size: tuple[int, int], padding: Padding = "circular") -> tuple[float, float]:
+    """Return the frame bounds A and B of a layer alone, on the side of `side_of`.
+
+    Args:
+        layer: An `nn.Conv2d` or `nn.Linear`. A batch norm after it rescales its rows and is not part of it.
+        input_size: Height and width of the layer's input; any for a linear layer.
+        padding: "circular" for the exact bounds on a torus, whatever the layer's own padding; "zero" for
+            `lanczos_bounds` with zeros, as many as the layer has.
+
+    Raises:
+        InputError: as `spectrum`.
+    """
+    if padding == "zero" and needs_lanczos(layer):
+        return lanczos_bounds(layer, input_size)
+    eigenvalues = spectrum(layer, input_size).eigenvalues
+    return float(eigenvalues[0]), float(eigenvalues[-1])
+
+
+def needs_lanczos(layer: nn.Module) -> bool:
+    """Return whether zero padding changes the layer's bounds: not of a linear or an unpadded 1x1 layer, say."""
+    overlaps = layer_view(layer).operator_kernel().shape[3:] != (1, 1)
+    return isinstance(layer, nn.Conv2d) and (overlaps or layer.padding not in ((0, 0), "valid", "same"))
+
+
+@torch.no_grad()
+def lanczos_bounds(layer: nn.Module, input_size: tuple[int, int], padding: Padding = "zero", *, steps: int = 60,
+                   seed: int = 0) -> tuple[float, float]:
+    """Estimate a layer's extreme eigenvalues from products with T and T^T alone (Lanczos 1950).
+
+    Both lie inside the spectrum: the upper is a lower estimate, good to three digits or more; the lower is an upper
+    estimate that converges slowly where the layer is ill-conditioned. No basis is kept: losing orthogonality
+    repeats extreme values but does not move them (Paige 1976), and memory stays at a few vectors.
+
+    Args:
+        layer: An `nn.Conv2d` or `nn.Linear`.
+        input_size: Height and width of the layer's input; any for a linear layer.
+        padding: "zero" for zeros, as many as the layer has; "circular" for a torus.
+        steps: Products with the Gram matrix.
+        seed: Of the random start.
+
+    Raises:
+        InputError: if the layer is of another kind or not finite, or its kernel does not fit on the map.
+    """
+    weight, side = layer_view(layer).weight.double(), side_of(layer)
+    forward, adjoint, x, y = _operator(layer, weight, input_size, padding)
+    vector = torch.randn((x if side == "input" else y).shape, dtype=torch.float64,
+                         generator=torch.Generator().manual_seed(seed)).to(weight.device)
+    if side == "input":
+        vector *= pixels_read(layer, input_size, padding)
+    vector /= vector.norm()
+    previous, beta = torch.zeros_like(vector), 0.0
+    alphas: list[float] = []
+    betas: list[float] = []
+    for _ in range(steps):
+        product = adjoint(forward(vector)) if side == "input" else forward(adjoint(vector))
+        product -= beta * previous
+        alphas.append(float((product * vector).sum()))
+        product -= alphas[-1] * vector
+        beta = float(product.norm())
+        if beta <= 1e-13 * max(alphas):  # no direction is left: the values are exact
+            break
+        betas.append(beta)
+        previous, vector = vector, product / beta
+    ritz = scipy.linalg.eigvalsh_tridiagonal(alphas, betas[: len(alphas) - 1])
+    return max(float(ritz[0]), 0.0), float(ritz[-1])
+
+
+@torch.no_grad()
+def pixels_read(layer: nn.Module, input_size: tuple[int, int], padding: Padding = "zero") -> torch.Tensor:
+    """Return which entries of its input a layer reads at all, bool [1, c_in, H, W]; 1x1 for a linear layer.
+
+    A stride beyond the kernel skips pixels, and so does any stride where it does not divide the size.
+    """
+    _, adjoint, _, output = _operator(layer, torch.ones_like(layer_view(layer).weight), input_size, padding)
+    return adjoint(torch.ones_like(output)) > 0
+
+
+@torch.no_grad()
+def gershgorin_bounds(layer: nn.Module) -> tuple[float, float]:
+    """Return bounds that hold for the exact ones: min(v - S) <= A and B <= max(v + S), by Gershgorin's circles.
+
+    v is the diagonal of the Gram matrix and S the sum of the other absolute values of a row; one product of the
+    kernel with itself gives them. They hold on a torus of any size (entries that alias on a small one only add up to
+    less). The upper also holds with zero padding, which cuts rows and columns out of an unbounded T; the lower does
+    not, and says nothing where it is not above 0.
+
+    Raises:
+        InputError: if the layer is of another kind or not finite.
+    """
+    v, s = gershgorin_rows(layer_view(layer).operator_kernel().double())
+    return float((v - s).min()), float((v + s).max())
+
+
+def layer_inputs(model: nn.Module, x: torch.Tensor) -> dict[str, tuple[nn.Conv2d | nn.Linear, torch.Tensor]]:
+    """Run a model once and return what its convolutions and linear layers see.
+
+    Args:
+        model: A model in eval mode.
+        x: Its input.
+
+    Returns:
+        Name in the model -> (layer, the input of its first call), in the order of the calls: [n, c_in, H, W] for a
+        convolution, [n, c_in] for a linear layer. Layers that are not called are left out.
+    """
+    seen: dict[str, tuple[nn.Conv2d | nn.Linear, torch.Tensor]] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            if name not in seen:
+                assert isinstance(layer, (nn.Conv2d, nn.Linear))
+                z = inputs[0].detach().clone()  # what follows may work in place
+                seen[name] = layer, z.flatten(0, -2) if isinstance(layer, nn.Linear) else z
+        return hook
+
+    handles = [module.register_forward_pre_hook(keep(name)) for name, module in model.named_modules()
+               if isinstance(module, (nn.Conv2d, nn.Linear))]
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def input_sizes(model: nn.Module, size: tuple[int, int]) -> dict[str, tuple[int, int]]:
+    """Return the height and width of what each layer of a model sees of an image of this size; 1x1 for a linear one.
+
+    The model is run in eval mode and left in the mode it was in.
+    """
+    modes = {module: module.training for module in model.modules()}
+    try:
+        inputs = layer_inputs(model.eval(), torch.zeros(1, 3, *size, device=next(model.parameters()).device))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    return {name: size_of(z) for name, (_, z) in inputs.items()}
+
+
+def size_of(z: torch.Tensor) -> tuple[int, int]:
+    """Return the height and width of a layer's input, 1x1 if it is a linear layer's."""
+    return (z.shape[2], z.shape[3]) if z.ndim == 4 else (1, 1)
+
+
+def layer_view(layer: nn.Module) -> Layer:
+    """Return the regularizers' view of a layer.
+
+    Raises:
+        InputError: if the layer is neither an `nn.Conv2d` nor an `nn.Linear`, or its weights are not finite.
+    """
+    if not isinstance(layer, (nn.Conv2d, nn.Linear)):
+        raise InputError(f"frame bounds are those of an nn.Conv2d or nn.Linear, not of {type(layer).__name__}; name "
+                         "one of the model's layers")
+    if not torch.isfinite(layer.weight).all():
+        raise InputError("the weights are not finite (NaN or infinite), so there are no frame bounds; use a checkpoint "
+                         "from before the training diverged")
+    return Layer("", "", False, layer)
+
+
+def _operator(layer: nn.Module, weight: torch.Tensor, input_size: tuple[int, int], padding: Padding,
+              ) -> tuple[_Map, _Map, torch.Tensor, torch.Tensor]:
+    """Return a layer's linear map with this weight [c_out, c_in, k_h, k_w], its adjoint, and 0 as input and output."""
+    conv = layer if isinstance(layer, nn.Conv2d) else nn.Conv2d(weight.shape[1], len(weight), 1, device="meta")
+    height, width = input_size if conv is layer else (1, 1)
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        if padding == "circular":
+            for axis, (taps, dilation) in enumerate(zip(conv.kernel_size, conv.dilation, strict=True), start=2):
+                n, extent = x.shape[axis], (taps - 1) * dilation  # may wrap around more than once, which F.pad can't
+                x = x.index_select(axis, torch.arange(n + extent, device=x.device) % n)
+        amount = conv.padding if padding == "zero" else 0
+        return F.conv2d(x, weight, None, conv.stride, amount, conv.dilation, conv.groups)
+
+    zero = weight.new_zeros(1, conv.in_channels, height, width)
+    try:
+        output, adjoint = with_adjoint(forward, zero)
+    except RuntimeError as error:
+        raise InputError(f"the kernel does not fit on a {height}x{width} map ({error}); give a larger size") from None
+    return forward, adjoint, zero, output
+
+
+def with_adjoint(forward: _Map, zero: torch.Tensor) -> tuple[torch.Tensor, _Map]:
+    """Return a linear map's value at zero, and its adjoint (by one backward pass)."""
+    with torch.enable_grad():
+        x = zero.clone().requires_grad_()
+        output = forward(x)
+    return output.detach(), lambda y: torch.autograd.grad(output, x, y, retain_graph=True)[0]

@@ -1,0 +1,111 @@
+"""The report of frame bounds: what each layer keeps of its input, by its spectrum and by undoing it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.frames_plots import bounds_by_layer, bounds_over_epochs, reconstruction_by_layer, spectra
+from reports.page import Cell, Section, figure, paragraph, section, table
+
+
+def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, logs: dict[str, pd.DataFrame],
+                   provenance: list[dict[str, Any]]) -> Section:
+    """Return the frame bounds' part of the report.
+
+    Args:
+        models: Label -> a row a layer: the columns of ``frames.csv`` and spectrum, eigenvalues at `shares` or None.
+        shares: Shares in [0, 1] of all eigenvalues.
+        logs: Training -> frame with epoch, layer, lower, upper; may be empty.
+        provenance: Facts of each model, printed as JSON under their ``heading``.
+    """
+    parts = [section("At a glance", _summary(models), paragraph(
+        "A and B are the smallest and the largest eigenvalue of a layer's Gram matrix. All of a layer's input z can "
+        "be found again from its output if A > 0, with errors that grow at most by the square root of B/A; A = B is a "
+        "tight frame. On the input side that is TᵀT. A layer with fewer outputs than inputs loses some of z "
+        "whatever its weights are; there A and B are those of TTᵀ (output side), and say how far the rows are from "
+        "orthogonal. The median error is that of undoing the layers on the input side.", "soft"))]
+    groups = _same_layers(models)
+    for group in groups:
+        names = f": {', '.join(group)}" if len(groups) > 1 else ""
+        drawn = [figure(bounds_by_layer(group), "The interval from A to B of every layer, in the order of the calls; "
+                        "the line is at 1. With zero padding its lower end is an estimate from above.")]
+        if all(frame["spectrum"].notna().any() for frame in group.values()):
+            drawn.append(figure(spectra(group, shares), "All eigenvalues of every layer, sorted: A at the left, B at "
+                                "the right end. A tight frame is a flat line."))
+        parts.append(section(f"Bounds by layer{names}", *drawn))
+        measured = {label: frame for label, frame in group.items() if frame["reconstruction_error"].notna().any()}
+        if measured:
+            parts.append(section(f"Undoing each layer{names}", figure(
+                reconstruction_by_layer(measured),
+                "How far the input that 50 steps of conjugate gradients find from a layer's output is from the real "
+                "one. Filled: the layer could keep all of it; hollow: it has fewer outputs than inputs, so that part "
+                "is lost.")))
+    if logs:
+        parts.append(section("Bounds in the course of training", figure(
+            bounds_over_epochs(logs), "A and B (the edges of a band) of every layer after each epoch.")))
+    for label, frame in models.items():
+        parts.append(section(f"Layers of {label}", _layers(frame)))
+    parts.append(section("What the columns are", paragraph(
+        "Circular padding: exact bounds, by the Fourier transform of the kernel, of the layer's convolution on a torus "
+        "of the given size. Zero padding: estimates by Lanczos' method, B from below and good to three digits, A from "
+        "above. Gershgorin: bounds that hold for certain, min(v - S) and max(v + S); a lower one below 0 says nothing. "
+        "Reconstruction: the real inputs are activations of real images, each layer is taken as it is in the model, "
+        "with its own padding, and pixels that it skips do not count; conjugate gradients lower the error by "
+        "(√B - √A) / (√B + √A) a step or faster. Recovered: the norm of what was found over that of the input. Batch "
+        "norms are not part of a layer unless they were folded into it.", "soft")))
+    return Section("Frame bounds", f"{sum(map(len, models.values()))} layers of {', '.join(models)}", parts, provenance)
+
+
+def _same_layers(models: dict[str, pd.DataFrame]) -> list[dict[str, pd.DataFrame]]:
+    """Group models whose layers have the same names: they share their plots."""
+    groups: dict[tuple[str, ...], dict[str, pd.DataFrame]] = {}
+    for label, frame in models.items():
+        groups.setdefault(tuple(frame["layer"]), {})[label] = frame
+    return list(groups.values())
+
+
+def _summary(models: dict[str, pd.DataFrame]) -> str:
+    rows: list[list[Cell | str]] = []
+    for label, frame in models.items():
+        exact = all(map(_exact, frame.to_dict("records")))
+        at_most, at_least = ("", "") if exact else ("≤ ", "≥ ")
+        worst = frame.iloc[int(frame["condition"].argmax())]
+        kept = frame.loc[frame["side"] == "input", "reconstruction_error"].astype(float)
+        rows.append([label, str(len(frame)), str(int((frame["side"] == "input").sum())),
+                     at_most + _number(frame["lower"].min()), _number(frame["upper"].max()),
+                     Cell(at_least + _number(worst["condition"]), str(worst["layer"])),
+                     at_least + _number(frame["condition"].median()),
+                     _number(kept.median())])
+    return table(["model", "layers", "input side", "least A", "largest B", "largest B/A", "median B/A",
+                  "median error"], rows)
+
+
+def _layers(frame: pd.DataFrame) -> str:
+    rows: list[list[Cell | str]] = []
+    for row in frame.to_dict("records"):
+        at_most, at_least = ("", "") if _exact(row) else ("≤ ", "≥ ")
+        shape = f"{row['c_in']} → {row['c_out']}"
+        how = ", ".join(filter(None, [row["kernel"], row["stride"] != "1x1" and row["stride"]
+                                      and f"stride {row['stride']}", row["groups"] > 1 and f"{row['groups']} groups"]))
+        rows.append([row["layer"], Cell(shape, how), f"{row['height']}x{row['width']}" if row["kernel"] else "–",
+                     row["side"], at_most + _number(row["lower"]), _number(row["upper"]),
+                     at_least + _number(row["condition"]),
+                     f"[{_number(row['gershgorin_lower'])}, {_number(row['gershgorin_upper'])}]",
+                     _number(row["reconstruction_error"]), _number(row["recovered"])])
+    return table(["layer", "channels", "input size", "side", "A", "B", "B/A", "Gershgorin", "reconstruction error",
+                  "recovered"], rows)
+
+
+def _exact(row: dict[str, Any]) -> bool:
+    """Return whether a layer's bounds are exact: then it has a spectrum."""
+    return row["spectrum"] is not None
+
+
+def _number(value: float | None) -> str:
+    """Return a number with three digits, a dash where there is none."""
+    if value is None or np.isnan(value):
+        return "–"
+    return "∞" if np.isinf(value) else f"{value:.3g}"

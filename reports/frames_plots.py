@@ -1,0 +1,147 @@
+"""Plots of frame bounds and spectra, as SVG elements."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from reports.plots import COLORS, _figure, _svg
+
+#: Eigenvalues below this share of the largest in a plot are drawn there: nothing in float64 tells them from 0.
+FLOOR = 1e-14
+
+
+def bounds_by_layer(models: dict[str, pd.DataFrame]) -> str:
+    """Draw the interval [A, B] of every layer, those of several models beside each other, on a log axis.
+
+    Args:
+        models: Model -> frame with layer, lower, upper; the same layers in all.
+    """
+    layers = list(next(iter(models.values()))["layer"])
+    figure, axes = _figure(min(3 + 0.42 * len(layers) * (1 + 0.25 * len(models)), 13), 3.9)
+    floor = _floor(models)
+    for i, (model, frame) in enumerate(models.items()):
+        x = np.arange(len(layers)) + (i - (len(models) - 1) / 2) * 0.6 / len(models)
+        lower, upper = frame["lower"].clip(lower=floor), frame["upper"].clip(lower=floor)
+        axes.vlines(x, lower, upper, color=COLORS[i % len(COLORS)], linewidth=2.2, label=model)
+        axes.plot(np.r_[x, x], np.r_[lower, upper], "_", color=COLORS[i % len(COLORS)], markersize=9, markeredgewidth=2)
+    axes.axhline(1, color="#57606a", linewidth=0.8)
+    axes.set_yscale("log")
+    axes.set_ylabel("eigenvalues, from A to B")
+    _name_layers(axes, layers)
+    _legend(figure, axes)
+    return _svg(figure)
+
+
+def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> str:
+    """Draw every layer's reconstruction error on a log axis; hollow where the layer is wide and the rest is lost.
+
+    Args:
+        models: Model -> frame with layer, side, reconstruction_error; the same layers in all.
+    """
+    layers = list(next(iter(models.values()))["layer"])
+    figure, axes = _figure(min(3 + 0.42 * len(layers), 13), 3.2)
+    for i, (model, frame) in enumerate(models.items()):
+        color, error = COLORS[i % len(COLORS)], frame["reconstruction_error"].astype(float).clip(lower=1e-8)
+        axes.plot(error, "-", color=color, linewidth=0.9, alpha=0.6, label=model)
+        for side, face in (("input", color), ("output", "white")):
+            chosen = frame["side"] == side
+            axes.plot(np.flatnonzero(chosen), error[chosen], "o", color=color, markerfacecolor=face, markersize=6)
+    axes.set_yscale("log")
+    axes.set_ylabel("error, relative")
+    _name_layers(axes, layers)
+    _legend(figure, axes)
+    return _svg(figure)
+
+
+def spectra(models: dict[str, pd.DataFrame], shares: np.ndarray) -> str:
+    """Draw the sorted eigenvalues of every layer, a panel a layer, a line a model.
+
+    Args:
+        models: Model -> frame with layer, lower, upper and spectrum (a list, or None); the same layers in all.
+        shares: At which shares of all eigenvalues a spectrum is given.
+    """
+    layers = list(next(iter(models.values()))["layer"])
+    figure, panels = _panels(layers, "share of the eigenvalues below")
+    floor = _floor(models)
+    for i, (model, frame) in enumerate(models.items()):
+        for axes, values in zip(panels, frame["spectrum"], strict=True):
+            if values is not None:
+                axes.plot(shares, np.maximum(values, floor), color=COLORS[i % len(COLORS)], label=model, linewidth=1.6)
+    for axes in panels:
+        axes.axhline(1, color="#57606a", linewidth=0.7)
+        axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
+    _legend(figure, panels[-1])
+    return _svg(figure)
+
+
+def bounds_over_epochs(logs: dict[str, pd.DataFrame]) -> str:
+    """Draw the bounds of every layer against the epoch, a panel a layer, a band from A to B a training.
+
+    Args:
+        logs: Training -> frame with epoch, layer, lower, upper.
+    """
+    layers = list(dict.fromkeys(layer for log in logs.values() for layer in log["layer"]))
+    figure, panels = _panels(layers, "epoch")
+    floor = _floor(logs)
+    for i, (name, log) in enumerate(logs.items()):
+        color = COLORS[i % len(COLORS)]
+        for axes, layer in zip(panels, layers, strict=True):
+            entries = log[log["layer"] == layer].sort_values("epoch")
+            lower, upper = entries["lower"].clip(lower=floor), entries["upper"].clip(lower=floor)
+            axes.plot(entries["epoch"], upper, color=color, linewidth=1.6, label=name)
+            axes.plot(entries["epoch"], lower, color=color, linewidth=1.6)
+            axes.fill_between(entries["epoch"], lower, upper, color=color, alpha=0.1, linewidth=0)
+    _legend(figure, panels[-1])
+    return _svg(figure)
+
+
+def _panels(titles: list[str], xlabel: str) -> tuple[Figure, list[Axes]]:
+    """Return a grid of small log plots with common axes, one a title."""
+    columns = min(5, len(titles))
+    rows = math.ceil(len(titles) / columns)
+    width, height = max(2.4 * columns, 4), 1.6 * rows + 0.3  # the legend will add its own
+    figure = Figure(figsize=(width, height))  # placed by hand: a constrained layout of 50 panels takes a minute
+    figure.subplots_adjust(left=0.55 / width, right=1 - 0.1 / width, wspace=0.1, hspace=0.3)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for axes, title in zip(grid, titles, strict=False):
+        axes.set_title(title, fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.tick_params(labelsize=8)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+        axes.minorticks_off()
+    for i in range(len(titles), len(grid)):
+        grid[i].set_axis_off()
+        grid[i - columns].tick_params(labelbottom=True)  # the lowest of its column
+    figure.text(0.5, 0.01, xlabel, ha="center", va="bottom", fontsize=9)
+    return figure, list(grid[: len(titles)])
+
+
+def _floor(frames: dict[str, pd.DataFrame]) -> float:
+    return float(FLOOR * max(frame["upper"].max() for frame in frames.values())) or FLOOR
+
+
+def _name_layers(axes: Axes, layers: list[str]) -> None:
+    axes.set_xticks(range(len(layers)), layers, rotation=40, ha="right", fontsize=8)
+    axes.grid(visible=False, axis="x")
+    axes.margins(x=0.02)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Put the legend above everything, in as many rows as its labels need."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = max(int(13 * figure.get_figwidth() / (max(map(len, labels)) + 8)), 1)  # 13 characters an inch
+    outside = "outside " if figure.get_layout_engine() else ""
+    figure.legend(handles, labels, frameon=False, fontsize=9, loc=f"{outside}upper left", ncols=columns)
+    if not outside:
+        above = 0.45 + 0.2 * math.ceil(len(labels) / columns)
+        figure.set_figheight(figure.get_figheight() + above)
+        figure.subplots_adjust(bottom=0.5 / figure.get_figheight(), top=1 - above / figure.get_figheight())

@@ -1,0 +1,143 @@
+"""The report of a shift test: accuracy by domain, curves, heat map, tables."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Hashable
+from typing import Any
+
+import pandas as pd
+
+from reports.page import Cell, Section, figure, folded, interval, p_value, paragraph, percent, section, table
+from reports.plots import clean_against_shifted, heat_map, severity_curves
+
+_PARTS = {"all": "", "benchmark": "mean of {cells} cells", "extras": "extras, mean of {cells} cells"}
+
+
+def shift_section(cells: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, by_severity: pd.DataFrame,
+                  clean_of: dict[str, str], titles: dict[str, str], pictures: dict[tuple[str, str, int], str],
+                  matched: list[str], provenance: list[dict[str, Any]]) -> Section:
+    """Return the shift test's part of the report.
+
+    Args:
+        cells: The table of ``shift.csv``.
+        summary: The table of ``shift_summary.csv``.
+        paired: The table of ``shift_paired.csv``; may be empty.
+        by_severity: Mean over the benchmark's corruptions: model, domain, severity, accuracy, ci_low, ci_high.
+        clean_of: domain -> the domain that it shifts.
+        titles: domain -> what its data are.
+        pictures: (domain, corruption, severity) -> an example as a data URI.
+        matched: What was matched in clean accuracy, a sentence a model.
+        provenance: Facts of each evaluation, printed as JSON under their ``heading``.
+    """
+    columns = list(summary[["domain", "part"]].drop_duplicates().itertuples(index=False, name=None))
+    columns.sort(key=lambda key: (bool(clean_of.get(key[0])), key[1] == "extras"))
+    blocks = []
+    if matched:
+        blocks.append(section("Matched clean accuracy", *map(paragraph, matched)))
+    blocks.append(section("Accuracy", _accuracy(summary, columns), paragraph(
+        "In brackets: 95% intervals; Wilson's for one set of images, a bootstrap over images for means over the cells "
+        "(corruption x severity) of a corrupted set, since its cells reuse the same images.", "soft"),
+        *[paragraph(f"{name}: {title}.", "soft") for name, title in titles.items()]))
+    blocks.append(section("What the shift costs", _cost(summary), paragraph(
+        "Gap: clean accuracy minus shifted accuracy, in points. " + _mce_note(summary) +
+        " Intervals: bootstrap over images.", "soft")))
+    blocks += _plots(cells, summary, by_severity, clean_of)
+    if len(paired):
+        blocks.append(section("Models compared under shift, on the same images", _paired(paired), paragraph(
+            "Accuracy of a minus b, in points, with a 95% bootstrap interval over images. p: McNemar's exact test for "
+            "one set of images, a sign-flip test of the images' differences for means over cells; adjusted by Holm "
+            "over the pairs of models.", "soft")))
+    blocks += [folded(f"{domain}: every cell", _cells(group)) for domain, group in
+               cells[cells["corruption"] != ""].groupby("domain", sort=False)]
+    if pictures:
+        blocks.append(section("What the images look like", _gallery(pictures)))
+    sizes = cells["n"].unique()
+    return Section("Domain shift", f"{len(titles)} domains; n = {min(sizes):,}" + (
+        f" to {max(sizes):,}" if len(sizes) > 1 else "") + " images a cell", blocks, provenance)
+
+
+def _mce_note(summary: pd.DataFrame) -> str:
+    baselines = summary["mce_baseline"].dropna().unique()
+    if not len(baselines):
+        return "mCE: the mean error over the cells, since no baseline is named to divide by."
+    return (f"mCE: mean over corruptions of the model's error over that of {baselines[0]}; relative mCE: the same of "
+            "the errors beyond the clean error (arXiv 1903.12261). Below 100% is better.")
+
+
+def _accuracy(summary: pd.DataFrame, columns: list[tuple[str, str]]) -> str:
+    header = [" ".join([domain, *([f"({part})"] if part != "all" else [])]) for domain, part in columns]
+    rows: list[list[Cell | str]] = []
+    for model, group in summary.groupby("model", sort=False):
+        at = {(entry["domain"], entry["part"]): entry for entry in group.to_dict("records")}
+        rows.append([str(model), *(Cell(percent(at[key]["accuracy"]), _below(at[key])) if key in at else ""
+                                   for key in columns)])
+    return table(["model", *header], rows)
+
+
+def _below(entry: dict[Hashable, Any]) -> str:
+    return f"{interval(entry['ci_low'], entry['ci_high'])} n = {entry['n']:,}"
+
+
+def _cost(summary: pd.DataFrame) -> str:
+    rows: list[list[Cell | str]] = []
+    for row in summary.to_dict("records"):
+        part = _PARTS[row["part"]].format(cells=row["cells"])
+        rows.append([
+            row["model"], Cell(row["domain"], part), f"{row['n']:,}", percent(row["clean_accuracy"]),
+            percent(row["accuracy"]),
+            "–" if pd.isna(row["gap"]) else Cell(f"{100 * row['gap']:.1f}", interval(row["gap_low"], row["gap_high"])),
+            *("–" if pd.isna(row[name]) else Cell(percent(row[name]),
+                                                  interval(row[f"{name}_low"], row[f"{name}_high"]))
+              for name in ("mce", "relative_mce")),
+            "–" if pd.isna(row["worst_corruption"]) else
+            Cell(row["worst_corruption"], percent(row["worst_corruption_accuracy"])),
+            Cell(row["worst_class"], percent(row["worst_class_accuracy"]))])
+    return table(["model", "domain", "n", "clean", "shifted", "gap", "mCE", "relative mCE", "worst corruption",
+                  "worst class"], rows, text_columns=2)
+
+
+def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame,
+           clean_of: dict[str, str]) -> list[str]:
+    blocks = []
+    for domain, group in by_severity.groupby("domain", sort=False):
+        clean = summary[summary["domain"] == clean_of.get(str(domain), "")].assign(severity=0)
+        own = cells[(cells["domain"] == domain) & (cells["corruption"] != "")]
+        drawn = [figure(severity_curves(pd.concat([clean[group.columns], group])),
+                        f"{domain}: mean accuracy over the benchmark's corruptions against severity; 0 is clean. Bands "
+                        "are 95% intervals over images."),
+                 figure(heat_map(own), f"{domain}: accuracy in percent; " + (
+                     "mean over severities." if own["model"].nunique() > 1 else "by severity."))]
+        blocks.append(f'<div class="row">{"".join(drawn)}</div>')
+    shifted = summary[summary["clean_accuracy"].notna() & (summary["part"] != "extras")]
+    if len(shifted) and shifted["model"].nunique() > 1:
+        blocks.append(figure(clean_against_shifted(shifted), "Clean against shifted accuracy, a point a model and "
+                             "domain, with 95% intervals of the latter."))
+    return [section("Where accuracy goes", *blocks)] if blocks else []
+
+
+def _paired(paired: pd.DataFrame) -> str:
+    rows = [[row["model_a"], row["model_b"], row["domain"] + ("" if row["part"] == "all" else f" ({row['part']})"),
+             row["test"], f"{row['n']:,}", percent(row["a"]), percent(row["b"]),
+             Cell(f"{100 * row['difference']:+.2f}", interval(row["ci_low"], row["ci_high"])),
+             p_value(row["p_value"]), p_value(row["p_holm"])] for row in paired.to_dict("records")]
+    return table(["a", "b", "domain", "test", "n", "a", "b", "a - b, points", "p", "p (Holm)"], rows, text_columns=4)
+
+
+def _cells(cells: pd.DataFrame) -> str:
+    rows = []
+    for (model, corruption), group in cells.groupby(["model", "corruption"], sort=False):
+        at = {row["severity"]: row for row in group.to_dict("records")}
+        rows.append([str(model), str(corruption), f"{group['n'].max():,}", percent(group["accuracy"].mean()),
+                     *(Cell(percent(at[s]["accuracy"]), interval(at[s]["ci_low"], at[s]["ci_high"])) if s in at else ""
+                       for s in range(1, 6))])
+    return table(["model", "corruption", "n", "mean", *(f"severity {s}" for s in range(1, 6))], rows, text_columns=2)
+
+
+def _gallery(pictures: dict[tuple[str, str, int], str]) -> str:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for (domain, corruption, _), uri in sorted(pictures.items(), key=lambda item: item[0][2]):
+        groups.setdefault((domain, corruption), []).append(f'<img src="{html.escape(uri)}" alt="">')
+    return '<div class="gallery">' + "".join(
+        figure("".join(images), f"{domain}: {corruption}, by severity" if corruption else domain)
+        for (domain, corruption), images in groups.items()) + "</div>"

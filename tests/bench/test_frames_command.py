@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from bench.frames import _reconstruction
+from bench.run import main
+from models.registry import load
+from models.spectrum import frame_bounds, gershgorin_bounds
+
+CONTRACT = ["model", "layer", "side", "lower", "upper", "condition", "gershgorin_lower", "gershgorin_upper"]
+
+
+@pytest.fixture
+def networks(tmp_path):
+    """A user's file with small convolutional models."""
+    path = tmp_path / "networks.py"
+    path.write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "def small(seed=0, stride=2):\n"
+        "    torch.manual_seed(seed)\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True),\n"
+        "                         nn.Conv2d(4, 6, 3, stride, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                         nn.Linear(6, 10))\n"
+        "def scaled():\n"
+        "    model = small()\n"
+        "    model[1].running_var[:] = 0.25 - model[1].eps\n"
+        "    return model\n"
+        "def other(): return small(seed=1)\n"
+        "def fixed(): return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))\n"
+        "def pooled(): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "def diverged():\n"
+        "    model = small()\n"
+        "    model[3].weight.data[0] = float('nan')\n"
+        "    return model\n"
+        "class Odd(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.model = small()\n"
+        "    def forward(self, x): return self.model(x) if x.sum() > -1 else x\n"
+        "def untraceable(): return Odd().eval()\n")
+    return path
+
+
+def frames(out, networks, *names, more=()):
+    models = [f"python:{networks}:{name}" for name in names]
+    return main(["frames", "--models", *models, "--out", str(out), "--threads", "1", *more])
+
+
+def test_a_model_from_its_weights_to_its_page(tmp_path, networks, capsys):
+    out = tmp_path / "out"
+    assert frames(out, networks, "small", "other") == 0
+    table = pd.read_csv(out / "frames.csv", dtype={"layer": str})
+    assert list(table.columns)[:8] == CONTRACT
+    assert table["model"].tolist() == ["networks:other"] * 3 + ["networks:small"] * 3
+    assert table["layer"].tolist() == ["0", "3", "6"] * 2
+    assert table["side"].tolist() == ["input", "output", "input"] * 2
+    assert (table["gershgorin_lower"] <= table["lower"]).all() and (table["upper"] <= table["gershgorin_upper"]).all()
+    np.testing.assert_allclose(table["condition"], table["upper"] / table["lower"])
+    model = load(f"python:{networks}:small").module
+    small = table[table["model"] == "networks:small"].reset_index(drop=True)
+    for row, layer in zip(small.to_dict("records"), (model[0], model[3], model[6]), strict=True):
+        assert (row["lower"], row["upper"]) == pytest.approx(frame_bounds(layer, (32, 32)), rel=1e-12)
+        assert (row["gershgorin_lower"], row["gershgorin_upper"]) == pytest.approx(gershgorin_bounds(layer))
+    assert small["reconstruction_error"].iloc[[0, 2]].max() < 0.02
+    assert 0 < small["recovered"][1] < 1 and small["reconstruction_error"][1] > 0.3, "what a wide layer loses is lost"
+    page = (out / "report" / "index.html").read_text()
+    assert page.count("<svg") == 3 and "networks:other" in page and "Undoing each layer" in page
+    printed = capsys.readouterr().out
+    assert "networks:small: 3 layers" in printed and "report:" in printed
+
+
+def test_undoing_leaves_out_what_a_layer_skips():
+    """A 1x1 convolution of stride 2 can't tell three pixels of four; the fourth is found."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 3, 1, stride=2)
+    nn.init.orthogonal_(layer.weight)
+    error, recovered = _reconstruction(layer, torch.rand(2, 3, 7, 6))
+    assert error < 1e-5 and recovered == pytest.approx(1)
+    assert _reconstruction(layer, torch.zeros(2, 3, 7, 6)) == (None, None)
+
+
+def test_a_second_call_adds_and_redoes_nothing(tmp_path, networks, monkeypatch):
+    out = tmp_path / "out"
+    assert frames(out, networks, "small") == 0
+    kept = {path: path.read_bytes() for path in out.rglob("*.json")}
+    assert frames(out, networks, "other") == 0
+    assert len(pd.read_csv(out / "frames.csv")) == 6
+    first = (out / "frames.csv").read_bytes(), (out / "report" / "index.html").read_bytes()
+
+    def never(*_, **__):
+        raise AssertionError("all is there")
+
+    monkeypatch.setattr("models.spectrum.spectrum", never)
+    assert frames(out, networks, "small", "other") == 0
+    assert ((out / "frames.csv").read_bytes(), (out / "report" / "index.html").read_bytes()) == first
+    assert all(path.read_bytes() == content for path, content in kept.items())
+
+
+def test_zero_padding_is_estimated_and_told_apart(tmp_path, networks):
+    out = tmp_path / "out"
+    assert frames(out, networks, "small") == 0
+    assert frames(out, networks, "small", more=["--padding", "zero", "--images", "0"]) == 0
+    table = pd.read_csv(out / "frames.csv")
+    circular, zero = (table[table["padding"] == p].reset_index(drop=True) for p in ("circular", "zero"))
+    assert zero["upper"].tolist() == pytest.approx(circular["upper"].tolist(), rel=0.1)
+    assert (zero["upper"] <= zero["gershgorin_upper"]).all()
+    assert zero["gershgorin_lower"].isna().tolist() == [True, True, False], "certain for the linear layer alone"
+    assert zero["reconstruction_error"].isna().all()
+    page = (out / "report" / "index.html").read_text()
+    assert "≤ " in page, "the lower bound is an estimate from above"
+    assert "networks:small, zero padding" in page and "networks:small, circular padding" in page
+
+
+def test_a_folded_batch_norm_scales_the_layer(tmp_path, networks):
+    out = tmp_path / "out"
+    assert frames(out, networks, "scaled", more=["--images", "0"]) == 0
+    assert frames(out, networks, "scaled", more=["--images", "0", "--fold"]) == 0
+    table = pd.read_csv(out / "frames.csv")
+    alone, folded = (table[table["batch_norm"] == kind].reset_index(drop=True) for kind in ("left out", "folded"))
+    factors = [4, 1, 1]  # a variance of 1/4 doubles the rows of the first layer
+    for bound in ("lower", "upper"):
+        np.testing.assert_allclose(folded[bound] / alone[bound], factors, rtol=1e-5)
+
+
+def test_a_torus_that_a_stride_does_not_divide_is_enlarged(tmp_path, networks):
+    out = tmp_path / "out"
+    assert frames(out, networks, "small", more=["--size", "31"]) == 0
+    table = pd.read_csv(out / "frames.csv")
+    assert table[["image", "height"]].to_numpy().tolist() == [[31, 31], [31, 32], [31, 1]]
+    assert table["reconstruction_error"].notna().all()
+
+
+def test_a_training_log_is_drawn(tmp_path, networks):
+    log = tmp_path / "mine" / "frames.csv"
+    log.parent.mkdir()
+    pd.DataFrame([(epoch, layer, 0.1 * 2**epoch, 4.0 - epoch) for epoch in (0, 0.5, 2) for layer in ("a", "b")],
+                 columns=["epoch", "layer", "lower", "upper"]).to_csv(log, index=False)
+    assert frames(tmp_path / "out", networks, "small", more=["--images", "0", "--log", str(log)]) == 0
+    page = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert "Bounds in the course of training" in page and ">mine<" in page
+
+
+def test_the_report_of_an_attack_is_left_alone(tmp_path, networks):
+    out = tmp_path / "out"
+    (out / "examples").mkdir(parents=True)
+    (out / "report").mkdir()
+    (out / "report" / "index.html").write_text("of an attack")
+    assert frames(out, networks, "small", more=["--images", "0"]) == 0
+    assert (out / "report" / "index.html").read_text() == "of an attack"
+    assert "Frame bounds" in (out / "report" / "frames.html").read_text()
+
+
+def test_the_shipped_baseline(tmp_path):
+    out = tmp_path / "out"
+    assert main(["frames", "--models", "baseline", "--out", str(out), "--threads", "1", "--images", "1"]) == 0
+    table = pd.read_csv(out / "frames.csv")
+    assert table["layer"].tolist()[0] == "conv" and table["layer"].tolist()[-1] == "fc" and len(table) == 8
+    weight = load("baseline").module.fc.weight.double()
+    values = torch.linalg.eigvalsh(weight @ weight.T)
+    assert table.iloc[-1][["lower", "upper"]].tolist() == pytest.approx(values[[0, -1]].tolist(), rel=1e-6)
+    (kept,) = out.rglob("*.json")
+    assert {"torch", "commit"} <= set(json.loads(kept.read_text())["provenance"])
+
+
+@pytest.mark.parametrize(("name", "options", "message"), [
+    ("pooled", [], "has no nn.Conv2d or nn.Linear"),
+    ("diverged", [], "networks:diverged, layer 3: the weights are not finite"),
+    ("fixed", ["--size", "16"], "does not take images of 16x16"),
+    ("untraceable", ["--fold"], "can't be traced to fold its batch norms"),
+    ("small", ["--size", "0"], "must be at least 1"),
+    ("small", ["--images", "21"], "choose 0 to 20"),
+    ("small", ["--padding", "reflect"], "invalid choice: 'reflect'"),
+    ("small", ["--log", "none.csv"], "none.csv is not a log of frame bounds"),
+    ("small", ["--log", "{file}"], "networks.py is not a log of frame bounds"),
+    ("small", ["--out", "{file}/out"], "can't write to the folder"),
+    ("smal", [], "unknown function"),
+])
+def test_bad_input(tmp_path, networks, capsys, name, options, message):
+    given = [option.format(file=networks) for option in options]
+    try:
+        code = frames(tmp_path / "out", networks, name, more=given)
+    except SystemExit as stopped:  # of the argument parser
+        code = stopped.code
+    captured = capsys.readouterr()
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert code == 2 and len(errors) == 1 and message in errors[0], captured.err
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".csv", ".html", ".json")]

@@ -1,0 +1,78 @@
+"""frame, frame-spectral and OCNN, values and gradients, against explicit block-Toeplitz matrices."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from models.regularizers import REGULARIZERS
+from tests.models.regularizers import dense
+
+# c_in, c_out, kernel, stride, dilation, groups, size of the map
+CASES = [
+    (3, 4, 1, 1, 1, 1, 4),
+    (4, 3, 1, 1, 1, 1, 4),
+    (3, 4, 3, 1, 1, 1, 6),  # T^T T
+    (4, 3, 3, 1, 1, 1, 5),  # T T^T
+    (3, 3, 3, 1, 1, 1, 5),
+    (2, 3, 5, 1, 1, 1, 9),
+    (3, 2, 5, 1, 1, 1, 10),
+    (3, 6, 3, 2, 1, 1, 10),  # a stage transition: T T^T
+    (1, 5, 3, 2, 1, 1, 10),  # T^T T
+    (1, 4, 5, 2, 1, 1, 12),
+    (2, 3, 5, 2, 1, 1, 12),
+    (2, 3, 5, 3, 1, 1, 12),
+    (3, 4, 2, 2, 1, 1, 4),  # no overlap
+    (3, 6, 1, 2, 1, 1, 4),  # a shortcut
+    (4, 6, 3, 1, 1, 2, 5),
+    (6, 4, 3, 2, 1, 2, 10),
+    (3, 3, 3, 1, 1, 3, 5),  # depthwise
+    (2, 3, 3, 1, 2, 1, 10),
+    (2, 3, 3, 2, 3, 1, 10),  # neither divides the other
+    (2, 3, (1, 3), 1, 1, 1, 5),
+    (2, 5, (3, 2), (2, 1), 1, 1, 10),
+]
+
+
+def _layer(c_in, c_out, kernel, stride, dilation, groups):
+    torch.manual_seed(0)
+    return nn.Conv2d(c_in, c_out, kernel, stride, padding=1, dilation=dilation, groups=groups, bias=False).double()
+
+
+def _compare(layer, got, want):
+    gradient, = torch.autograd.grad(got, layer.weight, retain_graph=True)
+    expected, = torch.autograd.grad(want, layer.weight, retain_graph=True)
+    assert want > 1e-3
+    torch.testing.assert_close(got, want, atol=1e-10, rtol=1e-10)
+    torch.testing.assert_close(gradient, expected, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_frame(case, relative):
+    layer, size = _layer(*case[:6]), case[6]
+    v = dense.gram(layer, size)
+    want = dense.frame(v / v.diagonal().mean() if relative else v, 0.3, 0.4)
+    _compare(layer, REGULARIZERS["frame"](lower=0.3, upper=0.4, relative=relative)(layer), want)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("case", [case for case in CASES if isinstance(case[3], int)], ids=str)
+def test_frame_spectral(case, relative):
+    layer, size = _layer(*case[:6]), case[6]
+    v = dense.gram(layer, size)
+    want = dense.frame_spectral(v / v.diagonal().mean() if relative else v, 0.3, 0.4)
+    # The map's outputs a side; dilated by 2 at stride 1, a map falls apart into four of half the side.
+    grid = size // layer.stride[0] // (2 if layer.dilation == (2, 2) else 1)
+    penalty = REGULARIZERS["frame-spectral"](lower=0.3, upper=0.4, relative=relative, grid=grid)
+    _compare(layer, penalty(layer), want)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_ocnn(case):
+    layer, size = _layer(*case[:6]), case[6]
+    s_h, s_w = layer.stride
+    flattened = min(layer.stride) >= max(layer.kernel_size)
+    positions = 1 if flattened else (size // s_h) * (size // s_w)
+    _compare(layer, REGULARIZERS["ocnn"]()(layer), dense.ocnn(dense.gram(layer, size), positions))
