@@ -25,7 +25,7 @@ from models import spectrum
 from models.dual_frame import reconstruct
 from models.registry import LoadedModel
 from reports.frames import frames_section
-from reports.page import Section, report
+from reports.page import Section
 
 #: The columns of ``frames.csv``; the first eight are a contract.
 COLUMNS = ["model", "layer", "side", "lower", "upper", "condition", "gershgorin_lower", "gershgorin_upper", "kind",
@@ -77,32 +77,28 @@ def measure(model: LoadedModel, request: Request, out: Path, device: torch.devic
         temporary.write_text(json.dumps({"request": asked, "provenance": provenance(), "layers": rows}, indent=1))
 
 
-def write_frames(out: Path, logs: dict[str, pd.DataFrame] | None = None) -> tuple[pd.DataFrame, Path]:
-    """Write ``frames.csv`` and a page from all that is kept under `out`; return the table and where the page is.
+def kept_frames(out: Path) -> list[Path]:
+    """Return the files of all models that were measured into an output folder."""
+    return sorted((out / "frames").glob("*.json"))
 
-    The page is ``report/index.html``, or ``report/frames.html`` where `out` has rows of an attack or a shift too,
-    whose report is the index.
+
+def take_frames(out: Path, other: Path) -> None:
+    """Add what was measured into another output folder and is missing in `out`."""
+    for path in kept_frames(other):
+        mine = out / "frames" / path.name
+        if not mine.exists():
+            with atomic(mine) as temporary:
+                temporary.write_bytes(path.read_bytes())
+
+
+def stored_frames(out: Path, logs: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, Section]:
+    """Return the table and the part of the report of all that is kept under `out`, which must not be nothing.
 
     Args:
         out: Output folder.
         logs: Name of a training -> its frame bounds an epoch, see `read_log`.
-
-    Raises:
-        InputError: if nothing is kept there.
     """
-    table, section = stored_frames(out, logs or {})
-    path = out / "report" / ("frames.html" if (out / "examples").is_dir() else "index.html")
-    for file, text in ((out / "frames.csv", table.to_csv(index=False)), (path, report(section.title, [], [section]))):
-        with atomic(file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return table, path
-
-
-def stored_frames(out: Path, logs: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, Section]:
-    """Return the table and the part of the report of all that is kept under `out` (see `write_frames`)."""
-    kept = [json.loads(path.read_text()) for path in sorted((out / "frames").glob("*.json"))]
-    if not kept:
-        raise InputError(f"{out} holds no frame bounds; run bench frames --out {out} first")
+    kept = [json.loads(path.read_text()) for path in kept_frames(out)]
     kept.sort(key=lambda entry: (entry["request"]["model"] != "baseline", *map(str, entry["request"].values())))
     frames = {label: _frame(entry)
               for label, entry in zip(_labels([entry["request"] for entry in kept]), kept, strict=True)}
@@ -123,7 +119,7 @@ def read_log(path: Path) -> pd.DataFrame:
         return log[["epoch", "layer", "lower", "upper"]].astype({"epoch": float, "lower": float, "upper": float})
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} is not a log of frame bounds with columns epoch, layer, lower, upper "
-                         f"({type(error).__name__}); give the frames.csv that a training wrote") from None
+                         f"({type(error).__name__}); give the layers.csv that a training wrote") from None
 
 
 def _row(layer: nn.Conv2d | nn.Linear, z: torch.Tensor, request: Request) -> dict[str, Any]:

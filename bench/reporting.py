@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.frames import kept_frames, stored_frames
 from bench.protocol import Evaluation
 from bench.shift_tables import paired_shift_table, parts, severity_table, shift_table, summary_table
 from bench.store import Pictures, Rows, Store
@@ -29,38 +30,42 @@ class Results:
 
     attack: pd.DataFrame
     shift_summary: pd.DataFrame
+    frames: pd.DataFrame
 
 
-def write_report(out: Path, *, baseline: str | None = None) -> Results:
-    """Write the tables and ``report/index.html`` from all rows under `out`.
+def write_report(out: Path, *, baseline: str | None = None, logs: dict[str, pd.DataFrame] | None = None) -> Results:
+    """Write the tables and ``report/index.html`` from all that was measured into `out`.
 
     Args:
         out: The output folder.
         baseline: The model by whose errors mCE divides; None for the model `baseline` if it is one of several, else
             for no division.
+        logs: Name of a training -> its frame bounds an epoch, see `bench.frames.read_log`.
 
     Raises:
-        InputError: if there are no rows.
+        InputError: if there is nothing.
     """
     stored = Store(out).all()
-    if not stored:
-        raise InputError(f"{out} holds no rows; run bench attack --out {out} or bench shift --out {out} first")
+    if not stored and not kept_frames(out):
+        raise InputError(f"{out} holds no results; run bench attack, shift or frames with --out {out} first")
     stored.sort(key=lambda rows: _rank(rows.evaluation))
     attacks = [rows for rows in stored if rows.evaluation.attack != "none"]
     shifts = [rows for rows in stored if rows.evaluation.attack == "none"]
-    sections, attack, summary, titles = [], pd.DataFrame(), pd.DataFrame(), []
+    sections, attack, summary, frames = [], pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
     if attacks:
         attack, section = _attack_section(out, attacks)
         sections.append(section)
-        titles.append("Black-box attack")
     if shifts:
         summary, section = _shift_section(out, shifts, baseline)
         sections.append(section)
-        titles.append("Domain shift")
+    if kept_frames(out):
+        frames, section = stored_frames(out, logs or {})
+        sections.append(section)
+        _write(out / "frames.csv", frames.to_csv(index=False))
     warnings = list(dict.fromkeys(f"{rows.evaluation.model}: {text}" for rows in stored
                                   for text in rows.facts["warnings"]))
-    _write(out / "report" / "index.html", report(" and ".join(titles).capitalize(), warnings, sections))
-    return Results(attack, summary)
+    _write(out / "report" / "index.html", report(warnings, sections))
+    return Results(attack, summary, frames)
 
 
 def _rank(evaluation: Evaluation) -> tuple[Any, ...]:

@@ -51,7 +51,8 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
     def keep(model: nn.Module, epoch: float, accuracy: float) -> None:
         kept = dataclasses.replace(card, name=f"{name}@{epoch:g}", accuracy=_held_out(accuracy, trainer))
         save(model, kept, folder / "epochs", dtype=torch.float16)
-        layers.add(model, epoch)
+        if epoch == int(epoch):  # exact bounds take seconds on a large network
+            layers.add(model, epoch)
 
     trainer = Trainer(training.images, training.labels, len(training.classes), recipe, folder, device,
                       training.digest, keep=keep, compile=compile)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ def _layers(frame: pd.DataFrame) -> str:
                   "recovered"], rows)
 
 
-def _exact(row: dict[str, Any]) -> bool:
+def _exact(row: dict[Hashable, Any]) -> bool:
     """Return whether a layer's bounds are exact: then it has a spectrum."""
     return row["spectrum"] is not None
 

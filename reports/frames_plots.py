@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from reports.plots import COLORS, _figure, _svg
+from reports.plots import COLORS, new_figure, to_svg
 
 #: Eigenvalues below this share of the largest in a plot are drawn there: nothing in float64 tells them from 0.
 FLOOR = 1e-14
@@ -23,7 +23,7 @@ def bounds_by_layer(models: dict[str, pd.DataFrame]) -> str:
         models: Model -> frame with layer, lower, upper; the same layers in all.
     """
     layers = list(next(iter(models.values()))["layer"])
-    figure, axes = _figure(min(3 + 0.42 * len(layers) * (1 + 0.25 * len(models)), 13), 3.9)
+    figure, axes = new_figure(min(3 + 0.42 * len(layers) * (1 + 0.25 * len(models)), 13), 3.9)
     floor = _floor(models)
     for i, (model, frame) in enumerate(models.items()):
         x = np.arange(len(layers)) + (i - (len(models) - 1) / 2) * 0.6 / len(models)
@@ -35,7 +35,7 @@ def bounds_by_layer(models: dict[str, pd.DataFrame]) -> str:
     axes.set_ylabel("eigenvalues, from A to B")
     _name_layers(axes, layers)
     _legend(figure, axes)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> str:
@@ -45,7 +45,7 @@ def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> str:
         models: Model -> frame with layer, side, reconstruction_error; the same layers in all.
     """
     layers = list(next(iter(models.values()))["layer"])
-    figure, axes = _figure(min(3 + 0.42 * len(layers), 13), 3.2)
+    figure, axes = new_figure(min(3 + 0.42 * len(layers), 13), 3.2)
     for i, (model, frame) in enumerate(models.items()):
         color, error = COLORS[i % len(COLORS)], frame["reconstruction_error"].astype(float).clip(lower=1e-8)
         axes.plot(error, "-", color=color, linewidth=0.9, alpha=0.6, label=model)
@@ -56,7 +56,7 @@ def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> str:
     axes.set_ylabel("error, relative")
     _name_layers(axes, layers)
     _legend(figure, axes)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def spectra(models: dict[str, pd.DataFrame], shares: np.ndarray) -> str:
@@ -78,7 +78,7 @@ def spectra(models: dict[str, pd.DataFrame], shares: np.ndarray) -> str:
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
     _legend(figure, panels[-1])
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def bounds_over_epochs(logs: dict[str, pd.DataFrame]) -> str:
@@ -99,7 +99,7 @@ def bounds_over_epochs(logs: dict[str, pd.DataFrame]) -> str:
             axes.plot(entries["epoch"], lower, color=color, linewidth=1.6)
             axes.fill_between(entries["epoch"], lower, upper, color=color, alpha=0.1, linewidth=0)
     _legend(figure, panels[-1])
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def _panels(titles: list[str], xlabel: str) -> tuple[Figure, list[Axes]]:

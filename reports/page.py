@@ -109,11 +109,10 @@ class Section:
     provenance: list[dict[str, Any]]
 
 
-def report(title: str, warnings: Sequence[str], parts: Sequence[Section]) -> str:
+def report(warnings: Sequence[str], parts: Sequence[Section]) -> str:
     """Return the whole page.
 
     Args:
-        title: Its heading.
         warnings: What the reader must know before the numbers.
         parts: What was measured.
     """
@@ -125,6 +124,7 @@ def report(title: str, warnings: Sequence[str], parts: Sequence[Section]) -> str
         body.append(section("Where these numbers come from", *[
             folded(entry["heading"], f"<pre>{html.escape(json.dumps(entry, indent=1))}</pre>")
             for entry in part.provenance]))
+    title = ", ".join(part.title for part in parts).capitalize()
     return page(title, parts[0].subtitle if len(parts) == 1 else "", *body)
 
 

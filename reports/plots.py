@@ -29,7 +29,7 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
     Returns:
         The plot as an SVG element.
     """
-    figure, axes = _figure(6.4, 4.0)
+    figure, axes = new_figure(6.4, 4.0)
     models = list(dict.fromkeys(model for model, _ in curves))
     attacks = list(dict.fromkeys(attack for _, attack in curves))
     end = 1
@@ -52,7 +52,7 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
     axes.set_xlabel(f"budget ({unit} an image)")
     axes.set_ylabel("attack success rate")
     axes.legend(frameon=False, loc="upper left", fontsize=9)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], scale: float) -> str:
@@ -80,7 +80,7 @@ def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], sca
         grid[2, column].set_xlabel(caption, fontsize=8)
     for row, name in enumerate(("clean", f"difference (±{scale:g})", "attacked")):
         grid[row, 0].set_ylabel(name, fontsize=8)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def severity_curves(frame: pd.DataFrame) -> str:
@@ -92,7 +92,7 @@ def severity_curves(frame: pd.DataFrame) -> str:
     Returns:
         The plot as an SVG element.
     """
-    figure, axes = _figure(6.4, 4.0)
+    figure, axes = new_figure(6.4, 4.0)
     for i, (model, own) in enumerate(frame.groupby("model", sort=False)):
         line = own.sort_values("severity")
         color = COLORS[i % len(COLORS)]
@@ -105,7 +105,7 @@ def severity_curves(frame: pd.DataFrame) -> str:
     axes.set_xlabel("severity")
     axes.set_ylabel("accuracy")
     axes.legend(frameon=False, loc="lower left", fontsize=9)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def heat_map(cells: pd.DataFrame) -> str:
@@ -132,7 +132,7 @@ def heat_map(cells: pd.DataFrame) -> str:
                     rotation=0 if by == "severity" else 30, ha="center" if by == "severity" else "right")
     if by == "severity":
         axes.set_xlabel("severity")
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def clean_against_shifted(summary: pd.DataFrame) -> str:
@@ -144,7 +144,7 @@ def clean_against_shifted(summary: pd.DataFrame) -> str:
     Returns:
         The plot as an SVG element.
     """
-    figure, axes = _figure(6.4, 4.4)
+    figure, axes = new_figure(6.4, 4.4)
     models, domains = (list(dict.fromkeys(summary[name])) for name in ("model", "domain"))
     for row in summary.to_dict("records"):
         axes.errorbar(row["clean_accuracy"], row["accuracy"], capsize=2, linewidth=1, markersize=6,
@@ -160,10 +160,11 @@ def clean_against_shifted(summary: pd.DataFrame) -> str:
     axes.set_xlabel("clean accuracy")
     axes.set_ylabel("shifted accuracy")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return _svg(figure)
+    return to_svg(figure)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of this size in inches, and its axes in the reports' style."""
     figure = Figure(figsize=(width, height), layout="constrained")  # not pyplot: no global state, no display
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
@@ -171,7 +172,8 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def to_svg(figure: Figure) -> str:
+    """Return a figure as an SVG element."""
     out = io.StringIO()
     # A fixed salt and no date: the same rows give the same bytes.
     with matplotlib.rc_context({"svg.hashsalt": "framebench", "svg.fonttype": "none", "font.family": "sans-serif"}):

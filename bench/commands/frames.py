@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--images", type=int, default=4, metavar="N",
         help="real images whose activations are reconstructed, 0 for none, at most 20 (default: 4)")
     add("--log", nargs="+", type=Path, default=[], metavar="FILE",
-        help="frames.csv of trainings (epoch, layer, lower, upper), drawn in the report")
-    add("--out", type=Path, default=Path("runs/frames"), help="where results go (default: runs/frames)")
+        help="layers.csv of trainings (epoch, layer, lower, upper), drawn in the report")
+    add("--out", type=Path, default=Path("runs"), help="where results go (default: runs)")
     add_compute(parser)
 
 
@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from bench.frames import Request, measure, read_log, write_frames
+    from bench.frames import Request, measure, read_log
+    from bench.reporting import write_report
     from framebench.files import writable_folder
     from models.registry import load, shipped
 
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     out = writable_folder(arguments.out)
     for model in models:
         measure(model, request, out, chosen)
-    table, page = write_frames(out, logs)
+    table = write_report(out, logs=logs).frames
     for name, group in table.groupby("model", sort=False):
         worst = group.iloc[int(group["condition"].argmax())]
         print(f"{name}: {len(group)} layers, A from {group['lower'].min():.2g} to {group['lower'].max():.2g}, B from "
@@ -64,4 +65,4 @@ def run(arguments: argparse.Namespace) -> None:
               f"({worst['layer']})")
     if (table["padding"] == "zero").any():
         print("with zero padding A is an estimate from above, so that B/A is at least what is said")
-    print(f"report: {page}\ntable: {out / 'frames.csv'}")
+    print(f"report: {out / 'report' / 'index.html'}  (bench browse {out})\ntable: {out / 'frames.csv'}")

@@ -18,17 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Join and rebuild."""
+    from bench.frames import kept_frames, take_frames
     from bench.reporting import write_report
     from bench.store import Store
     from framebench.errors import InputError
 
     first, *others = arguments.out
     for out in others or [first]:  # with others, the first may be new
-        if not (out / "examples").is_dir():
-            raise InputError(f"{out} is not the output of a run: it has no folder examples/")
+        if not (out / "examples").is_dir() and not kept_frames(out):
+            raise InputError(f"{out} is not the output of a run: it has no folder examples/ or frames/")
     store = Store(first)
     with store.lock():
         for out in others:
             store.take(Store(out))
+            take_frames(first, out)
         write_report(first)
     print(f"report: {first / 'report' / 'index.html'}")

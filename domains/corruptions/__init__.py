@@ -3,13 +3,15 @@
 >>> from domains.corruptions import corrupt
 >>> foggy = corrupt(images, "fog", severity=3)  # uint8 [n, 32, 32, 3] to the same
 
-Parameters, precision and truncation are those of the script that made the official files. Where that draws nothing,
-pixels are the same; where it draws, the distribution is, but not the draws: here each image's come from a generator
-keyed by (seed, corruption, severity, id), so that a subset, a shard or another batch gets the same pixels. Differences
-to the reference:
-- motion blur and snow follow ImageMagick's definition without ImageMagick;
-- defocus blur sums directly where OpenCV takes a DFT, elastic transform interpolates as OpenCV 3 did;
-- frost uses the reference's pictures where an installed wheel has them (`frost_source`).
+Parameters, precision and truncation are those of the script that made the official files (make_cifar_c.py in
+github.com/hendrycks/robustness). Given the same draws, its steps in scikit-image 0.26, OpenCV 4.10 and ImageMagick 6
+give the same pixels. Differences:
+- each image draws from its own generator, keyed by (seed, corruption, severity, id), so that a subset, a shard or
+  another batch gets the same pixels; the official draws are not known;
+- shot and impulse noise need one uniform a value, from which they draw the same distribution;
+- defocus blur sums directly where OpenCV takes a DFT, and elastic transform's affine map reads at 1/32 of a pixel,
+  which newer OpenCV (5.0) does not;
+- frost uses the reference's pictures only where a wheel that ships them is installed (`frost_source`).
 Images made here are to be called generated; the official files are the benchmark where they are at hand.
 """
 
@@ -46,8 +48,8 @@ _DRAWN: dict[str, Callable[[np.ndarray, int, Generators], np.ndarray]] = {
         blur.glass_blur, blur.motion_blur, digital.elastic_transform, noise.gaussian_noise, noise.impulse_noise,
         noise.shot_noise, noise.speckle_noise, weather.fog, weather.frost, weather.snow, weather.spatter)}
 
-#: Pixels at a time: arrays of more than some sixteen 32 x 32 images leave the processor's cache, and the allocator hands
-#: them back to the system at every step, whose page faults double the time. Spatter's many small steps want more.
+#: Pixels at a time: arrays of more than some sixteen 32 x 32 images leave the processor's cache, and the allocator may
+#: hand them back to the system at every step: page faults double the time. Spatter's many small steps want more.
 _CHUNK_PIXELS = {name: (64 if name == "spatter" else 16) * 32 * 32 for name in NAMES}
 
 
@@ -105,10 +107,11 @@ def _check_images(images: np.ndarray, name: str) -> None:
     height, width = images.shape[1:3]
     if min(height, width) < 16:
         raise InputError(f"images of {height} x {width} are too small to corrupt; give at least 16 x 16")
-    room = min(min(texture.shape[:2]) for texture in frost.textures()) if name == "frost" else max(height, width) + 1
-    if max(height, width) >= room:
-        raise InputError(f"images of {height} x {width} are too large for frost; its textures allow up to {room - 1} x "
-                         f"{room - 1}, so leave frost out or shrink the images")
+    if name == "frost":
+        room = min(min(texture.shape[:2]) for texture in frost.textures()) - 1  # a crop's position is drawn below this
+        if max(height, width) > room:
+            raise InputError(f"images of {height} x {width} are too large for frost, whose textures allow up to "
+                             f"{room} x {room}; leave frost out or shrink the images")
 
 
 def _check_ids(ids: Sequence[int] | np.ndarray | None, n: int) -> list[int]:

@@ -88,7 +88,8 @@ def _draw(number: int) -> np.ndarray:
             y, x = y + sign * along[here], x + sign * across[here]
     crystals = _standard(np.exp(0.7 * _standard(needles)))  # fewer bright ones than dark
     mean, spread = np.array(_COLOURS[number]).T
-    return np.clip(mean + spread * (0.6 * smooth(10) + 0.8 * crystals)[..., None], 0, 255).astype(np.uint8)
+    drawn: np.ndarray = np.clip(mean + spread * (0.6 * smooth(10) + 0.8 * crystals)[..., None], 0, 255)
+    return drawn.astype(np.uint8)
 
 
 def _standard(x: np.ndarray) -> np.ndarray:

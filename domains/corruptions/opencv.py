@@ -1,6 +1,6 @@
-"""OpenCV's Canny, distance transform, histogram equalisation and box blur, over a batch of small images.
+"""OpenCV's luma, Canny, distance transform, histogram equalisation, box blur and emboss, over a batch of images.
 
-They follow what OpenCV 4 computes, to the bit where it works in integers. Images are [n, H, W].
+They follow what OpenCV 4 computes, to the bit where it works in integers. Images are [n, H, W] unless said.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ def emboss(levels: np.ndarray) -> np.ndarray:
     around = _neighbours(levels.astype(np.int32), "reflect")
     total = (around[1][1] + around[1][2] + around[2][1] + 2 * around[2][2]
              - around[1][0] - around[0][1] - 2 * around[0][0])
-    return np.clip(total, 0, 255).astype(np.uint8)
+    clipped: np.ndarray = np.clip(total, 0, 255).astype(np.uint8)
+    return clipped
 
 
 def _neighbours(x: np.ndarray, mode: str) -> list[list[np.ndarray]]:

@@ -21,9 +21,10 @@ def to_bytes(x: np.ndarray) -> np.ndarray:
 
     Truncation, not rounding, is what the official files were made with; it darkens by half a level on average.
     """
-    levels = np.clip(x, 0, 1)
+    levels: np.ndarray = np.clip(x, 0, 1)
     levels *= 255
-    return levels.astype(np.uint8)
+    truncated: np.ndarray = levels.astype(np.uint8)
+    return truncated
 
 
 def normal(rngs: Generators, shape: tuple[int, ...]) -> np.ndarray:

@@ -138,7 +138,7 @@ def test_a_torus_that_a_stride_does_not_divide_is_enlarged(tmp_path, networks):
 
 
 def test_a_training_log_is_drawn(tmp_path, networks):
-    log = tmp_path / "mine" / "frames.csv"
+    log = tmp_path / "mine" / "layers.csv"
     log.parent.mkdir()
     pd.DataFrame([(epoch, layer, 0.1 * 2**epoch, 4.0 - epoch) for epoch in (0, 0.5, 2) for layer in ("a", "b")],
                  columns=["epoch", "layer", "lower", "upper"]).to_csv(log, index=False)
@@ -147,14 +147,16 @@ def test_a_training_log_is_drawn(tmp_path, networks):
     assert "Bounds in the course of training" in page and ">mine<" in page
 
 
-def test_the_report_of_an_attack_is_left_alone(tmp_path, networks):
-    out = tmp_path / "out"
-    (out / "examples").mkdir(parents=True)
-    (out / "report").mkdir()
-    (out / "report" / "index.html").write_text("of an attack")
-    assert frames(out, networks, "small", more=["--images", "0"]) == 0
-    assert (out / "report" / "index.html").read_text() == "of an attack"
-    assert "Frame bounds" in (out / "report" / "frames.html").read_text()
+def test_a_shift_in_the_same_folder_shares_the_report_and_outputs_are_joined(tmp_path, networks, model_file):
+    both, alone, other = (tmp_path / name for name in ("both", "alone", "other"))
+    assert frames(both, networks, "small", more=["--images", "0"]) == 0
+    assert main(["shift", "--models", f"python:{model_file}:linear", "--domains", "samples", "--out", str(both),
+                 "--threads", "1"]) == 0
+    page = (both / "report" / "index.html").read_text()
+    assert "Domain shift, frame bounds" in page and "What the shift costs" in page and "At a glance" in page
+    assert frames(alone, networks, "other", more=["--images", "0"]) == 0
+    assert main(["report", str(other), str(both), str(alone)]) == 0
+    assert len(pd.read_csv(other / "frames.csv")) == 6 and len(pd.read_csv(other / "shift.csv")) == 1
 
 
 def test_the_shipped_baseline(tmp_path):

@@ -93,7 +93,7 @@ def test_attack_and_shift_share_a_folder_and_a_report(tmp_path, model_file, caps
                  "--threads", "1"]) == 0
     assert shift(out, model_file, *SMALL) == 0
     page = (out / "report" / "index.html").read_text()
-    assert "Black-box attack and domain shift" in page and "ASR at 5" in page and "What the shift costs" in page
+    assert "Black-box attack, domain shift" in page and "ASR at 5" in page and "What the shift costs" in page
     assert len(pd.read_csv(out / "attack.csv")) == 4 and len(pd.read_csv(out / "shift.csv")) == 7
     assert main(["report", str(out)]) == 0
     assert (out / "report" / "index.html").read_text() == page

@@ -1,7 +1,7 @@
-"""The corruptions (all but shot noise) for one 32 x 32 image at a time, in plain loops and scipy's and Pillow's own functions.
+"""All corruptions but shot noise, one 32 x 32 image at a time, in plain loops, scipy's and Pillow's own functions.
 
-``corrupt(image, name, severity, rng)`` draws from `rng` in the order that the package documents: one call for one kind
-of draw. Parameters are written out again here, from the paper's table.
+``corrupt(image, name, severity, rng, pictures)`` draws from `rng` in the order of the reference's script. Parameters
+are written out again here, from the paper's table.
 """
 
 from __future__ import annotations

@@ -5,12 +5,14 @@ Shot noise, which draws in another way than the definition says, is compared wit
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from domains import load_domain
-from domains.corruptions import NAMES, SEVERITIES, corrupt, frost, noise
+from domains.corruptions import NAMES, SEVERITIES, blur, corrupt, frost, noise
 from framebench.seeding import generator
 from tests.domains.corruptions import reference
 
@@ -58,3 +60,16 @@ def test_shot_noise_draws_from_its_table():
     likely = want > 5
     assert have[~likely].sum() < 100
     assert stats.chisquare(have[likely], want[likely] * have[likely].sum() / want[likely].sum()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("radius", "sigma", "angle", "row", "digest"), [
+    (6, 1, -30.0, [149, 155, 162, 169, 176], "8f455fca1770154c"),
+    (9, 2.5, 41.5, [181, 190, 199, 92, 101], "035fe8f3fbc62e6e"),
+    (14, 12, -77.0, [31, 33, 35, 37, 39], "5d703b386ab612b5")])
+def test_smearing_is_imagemagicks(radius, sigma, angle, row, digest):
+    """What MagickMotionBlurImage of ImageMagick 6.9.11-60 Q16 made of this pattern, as an 8-bit grey PNG."""
+    y, x = np.mgrid[:32, :32]
+    pattern = ((37 * y * y + 11 * x * y + 5 * x) // 8 % 256).astype(np.uint8)
+    found = blur.smear(pattern[None, ..., None], radius, sigma, np.array([angle]))[0, ..., 0]
+    assert found[5, 7:12].tolist() == row
+    assert hashlib.sha256(found.tobytes()).hexdigest()[:16] == digest
