@@ -21,8 +21,10 @@ COLUMNS = ["epoch", "layer", "lower", "upper", "v", "s_over_v"]
 
 
 class LayerLog:
-    """Writes ``layers.csv``: epoch, layer, exact frame bounds (circular), and the means v of the Gram matrix's
-    diagonal and S / v of the absolute sums beside it (`models.regularizers.gershgorin`).
+    """Writes ``layers.csv``: epoch, layer, exact frame bounds (circular padding), v and S / v.
+
+    v and S are the means of the Gram matrix's diagonal and of the absolute sums beside it
+    (`models.regularizers.gershgorin`).
 
     Args:
         path: The file; what it has of later epochs than `done` is dropped, since they are trained again.

@@ -36,8 +36,8 @@ def test_numbers_and_texts_are_aligned():
 
 
 def test_the_plots_of_a_shift_name_all_that_they_show():
-    cells = pd.DataFrame([{"model": model, "corruption": corruption, "severity": severity, "accuracy": 0.9 - severity / 9}
-                          for model in "ab" for corruption in ("fog", "frost") for severity in (1, 5)])
+    cells = pd.DataFrame([{"model": m, "corruption": c, "severity": s, "accuracy": 0.9 - s / 9}
+                          for m in "ab" for c in ("fog", "frost") for s in (1, 5)])
     assert all(text in heat_map(cells) for text in ("fog", "frost", ">57<"))  # mean of 0.789 and 0.344
     single = heat_map(cells[cells.model == "a"])
     assert ">79<" in single and ">34<" in single and "severity" in single

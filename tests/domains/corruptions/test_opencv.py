@@ -11,7 +11,7 @@ from domains.corruptions import blur, frost, opencv, pixels, resample
 
 @pytest.fixture(scope="module")
 def cv2():
-    return pytest.importorskip("cv2")
+    return pytest.importorskip("cv2", exc_type=ImportError)
 
 
 def liquids():
@@ -88,7 +88,7 @@ def test_frost_is_shrunk_as_opencv_does(cv2):
 
 
 def test_hsv():
-    colour = pytest.importorskip("skimage.color")
+    colour = pytest.importorskip("skimage.color", exc_type=ImportError)
     levels = np.stack(np.meshgrid(*[np.arange(0, 256, 15)] * 3, indexing="ij"), axis=-1).reshape(1, -1, 3) / 255
     hsv = pixels.rgb_to_hsv(levels)
     np.testing.assert_array_equal(np.moveaxis(hsv, 0, -1), colour.rgb2hsv(levels))
