@@ -12,7 +12,7 @@ import numpy as np
 
 STYLE = """
 :root { color-scheme: light; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4; --tint: #f6f8fa; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); margin: 2.5rem auto; max-width: 78rem;
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); margin: 2.5rem auto; max-width: 82rem;
        padding: 0 1.25rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem } h2 { font-size: 1.15rem; margin: 2.4rem 0 .5rem }
 p { max-width: 46rem; margin: .4rem 0 } .soft { color: var(--soft) }
@@ -20,7 +20,7 @@ p { max-width: 46rem; margin: .4rem 0 } .soft { color: var(--soft) }
 h1.part { margin-top: 3.5rem; padding-top: 1.2rem; border-top: 2px solid var(--line) }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem; margin: .7rem 0 }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
+th, td { padding: .3rem .55rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
 th { color: var(--soft); font-weight: 600; background: var(--tint); border-bottom: 2px solid var(--line) }
 th.text, td.text { text-align: left }
 td small { color: var(--soft); display: block; font-size: .78rem }
