@@ -10,12 +10,12 @@ import argparse
 import os
 import sys
 
-from bench.commands import attack, browse, fetch, frames, listing, report, shift, train
+from bench.commands import attack, browse, fetch, frames, listing, prune, report, shift, train
 from framebench import __version__
 from framebench.errors import InputError
 
-COMMANDS = {"attack": attack, "shift": shift, "train": train, "frames": frames, "fetch": fetch, "list": listing,
-            "report": report, "browse": browse}
+COMMANDS = {"attack": attack, "shift": shift, "train": train, "prune": prune, "frames": frames, "fetch": fetch,
+            "list": listing, "report": report, "browse": browse}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.accuracy import measure
 from bench.provenance import provenance
 from domains import Domain
 from framebench.files import writable_folder
@@ -61,20 +62,11 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
     model = trainer.run().cpu()
     if half:
         model = model.half().float()
-    accuracy = [*(_measure(model, domain) for domain in tests),
+    accuracy = [*(measure(model, domain, torch.device("cpu")) for domain in tests),
                 *_held_out(trainer.log[-1]["validation_accuracy"], trainer)]
     seconds = round(sum(entry["seconds"] for entry in trainer.log))
     card = dataclasses.replace(card, accuracy=accuracy, provenance={**card.provenance, "seconds": seconds})
     return save(model, card, out, dtype=torch.float16 if half else torch.float32), card
-
-
-@torch.inference_mode()
-def _measure(model: nn.Module, domain: Domain) -> dict[str, Any]:
-    correct = 0
-    for start in range(0, len(domain), 500):
-        x, y = domain.load(range(start, min(start + 500, len(domain))))
-        correct += int((model(x).argmax(1) == y).sum())
-    return {"data": domain.title, "n": len(domain), "correct": correct, "accuracy": correct / len(domain)}
 
 
 def _held_out(accuracy: float, trainer: Trainer) -> list[dict[str, Any]]:
