@@ -20,7 +20,8 @@ def check_model(logits: torch.Tensor, classes: tuple[str, ...], name: str) -> li
     """
     if logits.ndim != 2 or logits.shape[1] != len(classes):
         raise InputError(f"the model {name} returns {list(logits.shape[1:])} values an image, but the data have "
-                       f"{len(classes)} classes ({', '.join(classes[:3])}, ...); it does not fit")
+                       f"{len(classes)} classes ({', '.join(classes[:3])}, ...); it does not fit: name a model with these classes, "
+                       "or a data set with the model's")
     if not torch.isfinite(logits).all():
         raise InputError(f"the model {name} returns logits that are not finite (NaN or infinite); its weights or its "
                        "normalisation are wrong")

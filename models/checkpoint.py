@@ -122,22 +122,33 @@ def load_checkpoint(weights: Path) -> tuple[nn.Module, Card]:
         raise InputError(f"{weights} is not the file that its card describes (sha256 differs); get both files again, "
                        "or empty the card's sha256 if you changed the weights yourself")
     model = build(card.arch, width=card.width, num_classes=len(card.classes))
-    _load_tensors(model, tensors, weights)
+    load_tensors(model, tensors, weights)
     return model.eval().to(memory_format=torch.channels_last), card
 
 
-def _load_tensors(model: nn.Module, tensors: dict[str, torch.Tensor], source: Path) -> None:
+def load_tensors(model: nn.Module, tensors: dict[str, torch.Tensor], source: Path, teller: str = "card") -> None:
+    """Load a state dict into a model, all of it or nothing.
+
+    Args:
+        model: The model.
+        tensors: The state dict.
+        source: Where it is from, for messages.
+        teller: What said which architecture it is of, for messages.
+
+    Raises:
+        InputError: if a tensor is missing, unknown, of another shape, or has a value that is not finite.
+    """
     expected = model.state_dict()
     if missing := [name for name in expected if name not in tensors]:
-        raise InputError(f"{source} lacks the tensor '{missing[0]}' ({len(missing)} are missing); is the card's arch "
-                       "right?")
+        raise InputError(f"{source} lacks the tensor '{missing[0]}' ({len(missing)} are missing); is the {teller}'s "
+                         "arch right?")
     if extra := [name for name in tensors if name not in expected]:
-        raise InputError(f"{source} has the unknown tensor '{extra[0]}' ({len(extra)} are unknown); is the card's arch "
-                       "right?")
+        raise InputError(f"{source} has the unknown tensor '{extra[0]}' ({len(extra)} are unknown); is the "
+                         f"{teller}'s arch right?")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise InputError(f"{source}: tensor '{name}' has the shape {list(tensor.shape)}, not "
-                           f"{list(expected[name].shape)}; is the card's width right?")
+                           f"{list(expected[name].shape)}; is the {teller}'s width right, and its number of classes?")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise InputError(f"{source}: tensor '{name}' has values that are not finite (NaN or infinite)")
     model.load_state_dict(tensors)

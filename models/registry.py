@@ -1,4 +1,4 @@
-"""Models by name: shipped checkpoints, checkpoint files, and a user's own factories."""
+"""Models by name: shipped checkpoints, checkpoint files, other people's models, and a user's own factories."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError, unknown
+from models import robustbench_zoo, state_dict, zoo
 from models.checkpoint import Card, load_checkpoint, read_card
+from models.foreign import Found
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
@@ -28,12 +31,14 @@ class LoadedModel:
         module: Maps images [n, 3, H, W] in [0, 1] to logits; in eval mode.
         digest: sha256 of what its answers depend on: architecture or source, and all tensors.
         card: The checkpoint's card, if it is one.
+        notes: What its user should be told about it, a line each.
     """
 
     name: str
     module: nn.Module
     digest: str
     card: Card | None
+    notes: tuple[str, ...] = ()
 
 
 def shipped() -> dict[str, Card]:
@@ -48,16 +53,17 @@ def load(name: str) -> LoadedModel:
     Args:
         name: A shipped checkpoint (see `shipped`); the path of a ``.safetensors`` file with its card beside it;
             ``RUN@EPOCH``, a kept epoch of the training run in the folder RUN, such as ``runs/train/mine@38.5``; or
-            ``python:MODULE:FUNCTION`` or ``python:FILE.py:FUNCTION``: a function without arguments that returns an
-            `nn.Module` from images in [0, 1] to logits. The function's code is run; use your own.
+            ``SOURCE:NAME``, a model that someone else made, with SOURCE and NAME as in `SOURCES`: RobustBench's,
+            timm's and torchvision's pretrained models, a state dict of a named architecture, or what a function
+            without arguments returns. The function's code is run; use your own. No other file can run code.
 
     Raises:
         InputError: for an unknown name, and for files and functions that don't give a model.
     """
-    if name.startswith("python:"):
-        module, source = _from_python(name)
-        label = name.removeprefix("python:").rpartition("/")[2].replace(".py:", ":")
-        return LoadedModel(label, module, _digest(source, module), None)
+    source, colon, rest = name.partition(":")
+    if colon and source in SOURCES:
+        found = SOURCES[source].load(rest)
+        return LoadedModel(found.label, found.module, _digest(found.source, found.module), None, found.notes)
     path = _weights(name)
     module, card = load_checkpoint(path)
     return LoadedModel(card.name, module, _digest(f"{card.arch} {card.width}".encode(), module), card)
@@ -69,7 +75,7 @@ def card_of(name: str) -> Card:
     Raises:
         InputError: for an unknown name, and for models that have no card.
     """
-    if name.startswith("python:"):
+    if name.partition(":")[0] in SOURCES:
         raise InputError(f"{name} is no checkpoint, so it has no card with its held-out accuracy")
     return read_card(_weights(name))
 
@@ -115,7 +121,10 @@ def _weights(name: str) -> Path:
     if path.suffix != ".safetensors":
         if path.exists():
             raise InputError(f"{name} is not a .safetensors file; pickled checkpoints are not read, since they can "
-                             "run code; convert yours, or name a factory as python:FILE.py:FUNCTION")
+                             f"run code; name its architecture too, as state:ARCH:{name}, or a factory as "
+                             "python:FILE.py:FUNCTION")
+        if ":" in name:
+            raise unknown("source of models", name.partition(":")[0], SOURCES)
         raise unknown("model", name, [known.stem for known in CHECKPOINTS.glob("*.safetensors")])
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}")
@@ -131,10 +140,11 @@ def _digest(source: bytes, module: nn.Module) -> str:
     return sha.hexdigest()
 
 
-def _from_python(name: str) -> tuple[nn.Module, bytes]:
-    where, _, function = name.removeprefix("python:").rpartition(":")
+def _from_python(name: str) -> Found:
+    """Call a user's function: ``MODULE:FUNCTION`` or ``FILE.py:FUNCTION``."""
+    where, _, function = name.rpartition(":")
     if not where or not function:
-        raise InputError(f"'{name}' must read python:MODULE:FUNCTION or python:FILE.py:FUNCTION")
+        raise InputError(f"'python:{name}' must read python:MODULE:FUNCTION or python:FILE.py:FUNCTION")
     try:
         container = _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
     except InputError:
@@ -147,11 +157,12 @@ def _from_python(name: str) -> tuple[nn.Module, bytes]:
     try:
         model = factory()
     except Exception as error:
-        raise InputError(f"{name} raised {type(error).__name__}: {error}") from None
+        raise InputError(f"python:{name} raised {type(error).__name__}: {error}") from None
     if not isinstance(model, nn.Module):
-        raise InputError(f"{name} returned a {type(model).__name__}, not a torch.nn.Module")
+        raise InputError(f"python:{name} returned a {type(model).__name__}, not a torch.nn.Module")
     file = getattr(container, "__file__", None)
-    return model.eval(), Path(file).read_bytes() if file else where.encode()
+    label = name.rpartition("/")[2].replace(".py:", ":")
+    return Found(label, model.eval(), Path(file).read_bytes() if file else where.encode())
 
 
 def _import_file(path: Path) -> Any:
@@ -163,3 +174,31 @@ def _import_file(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where others' models come from.
+
+    Attributes:
+        load: Takes what stands behind ``SOURCE:``.
+        form: How that reads.
+        summary: What it is.
+    """
+
+    load: Callable[[str], Found]
+    form: str
+    summary: str
+
+
+#: The word before the colon -> what follows it.
+SOURCES = {
+    "robustbench": Source(robustbench_zoo.load, "NAME[/Linf|L2|corruptions]",
+                          "RobustBench's CIFAR-10 models, downloaded once"),
+    "timm": Source(zoo.from_timm, "NAME[.TAG] or timm:hf-hub:OWNER/REPOSITORY", "pretrained models of timm"),
+    "torchvision": Source(zoo.from_torchvision, "NAME[/WEIGHTS]", "pretrained models of torchvision"),
+    "state": Source(state_dict.load, "ARCH[,width=W][,classes=10][,mean=R/G/B,std=R/G/B]:PATH",
+                    "a state dict, .safetensors or of torch.save; ARCH is one of ours, torchvision/NAME or timm/NAME"),
+    "python": Source(_from_python, "FILE.py:FUNCTION or python:MODULE:FUNCTION",
+                     "a function that returns the model; its code is run"),
+}

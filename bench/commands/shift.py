@@ -73,6 +73,9 @@ def run(arguments: argparse.Namespace) -> None:
                  workers=workers)
     for title, hint in dict.fromkeys((cell.title, cell.images.hint) for cell in cells):
         print(f"data: {title}" + (f"; {hint}" if hint else ""), flush=True)
+    for model in models:
+        for note in model.notes:
+            print(f"note: {model.name}: {note}", flush=True)
     store = Store(arguments.out)
     with store.lock():
         evaluate_cells(cells, models, store, arguments.n, matched=notes, device=device(arguments.device),

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
+from bench.run import main
 from framebench.errors import InputError
-from models.registry import load, shipped
+from models.registry import SOURCES, card_of, load, shipped
 
 
 def test_a_users_factory_by_file(model_file, images):
@@ -45,3 +49,33 @@ def test_every_shipped_checkpoint_loads_and_its_card_is_full(images):
         assert model.module(images).shape == (12, len(card.classes))
         assert {"title", "sha256", "n_train", "n_validation"} <= set(card.data)
         assert card.accuracy and all({"data", "n", "correct", "accuracy"} == set(entry) for entry in card.accuracy)
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("robustbnch:Standard", "unknown source of models 'robustbnch'; did you mean robustbench"),
+    ("weights.pt", "name its architecture too, as state:ARCH:weights.pt"),
+])
+def test_names_that_nearly_say_where_a_model_is_from(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.pt").write_bytes(b"")
+    with pytest.raises(InputError, match=message):
+        load(name)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_others_models_have_no_card(source):
+    with pytest.raises(InputError, match=f"{source}:any is no checkpoint"):
+        card_of(f"{source}:any")
+
+
+def test_the_list_shows_all_sources_and_imports_no_zoo():
+    code = ("import sys; from bench.run import main; code = main(['list']); "
+            "sys.exit(code or sum(name in sys.modules for name in ('robustbench', 'timm', 'gdown')))")
+    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for source in SOURCES:
+        assert f"\n  {source}:" in listed
+
+
+def test_the_list_of_a_zoo(capsys):
+    assert main(["list", "torchvision"]) == 0
+    assert "torchvision:resnet18" in capsys.readouterr().out.splitlines()
