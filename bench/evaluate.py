@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
-from attacks.simba import Finished, Options, Predict, stream
+from attacks.convention import NormalisedClip
+from attacks.registry import stream
+from attacks.simba import Finished, Options, Predict
 from attacks.slots import judge
+from bench.adversarial import Adversarial
 from bench.store import Pictures, Rows
 from domains.base import Domain
 from framebench.errors import InputError
@@ -26,16 +29,19 @@ def columns(done: Finished) -> dict[str, object]:
 
 
 def evaluate(rows: Rows, predict: Predict, domain: Domain, ids: np.ndarray, *, batch_size: int,
-             report: Callable[[Finished], None]) -> None:
+             report: Callable[[Finished], None], convention: NormalisedClip | None = None,
+             saved: Adversarial | None = None) -> None:
     """Attack those of `ids` that have no row, and add their rows as they finish.
 
     Args:
         rows: The rows so far and what they are of; written every few seconds and, whatever happens, at the end.
-        predict: Maps images [n, C, H, W] in [0, 1] to logits.
+        predict: Maps images [n, C, H, W] in [0, 1] to logits; differentiable if the attack is white-box.
         domain: Where the images come from.
         ids: int64 [n].
         batch_size: Images a forward pass.
         report: Called with what has finished, for a progress bar.
+        convention: Where the attack clips, if not in [0, 1] pixel space.
+        saved: Where to keep all attacked images, or None.
     """
     left = ids[~np.isin(ids, rows.ids)]
     if not len(left):
@@ -45,20 +51,34 @@ def evaluate(rows: Rows, predict: Predict, domain: Domain, ids: np.ndarray, *, b
 
     def write() -> None:
         pictures.flush()  # before the rows: an image that has a row is never attacked again
+        if saved is not None:
+            saved.flush()
         rows.flush()
 
     try:
-        for done in stream(predict, domain.load, left, Options(**rows.evaluation.options), seed=rows.evaluation.seed,
-                           batch_size=batch_size):
+        for done in _attacked(rows, predict, domain, left, batch_size, convention):
             for i in np.flatnonzero(np.isin(done.ids, list(shown))):
                 clean, _ = domain.load(done.ids[i : i + 1])
                 pictures.add(int(done.ids[i]), clean[0].numpy(), done.x_adv[i].cpu().numpy())
+            if saved is not None:
+                saved.add(done.ids, done.labels, done.x_adv)
             rows.add(columns(done))
             report(done)
             if rows.due:
                 write()
     finally:
         write()
+
+
+def _attacked(rows: Rows, predict: Predict, domain: Domain, ids: np.ndarray, batch_size: int,
+              convention: NormalisedClip | None) -> Iterator[Finished]:
+    evaluation = rows.evaluation
+    if convention is None:
+        return stream(evaluation.attack, evaluation.options, predict, domain.load, ids, seed=evaluation.seed,
+                      batch_size=batch_size)
+    options = {name: value for name, value in evaluation.options.items() if name != "convention"}
+    return convention.stream(predict, domain.load, ids, Options(**options), seed=evaluation.seed,
+                             batch_size=batch_size)
 
 
 def classify(rows: Rows, predict: Predict, images: np.ndarray, labels: np.ndarray, ids: np.ndarray, *,

@@ -14,6 +14,11 @@ GENERATION = 1
 
 BUDGETS = (1, 10, 50, 100, 1000)
 
+#: Options that a label names in its own way, or not at all: those of SimBA and those that all attacks have. Others are
+#: a library's and are named as they were given.
+_NAMED = ("max_iterations", "epsilon", "basis", "order", "step", "objective", "targeted", "linf", "max_queries",
+          "convention", "norm", "schedule", "white_box")
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -48,21 +53,28 @@ class Evaluation:
 
     @property
     def label(self) -> str:
-        """What tells this attack from others, as tables and file names have it, e.g. ``simba-dct``."""
+        """What tells this attack from others, as tables and file names have it, e.g. ``simba-dct``.
+
+        A seed other than 0 is part of it, so that every seed has its own entries in the tables.
+        """
         extras = [str(self.options[name]) for name, usual in
-                  (("basis", None), ("order", "random"), ("step", "first-improving"), ("objective", "margin"))
+                  (("basis", None), ("order", "random"), ("step", "first-improving"), ("objective", "margin"),
+                   ("norm", None), ("convention", "pixel-clip"))
                   if self.options.get(name, usual) != usual]
-        if self.options.get("targeted"):
-            extras.append("targeted")
-        extras += [f"{name.replace('_', '')}{self.options[name]:g}" for name in ("linf", "max_queries")
+        extras += [word for name, word in (("targeted", "targeted"), ("white_box", "white-box"))
+                   if self.options.get(name)]
+        extras += [f"{name.replace('_', '')}{self.options[name]:g}" for name in ("linf", "max_queries", "schedule")
                    if self.options.get(name) is not None]
+        extras += [f"{name}={value}" for name, value in sorted(self.options.items()) if name not in _NAMED]
+        if self.seed and self.attack != "none":
+            extras.append(f"s{self.seed}")
         return "-".join([self.attack, *extras])
 
     @property
     def file_name(self) -> str:
         """Name of the file of rows: readable, and unique by its key."""
         cell = [f"{self.corruption}-{self.severity}"] if self.corruption else []
-        attack = [] if self.attack == "none" else [self.label, f"s{self.seed}"]
+        attack = [] if self.attack == "none" else [self.label, *([] if self.seed else ["s0"])]
         words = "-".join([self.model, self.domain, *cell, *attack, self.key[:12]])
         return re.sub(r"[^A-Za-z0-9._-]+", "_", words)[-180:] + ".parquet"
 

@@ -32,18 +32,41 @@ def attacked(rows: pd.DataFrame, evaluation: Evaluation) -> np.ndarray:
     return np.asarray(first == rows["label"].to_numpy())
 
 
-def succeeded(rows: pd.DataFrame, unit: str, budget: int) -> np.ndarray:
-    """Return which rows the attack has succeeded on within a budget of "iterations" or "queries", bool [n]."""
+def units(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return the units that an attack's budgets are counted in. Gradients don't belong on the axis of queries."""
+    return ("iterations",) if evaluation.options.get("white_box") else ("iterations", "queries")
+
+
+def name_of(evaluation: Evaluation, cap: float | None) -> str:
+    """Return the attack's label, with the cap on L2 under which its successes count."""
+    return evaluation.label if cap is None else f"{evaluation.label}-L2cap{cap:g}"
+
+
+def caps(rows: Rows) -> list[float | None]:
+    """Return the caps on L2 under which an evaluation is tabled, None (no cap) first."""
+    return [None, *sorted(rows.facts.get("l2_caps", []))]
+
+
+def succeeded(rows: pd.DataFrame, unit: str, budget: int, cap: float | None = None) -> np.ndarray:
+    """Return which rows the attack has succeeded on within a budget of "iterations" or "queries", bool [n].
+
+    Args:
+        rows: Rows of one evaluation.
+        unit: "iterations" or "queries".
+        budget: How many.
+        cap: The largest L2 distance of a success, or None.
+    """
     success = rows["success_iteration"].to_numpy()
     spent = success if unit == "iterations" else rows["queries"].to_numpy()
     # A budget of 0 queries is the clean image: looking at it is not an attack.
-    return np.asarray((success >= 0) & ((spent <= budget) | (success == 0)))
+    won = (success >= 0) & ((spent <= budget) | (success == 0))
+    return np.asarray(won if cap is None else won & (rows["l2"].to_numpy() <= cap))
 
 
-def robust(rows: pd.DataFrame, unit: str, budget: int) -> np.ndarray:
+def robust(rows: pd.DataFrame, unit: str, budget: int, cap: float | None = None) -> np.ndarray:
     """Return which rows were classified right at first and are not broken within a budget, bool [n]."""
     right = rows["clean_prediction"].to_numpy() == rows["label"].to_numpy()
-    return np.asarray(right & ~succeeded(rows, unit, budget))
+    return np.asarray(right & ~succeeded(rows, unit, budget, cap))
 
 
 def queries_within(rows: pd.DataFrame, evaluation: Evaluation, unit: str, budgets: Sequence[int]) -> np.ndarray:
@@ -51,6 +74,8 @@ def queries_within(rows: pd.DataFrame, evaluation: Evaluation, unit: str, budget
     total = rows["queries"].to_numpy()[:, None]
     if unit == "queries":
         return np.asarray(np.minimum(total, np.array(budgets)[None]))
+    if evaluation.attack != "simba":  # an iteration is a query after the clean image's
+        return np.asarray(np.minimum(total, 1 + np.array(budgets)[None]))
     one_sided = evaluation.options.get("step") == "first-improving"
     spent = np.ones((len(rows), len(budgets)), dtype=np.int64)  # the clean image
     for i, blob in enumerate(rows["steps"]):
@@ -62,25 +87,25 @@ def queries_within(rows: pd.DataFrame, evaluation: Evaluation, unit: str, budget
 
 
 def attack_table(stored: Iterable[Rows]) -> pd.DataFrame:
-    """Return ``attack.csv``: an entry an evaluation, unit and budget. Rates are fractions."""
+    """Return ``attack.csv``: an entry an evaluation, cap on L2, unit and budget. Rates are fractions."""
     entries: list[dict[str, Any]] = []
     for rows in stored:
         evaluation, frame = rows.evaluation, rows.frame()
         among = attacked(frame, evaluation)
         budgets = sorted({0, *rows.facts["budgets"]})
-        for unit in ("iterations", "queries"):
+        for cap, unit in itertools.product(caps(rows), units(evaluation)):
             spent = queries_within(frame, evaluation, unit, budgets)[among]
             for column, budget in enumerate(budgets):
-                won = succeeded(frame, unit, budget) & among
+                won = succeeded(frame, unit, budget, cap) & among
                 n_correct, successes = int(among.sum()), int(won.sum())
                 low, high = wilson(successes, n_correct)
                 entries.append({
-                    "model": evaluation.model, "domain": evaluation.domain, "attack": evaluation.label,
+                    "model": evaluation.model, "domain": evaluation.domain, "attack": name_of(evaluation, cap),
                     "epsilon": evaluation.options.get("epsilon"), "unit": unit, "budget": budget, "n": len(frame),
                     "n_correct": n_correct, "successes": successes,
                     "asr": successes / n_correct if n_correct else np.nan, "ci_low": low, "ci_high": high,
                     "clean_accuracy": float((frame["clean_prediction"] == frame["label"]).mean()),
-                    "robust_accuracy": float(robust(frame, unit, budget).mean()),
+                    "robust_accuracy": float(robust(frame, unit, budget, cap).mean()),
                     "queries_mean": float(spent[:, column].mean()) if n_correct else np.nan,
                     "queries_median": float(np.median(spent[:, column])) if n_correct else np.nan,
                     "l2_median": float(frame["l2"][won].median())})
@@ -88,12 +113,22 @@ def attack_table(stored: Iterable[Rows]) -> pd.DataFrame:
 
 
 def curve(rows: Rows, unit: str) -> pd.DataFrame:
-    """Return ASR at every budget where it changes, with its interval: budget, asr, ci_low, ci_high."""
-    frame = rows.frame()
+    """Return ASR at every budget where it changes, with its interval: budget, asr, ci_low, ci_high.
+
+    Of a white-box attack the curve against queries is its control alone.
+    """
+    frame, options = rows.frame(), rows.evaluation.options
     among = attacked(frame, rows.evaluation)
-    won = among & (frame["success_iteration"] > 0)
-    spent = frame["success_iteration" if unit == "iterations" else "queries"].to_numpy()
-    end = int(rows.evaluation.options["max_iterations"]) if unit == "iterations" else int(frame["queries"].max())
+    success = frame["success_iteration"].to_numpy()
+    won = among & (success >= 0)
+    spent = np.where(success == 0, 0, success if unit == "iterations" else frame["queries"].to_numpy())
+    if unit not in units(rows.evaluation):
+        won &= success == 0
+        end = 0
+    elif unit == "iterations":
+        end = int(options["max_iterations"] if "max_iterations" in options else options["schedule"])
+    else:
+        end = int(frame["queries"].max())
     budgets = np.unique(np.concatenate([[0], spent[won], [end]]))
     if len(budgets) > 400:
         budgets = budgets[np.unique(np.linspace(0, len(budgets) - 1, 400).astype(int))]

@@ -79,6 +79,56 @@ def test_the_curve_passes_through_the_table(tmp_path):
             assert points[points.index <= entry["budget"]].iloc[-1] == entry["asr"]
 
 
+def test_a_cap_leaves_out_far_successes(tmp_path):
+    rows = _rows(tmp_path)
+    rows.facts["l2_caps"] = [0.25]
+    table = attack_table([rows])
+    assert table["attack"].unique().tolist() == ["simba-pixel", "simba-pixel-L2cap0.25"]
+    at = table[(table.attack == "simba-pixel-L2cap0.25") & (table.unit == "iterations")].set_index("budget")
+    assert at["successes"].tolist() == [0, 1, 2, 2]  # L2 at success: 0.2, 0.35 and 0.2
+    assert at["robust_accuracy"].tolist() == pytest.approx([0.8, 0.6, 0.4, 0.4])
+    assert at["l2_median"].iloc[3] == pytest.approx(0.2)
+
+
+def _library_rows(tmp_path, **options):
+    """Rows of an attack without steps: wrong at once, broken at queries 2 and 4, never within 4."""
+    evaluation = Evaluation("m", "m", "d", "dd", "square", {"epsilon": 0.1, "norm": "Linf", "schedule": 3, **options})
+    rows = Rows(tmp_path / "library.parquet", evaluation, {"budgets": [1, 3]})
+    rows.add({"example": range(4), "label": [1] * 4, "goal": [1] * 4, "clean_prediction": [0, 1, 1, 1],
+              "prediction": [0, 0, 0, 1], "success_iteration": [0, 1, 3, -1], "queries": [1, 2, 4, 4],
+              "l2": [0.0, 1, 1, 1], "linf": [0.1] * 4, "margin": [0.0] * 4, "confidence": [0.5] * 4,
+              "steps": [b""] * 4})
+    return rows
+
+
+def test_an_attack_without_steps_pays_a_query_an_iteration(tmp_path):
+    table = attack_table([_library_rows(tmp_path)])
+    assert table["attack"].unique().tolist() == ["square-Linf-schedule3"]
+    iterations, queries = (table[table.unit == unit].set_index("budget") for unit in ("iterations", "queries"))
+    assert iterations["successes"].tolist() == [0, 1, 2] and queries["successes"].tolist() == [0, 0, 1]
+    assert iterations["queries_mean"].tolist() == [1, 2, pytest.approx(10 / 3)]
+    assert curve(_library_rows(tmp_path), "iterations")["budget"].tolist() == [0, 1, 3]
+
+
+def test_gradients_are_not_on_the_axis_of_queries(tmp_path):
+    rows = _library_rows(tmp_path, white_box=True)
+    assert attack_table([rows])["unit"].unique().tolist() == ["iterations"]
+    assert attack_table([rows])["attack"].iloc[0] == "square-Linf-white-box-schedule3"
+    assert curve(rows, "queries")[["budget", "asr"]].to_numpy().tolist() == [[0, 0]]
+
+
+def test_what_the_clip_breaks_is_success_at_nought(tmp_path):
+    """Under the normalised clip an image is right before the clip and may be wrong before the first step."""
+    rows = _rows(tmp_path)
+    frame = rows.frame().assign(clean_prediction=1)
+    clip = Rows(tmp_path / "clip.parquet", rows.evaluation, rows.facts)
+    clip.add({name: frame[name].tolist() for name in frame})
+    at = attack_table([clip]).query("unit == 'iterations'").set_index("budget")
+    assert at["n_correct"].tolist() == [5] * 4 and at["successes"].tolist() == [1, 2, 3, 4]
+    for unit in ("iterations", "queries"):
+        assert curve(clip, unit)["asr"].iloc[0] == pytest.approx(0.2)
+
+
 def test_pairs_by_hand(tmp_path):
     a = _rows(tmp_path, "a", success=(0, 2, 3, -1, 1))
     b = _rows(tmp_path, "b", success=(3, 2, 0, -1, -1), examples=range(5), budgets=(1, 3))

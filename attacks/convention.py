@@ -1,0 +1,68 @@
+"""The convention of clipping *normalised* images to [0, 1], under which the study's table can be explained.
+
+Some harnesses normalise first and let the attack clip to [0, 1] afterwards: z = (x - mean) / std, of which every value
+below 0 (half of them) or above 1 is lost before the attack begins. Here it can be had by name, with its control: the
+image before the clip says what the model gets right, and what the clip alone breaks is success at iteration 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from attacks.simba import Finished, Load, Options, Predict, stream
+from framebench.errors import InputError
+
+#: Names of conventions; the first is the benchmark's.
+CONVENTIONS = ("pixel-clip", "normalised-clip")
+
+
+class NormalisedClip:
+    """SimBA in the space of normalised images, clipped to [0, 1] there.
+
+    Args:
+        model: A model whose attribute `normalize` has `mean` and `std`, [1, C, 1, 1] (`models.layers.Normalize`).
+
+    Raises:
+        InputError: if it has none.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        layer = getattr(model, "normalize", None)
+        mean, std = getattr(layer, "mean", None), getattr(layer, "std", None)
+        if not isinstance(mean, torch.Tensor) or not isinstance(std, torch.Tensor):
+            raise InputError("--convention normalised-clip needs a model with a layer `normalize` that has mean and "
+                             "std; this one has none, so leave the option out")
+        self.mean, self.std = mean.detach().cpu(), std.detach().cpu()
+
+    def stream(self, predict: Predict, load: Load, ids: np.ndarray, options: Options, *, seed: int,
+               batch_size: int) -> Iterator[Finished]:
+        """Attack examples as `attacks.simba.stream` does, with epsilon in units of the normalised space.
+
+        Images, L2 and Linf come back in pixel space, the distance that the clip has moved an image included. The
+        prediction before the clip is the harness's, not the attack's, and is not charged.
+        """
+        seen: dict[int, int] = {}  # predictions before the clip, of the images under attack
+
+        def clipped(keys: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+            x, y = load(keys)
+            seen.update(zip(keys.tolist(), predict(x).argmax(1).tolist(), strict=True))
+            return ((x - self.mean) / self.std).clamp_(0, 1), y
+
+        def predict_normalised(z: torch.Tensor) -> torch.Tensor:
+            return predict(self._pixels(z))
+
+        for done in stream(predict_normalised, clipped, ids, options, seed=seed, batch_size=batch_size):
+            x, _ = load(done.ids)
+            x_adv = self._pixels(done.x_adv)
+            difference = (x_adv.double() - x.double()).flatten(1)
+            yield dataclasses.replace(
+                done, clean_prediction=np.array([seen.pop(example) for example in done.ids.tolist()]),
+                l2=difference.norm(dim=1).numpy(), linf=difference.abs().amax(1).numpy(), x_adv=x_adv)
+
+    def _pixels(self, z: torch.Tensor) -> torch.Tensor:
+        return z * self.std + self.mean

@@ -1,0 +1,134 @@
+"""A model that an attack asks about one image: every forward pass is charged, none goes beyond the budget.
+
+Attacks of other libraries own their loop, count nothing and stop when they like. Run on one image against a
+`CountedModel`, each of their forward passes is seen: it is charged to the image, it is checked for success, and the
+attack is ended from inside by `AttackOver` at the first success or when the budget is spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from attacks.slots import Finished, Options, judge
+from framebench.errors import InputError
+
+Ask = Callable[[torch.Tensor], torch.Tensor]
+
+#: Room for float32 rounding in x + perturbation, relative and, of distances near zero, absolute.
+_ROUNDING = 1e-6
+
+
+class AttackOver(BaseException):
+    """Ends an attack from inside its forward pass; no `Exception`, so that no library catches it."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The distance from the clean image within which an image counts.
+
+    Attributes:
+        norm: "l0", "l1", "l2" or "linf", or None for no bound.
+        epsilon: The largest distance, in [0, 1] pixel units (l0: number of values).
+    """
+
+    norm: str | None = None
+    epsilon: float = float("inf")
+
+    def holds(self, difference: torch.Tensor) -> np.ndarray:
+        """Tell which differences [m, C, H, W] are within it (up to rounding), bool [m]."""
+        if self.norm is None:
+            return np.ones(len(difference), dtype=bool)
+        order = {"l0": 0, "l1": 1, "l2": 2, "linf": float("inf")}[self.norm]
+        distance = torch.linalg.vector_norm(difference.double().flatten(1), order, dim=1)
+        return np.asarray(distance <= self.epsilon * (1 + _ROUNDING) + _ROUNDING)
+
+
+class CountedModel:
+    """Answers an attack's questions about one image.
+
+    The clean image is asked about once, when this is made; a later question about it is answered from memory, since
+    nothing is forwarded. Everything else is forwarded and charged, also if it is asked twice. Of a group of
+    candidates that does not fit into the budget only the first ones are forwarded.
+
+    Args:
+        ask: Maps images [m, C, H, W] in [0, 1] to logits [m, classes]: the forward pass.
+        clean: The image, [1, C, H, W], on the CPU.
+        label: Its class.
+        limit: Forward passes, the clean image's among them, at least 1.
+        bound: Within which a success counts.
+
+    Attributes:
+        queries: Forward passes so far.
+        over: Whether the attack has nothing more to do: it has succeeded, or the budget is spent.
+    """
+
+    def __init__(self, ask: Ask, clean: torch.Tensor, label: int, *, limit: int, bound: Bound) -> None:
+        self._ask, self._clean, self._label, self._limit, self._bound = ask, clean, label, limit, bound
+        self._known = ask(clean).detach().cpu().clone()
+        self.queries = 1
+        self._best = judge(self._checked(self._known), np.array([label]), Options())
+        self._image, self._clean_prediction = clean, int(self._best.prediction[0])
+        self._success = 0 if self._clean_prediction != label else -1
+
+    @property
+    def over(self) -> bool:
+        """Whether the attack has nothing more to do."""
+        return self._success >= 0 or self.queries >= self._limit
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Map candidates [m, C, H, W] to logits [m, classes]; what is seen of them is clipped to [0, 1].
+
+        Raises:
+            AttackOver: at a success, and for what the budget does not allow.
+        """
+        if not x.requires_grad and all(torch.equal(row, self._clean[0]) for row in x):
+            return self._known.repeat(len(x), 1)
+        if self.over:
+            raise AttackOver
+        fits = x[: self._limit - self.queries].clamp(0, 1)
+        logits = self._ask(fits).cpu()
+        self.queries += len(fits)
+        # A copy: the attack may write into it, and what inference mode made can't be written to.
+        own = logits if logits.requires_grad else logits.clone()
+        self._look(fits.detach(), own.detach())
+        if self._success >= 0 or len(fits) < len(x):
+            raise AttackOver
+        return own
+
+    def _look(self, x: torch.Tensor, logits: torch.Tensor) -> None:
+        """Keep the first success among candidates, else the one within the bound that came nearest."""
+        verdict = judge(self._checked(logits), np.full(len(x), self._label), Options())
+        within = self._bound.holds(x - self._clean)
+        if not within.any():
+            return
+        won = np.flatnonzero(within & (verdict.prediction != self._label))
+        row = int(won[0]) if len(won) else int(np.where(within, verdict.score, np.inf).argmin())
+        if len(won):
+            self._success = self.queries - 1
+        elif verdict.score[row] >= self._best.score[0]:
+            return
+        self._image = x[row : row + 1].clone()
+        self._best.put(np.array([0]), verdict, np.array([row]))
+
+    def finished(self, example: int) -> Finished:
+        """Return the outcome, as of one finished image; an iteration is one query after the clean image's."""
+        difference = (self._image.double() - self._clean.double()).flatten()
+        label = np.array([self._label])
+        return Finished(np.array([example]), label, label, np.array([self._clean_prediction]), self._best.prediction,
+                        np.array([self._success]), np.array([self.queries]), difference.norm().numpy()[None],
+                        difference.abs().max().numpy()[None], self._best.margin, self._best.confidence,
+                        [np.zeros(0, dtype=np.int8)], self._image)
+
+    def _checked(self, logits: torch.Tensor) -> np.ndarray:
+        scores = logits.numpy()
+        if scores.ndim != 2 or scores.shape[1] <= self._label:
+            raise InputError(f"the model must return logits [n, classes], of more than {self._label} classes, not "
+                             f"{list(scores.shape)}; it does not fit this data set")
+        if not np.isfinite(scores).all():
+            raise InputError("the model returned logits that are not finite (NaN or infinite); its weights or its "
+                             "normalisation are wrong")
+        return scores

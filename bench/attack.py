@@ -1,0 +1,161 @@
+"""The attack on models: what is asked, from the command's options, and the rows that answer it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from attacks import registry
+from attacks.convention import CONVENTIONS, NormalisedClip
+from attacks.simba import Options, Predict
+from bench.adversarial import Adversarial
+from bench.checks import check_model
+from bench.commands.options import device, threads
+from bench.evaluate import evaluate
+from bench.progress import AttackProgress
+from bench.protocol import Evaluation
+from bench.provenance import provenance
+from bench.store import Rows, Store
+from domains import Domain
+from framebench.errors import InputError
+from models.predictor import Predictor
+from models.registry import LoadedModel
+
+#: Options that only SimBA has, and their defaults.
+SIMBA_ONLY = {"order": "random", "step": "first-improving", "objective": "margin", "linf": None, "targeted": False,
+              "convention": CONVENTIONS[0]}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An attack as it is asked for.
+
+    Attributes:
+        attack: Its name.
+        options: Its options, as they are kept with the rows.
+        seeds: Seeds to run it with.
+        budgets: Budgets to be tabled, ascending.
+        cap: Cap on L2 to be tabled besides, or None.
+        keep_images: Whether all attacked images are kept.
+    """
+
+    attack: str
+    options: dict[str, Any]
+    seeds: list[int]
+    budgets: list[int]
+    cap: float | None
+    keep_images: bool
+
+
+def plan(arguments: argparse.Namespace, budgets: list[int]) -> Plan:
+    """Check the command's options and make them a plan.
+
+    Raises:
+        InputError: for options that can't be, or that the attack does not have.
+    """
+    name, cap = arguments.attack, arguments.l2
+    if cap is not None and not 0 < cap < float("inf"):
+        raise InputError(f"--l2 must be above 0 and finite, not {cap}")
+    seeds = arguments.seeds or [arguments.seed]
+    if len(set(seeds)) != len(seeds):
+        raise InputError(f"--seeds {' '.join(map(str, seeds))}: give each seed once")
+    options = _simba(arguments, budgets[-1]) if name == "simba" else _other(arguments, budgets[-1])
+    return Plan(name, options, seeds, budgets, cap, arguments.save_adversarial)
+
+
+def _simba(arguments: argparse.Namespace, budget: int) -> dict[str, Any]:
+    if arguments.attack_option:
+        raise InputError("simba takes no --attack-option; its options are --basis, --order, --step, --objective, "
+                         "--linf, --targeted and --convention")
+    epsilon = Options.epsilon if arguments.epsilon is None else arguments.epsilon
+    options = dataclasses.asdict(Options(
+        max_iterations=budget, epsilon=epsilon, basis=arguments.basis, max_queries=arguments.max_queries,
+        **{name: getattr(arguments, name) for name in SIMBA_ONLY if name != "convention"}))
+    # Left out where it is the benchmark's own: rows that were made before there was a choice keep their key.
+    return options if arguments.convention == CONVENTIONS[0] else {**options, "convention": arguments.convention}
+
+
+def _other(arguments: argparse.Namespace, budget: int) -> dict[str, Any]:
+    defaults = SIMBA_ONLY if arguments.attack == "noise" else {**SIMBA_ONLY, "basis": "pixel"}
+    for option, default in defaults.items():
+        if getattr(arguments, option) != default:
+            raise InputError(f"--{option} is an option of simba, not of {arguments.attack}; leave it out")
+    return registry.plan(arguments.attack, budget, epsilon=arguments.epsilon, given=arguments.attack_option,
+                         basis=arguments.basis, max_queries=arguments.max_queries)
+
+
+def attack_model(model: LoadedModel, domain: Domain, ids: np.ndarray, asked: Plan, store: Store,
+                 arguments: argparse.Namespace) -> None:
+    """Give a model a row for each of `ids`, once for every seed, those that have one left out.
+
+    Args:
+        model: The model.
+        domain: Where the images come from.
+        ids: int64 [n].
+        asked: The attack.
+        store: Where the rows are kept.
+        arguments: The command's options of computing: device, threads, batch size.
+
+    Raises:
+        InputError: if model, images and attack don't fit each other.
+    """
+    if _labels_only(model) and registry.needs_scores(asked.attack, asked.options):
+        raise InputError(f"the model {model.name} gives labels alone, and {asked.attack} needs scores; use a "
+                         "decision-based attack such as foolbox:HopSkipJumpAttack or foolbox:BoundaryAttack")
+    convention = NormalisedClip(model.module) if "convention" in asked.options else None
+    for seed in asked.seeds:
+        evaluation = Evaluation(model.name, model.digest, domain.name, domain.digest, asked.attack, asked.options,
+                                seed)
+        facts = {"title": domain.title, "classes": list(domain.classes), "budgets": asked.budgets, "warnings": [],
+                 "provenance": [provenance()], "card": None if model.card is None else dataclasses.asdict(model.card)}
+        rows = store.open(evaluation, facts)
+        if asked.cap is not None:
+            rows.facts["l2_caps"] = sorted({*rows.facts.get("l2_caps", []), asked.cap})
+        saved = Adversarial(rows) if asked.keep_images else None
+        left = int((~np.isin(ids, rows.ids)).sum())
+        name = model.name + (f" seed {seed}" if len(asked.seeds) > 1 else "")
+        with AttackProgress(name, len(ids), len(ids) - left) as progress:
+            if left:
+                predict = _predictor(model, rows, domain, arguments, progress.say)
+                evaluate(rows, progress.counting(predict), domain, ids, batch_size=arguments.batch_size,
+                         report=progress.update, convention=convention, saved=saved)
+            rows.flush()  # budgets, caps and versions may have been added
+
+
+def _labels_only(model: LoadedModel) -> bool:
+    """Tell whether a model is a black box that answers with labels (`models.blackbox.BlackBoxModel`)."""
+    return bool(getattr(model.module, "labels_only", False))
+
+
+def _predictor(model: LoadedModel, rows: Rows, domain: Domain, arguments: argparse.Namespace,
+               say: Callable[[str], None]) -> Predict:
+    example, _ = domain.load(domain.order[:32])
+    predict: Predict
+    if rows.evaluation.options.get("white_box"):
+        predict, rows.facts["predictor"] = _Differentiable(model.module, device(arguments.device)), "eager"
+    else:
+        predict = Predictor(model.module, example, device=device(arguments.device), threads=threads(arguments.threads),
+                            kind=rows.facts.get("predictor"))
+        rows.facts["predictor"] = predict.kind
+    warnings = check_model(predict(example), domain.classes, model.name)
+    for warning in [] if _labels_only(model) else warnings:
+        say(f"warning: {model.name}: {warning}")
+        rows.facts["warnings"] = sorted({*rows.facts["warnings"], warning})
+    return predict
+
+
+class _Differentiable:
+    """A model as it is, for attacks that take gradients with respect to the images."""
+
+    def __init__(self, module: torch.nn.Module, where: torch.device) -> None:
+        self._module, self._device = module.to(where).eval().requires_grad_(False), where
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self._module(x.to(self._device))
+        return logits

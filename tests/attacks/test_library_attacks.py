@@ -1,0 +1,216 @@
+"""Attacks besides SimBA: budgets are exact, results depend on nothing but seed and id, optima are respected."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from attacks.registry import canonical, load_attack, plan, stream
+from framebench.errors import InputError
+from framebench.seeding import generator
+
+SHAPE = (3, 8, 8)
+D = 192
+
+ATTACKS = {
+    "noise": [], "square": [], "apgd": [], "square L2": ["norm=L2"], "apgd dlr": ["loss=dlr"],
+    "foolbox:HopSkipJumpAttack": ["steps=3", "initial_gradient_eval_steps=10"], "foolbox:BoundaryAttack": ["steps=40"],
+    "foolbox:PointwiseAttack": ["distance=l0"], "foolbox:SaltAndPepperNoiseAttack": [],
+    "foolbox:LinearSearchBlendedUniformNoiseAttack": ["distance=linf"], "foolbox:PGD": ["steps=12"],
+    "foolbox:L2RepeatedAdditiveGaussianNoiseAttack": [], "foolbox:L2DeepFoolAttack": [],
+}
+
+
+@pytest.fixture
+def mlp():
+    draws = torch.Generator().manual_seed(0)
+    first = torch.randn(48, D, generator=draws)
+    second = torch.randn(5, 48, generator=draws) * 0.6
+    return lambda x: torch.tanh((x.flatten(1) - 0.5) @ first.T * 0.3) @ second.T
+
+
+@pytest.fixture
+def data(mlp):
+    x = torch.rand(8, *SHAPE, generator=torch.Generator().manual_seed(1))
+    y = mlp(x).argmax(1)
+    y[0] = (y[0] + 1) % 5  # a clean error
+    return lambda ids: (x[torch.as_tensor(ids)], y[torch.as_tensor(ids)])
+
+
+def rows(name, predict, load, ids, *, budget, max_queries=None, epsilon=None, given=(), **how):
+    name = canonical(name)
+    options = plan(name, budget, epsilon=epsilon, given=given, max_queries=max_queries)
+    done = list(stream(name, options, predict, load, np.asarray(ids), **how))
+    return {int(d.ids[0]): d for d in done}
+
+
+@pytest.mark.parametrize("label", ATTACKS)
+@pytest.mark.parametrize(("budget", "max_queries"), [(1, None), (2, None), (23, None), (40, 7), (40, 1)])
+def test_budgets_are_exact(mlp, data, label, budget, max_queries):
+    limit = min(budget + 1, max_queries or budget + 1)
+    for example in range(3):
+        seen = []
+
+        def predict(x, seen=seen):
+            seen.append(len(x))
+            return mlp(x)
+
+        done = rows(label.split()[0], predict, data, [example], budget=budget, max_queries=max_queries,
+                    given=ATTACKS[label], epsilon=0.02)[example]
+        assert int(done.queries[0]) == sum(seen) <= limit
+        success = int(done.success_iteration[0])
+        assert success in (-1, sum(seen) - 1)
+        assert (int(done.prediction[0]) != int(done.labels[0])) == (success >= 0)
+        assert mlp(done.x_adv).argmax(1).tolist() == done.prediction.tolist()
+        assert example != 0 or (success == 0 and sum(seen) == 1)
+
+
+@pytest.mark.parametrize("label", ATTACKS)
+def test_rows_depend_on_neither_batch_nor_order_nor_shard(mlp, data, label):
+    options = {"budget": 25, "given": ATTACKS[label], "seed": 4, "epsilon": 0.3}
+    name = label.split()[0]
+    whole = rows(name, mlp, data, range(8), batch_size=64, **options)
+    assert len({tuple(d.queries) for d in whole.values()}) > 1
+    for part, batch_size in (([7, 2, 5], 64), (range(8), 1), (range(7, -1, -1), 3)):
+        again = rows(name, mlp, data, part, batch_size=batch_size, **options)
+        for example, done in again.items():
+            for field in ("success_iteration", "queries", "prediction", "x_adv"):
+                assert np.array_equal(getattr(done, field), getattr(whole[example], field)), (example, field)
+
+
+@pytest.mark.parametrize("name", ["noise", "square", "foolbox:L2RepeatedAdditiveGaussianNoiseAttack"])
+def test_the_seed_changes_the_draws(mlp, data, name):
+    first, second, again = (rows(name, mlp, data, [3], budget=12, seed=seed, epsilon=0.01)[3] for seed in (0, 1, 0))
+    assert not torch.equal(first.x_adv, second.x_adv)
+    assert torch.equal(first.x_adv, again.x_adv)
+
+
+class Linear:
+    """z = (w x + b, 0): the margin is w x + b, the least L2 distance to its boundary (w x + b) / |w|_2."""
+
+    def __init__(self, least_margin=0.6):
+        rng = np.random.default_rng(0)
+        self.w = torch.from_numpy(rng.normal(size=D)).float()
+        self.x = torch.from_numpy(0.5 + 0.02 * rng.normal(size=(6, *SHAPE))).float()
+        self.b = float(least_margin - (self.x.flatten(1) @ self.w).min())
+
+    def __call__(self, x):
+        z = x.flatten(1) @ self.w + self.b
+        return torch.stack([z, torch.zeros_like(z)], 1)
+
+    def load(self, ids):
+        return self.x[torch.as_tensor(ids)], torch.zeros(len(ids), dtype=torch.int64)
+
+    def margins(self):
+        return self(self.x)[:, 0].numpy()
+
+
+def test_noise_is_the_sum_of_random_steps():
+    model, epsilon, budget = Linear(0.1), 0.05, 100
+    done = rows("noise", model, model.load, range(6), budget=budget, epsilon=epsilon, seed=2)
+    for example, margin in enumerate(model.margins()):
+        order = generator(2, "simba-order", example).permutation(D)[:budget]
+        signs = generator(2, "noise-sign", example).choice([-1.0, 1.0], budget)
+        after = margin + epsilon * np.cumsum(signs * model.w.numpy()[order])
+        won = np.flatnonzero(after < 0)
+        iterations = int(won[0]) + 1 if len(won) else -1
+        assert int(done[example].success_iteration[0]) == iterations
+        if iterations > 0:
+            assert done[example].l2[0] == pytest.approx(epsilon * np.sqrt(iterations), rel=1e-5)
+        else:
+            assert int(done[example].queries[0]) == budget + 1
+    assert {int(d.success_iteration[0]) > 0 for d in done.values()} == {True, False}
+
+
+@pytest.mark.parametrize(("name", "norm", "dual"), [
+    ("square", "Linf", 1), ("apgd", "Linf", 1), ("square", "L2", 2), ("apgd", "L2", 2)])
+def test_within_the_bound_a_linear_model_falls_only_where_it_can(name, norm, dual):
+    """Within a ball of radius e the margin can fall by e times the dual norm of w."""
+    model = Linear()
+    reach = float(torch.linalg.vector_norm(model.w, dual))
+    margins = model.margins()
+    never = rows(name, model, model.load, range(6), budget=60, epsilon=float(margins.min()) / reach * 0.98,
+                 given=[f"norm={norm}"])
+    assert all(d.success_iteration[0] == -1 for d in never.values())
+    factor = 1.02 if name == "apgd" else 4 if norm == "Linf" else 15  # L2 squares fit a random w badly
+    always = rows(name, model, model.load, range(6), budget=100, epsilon=float(margins.max()) / reach * factor,
+                  given=[f"norm={norm}"])
+    assert all(d.success_iteration[0] > 0 for d in always.values())
+
+
+@pytest.mark.parametrize("name", ["foolbox:HopSkipJumpAttack", "foolbox:BoundaryAttack"])
+def test_decision_based_attacks_count_within_their_distance(name):
+    model = Linear()
+    least = model.margins() / float(torch.linalg.vector_norm(model.w))
+    never = rows(name, model, model.load, range(6), budget=300, epsilon=float(least.min()) * 0.98)
+    assert all(d.success_iteration[0] == -1 and d.queries[0] == 301 for d in never.values())
+    cap = float(least.max()) * 12
+    done = rows(name, model, model.load, range(6), budget=600, epsilon=cap)
+    assert all(d.success_iteration[0] > 0 for d in done.values())
+    for example, d in done.items():
+        assert least[example] <= d.l2[0] <= cap * 1.00001
+
+
+def test_white_box_attacks_are_told_apart():
+    for label, given in ATTACKS.items():
+        name = canonical(label.split()[0])
+        attack = load_attack(name, plan(name, 5, epsilon=0.1, given=given))
+        white = any(word in name for word in ("apgd", "Gradient", "DeepFool"))
+        assert attack.white_box == white == bool(plan(name, 5, epsilon=0.1, given=given).get("white_box")), name
+
+
+def test_defaults_are_the_usual_bounds():
+    assert plan("square", 5, epsilon=None, given=[])["epsilon"] == 8 / 255
+    assert plan("apgd", 5, epsilon=None, given=["norm=L2"])["epsilon"] == 0.5
+    assert plan("foolbox:HopSkipJumpAttack", 5, epsilon=None, given=[])["epsilon"] == 1.0
+    assert plan("foolbox:HopSkipJumpAttack", 5, epsilon=None, given=["constraint=linf"])["epsilon"] == 8 / 255
+    assert plan("noise", 5, epsilon=None, given=[])["epsilon"] == 0.2
+
+
+def test_an_attack_may_be_the_option_of_another(mlp, data):
+    given = ["init_attack=SaltAndPepperNoiseAttack", "steps=1", "initial_gradient_eval_steps=2"]
+    done = rows("foolbox:HopSkipJumpAttack", mlp, data, [1, 2], budget=30, given=given)
+    assert len(done) == 2
+    with pytest.raises(InputError, match="unknown attack of foolbox 'SaltPepper'"):
+        plan("foolbox:HopSkipJumpAttack", 5, epsilon=None, given=["init_attack=SaltPepper"])
+
+
+@pytest.mark.parametrize(("name", "given", "message"), [
+    ("square", ["p_inti=0.5"], "unknown option of square 'p_inti'; did you mean p_init"),
+    ("square", ["norm=L7"], "unknown norm 'L7'"),
+    ("square", ["loss=dlr"], "unknown loss 'dlr'"),
+    ("square", ["eps=1"], "sets eps of square itself"),
+    ("square", ["p_init"], "must read KEY=VALUE"),
+    ("square", ["p_init=[1]"], "must be a number"),
+    ("square", ["p_init=1", "p_init=2"], "given twice"),
+    ("noise", ["x=1"], "noise takes no --attack-option"),
+    ("foolbox:HopSkipJumpAttack", ["step=3"], "did you mean steps"),
+    ("foolbox:HopSkipJumpAttack", ["constraint=l7"], "does not take these options"),
+    ("foolbox:PointwiseAttack", ["distance=l7"], "unknown distance 'l7'"),
+    ("foolbox:L1PGD", [], "no usual bound; give --epsilon"),
+])
+def test_bad_options_are_refused(name, given, message):
+    with pytest.raises(InputError, match=message):
+        plan(canonical(name), 10, epsilon=None, given=given)
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("squre", "unknown attack 'squre'; did you mean square"),
+    ("foolbox:HopSkipJump", "unknown attack of foolbox 'HopSkipJump'; did you mean HopSkipJumpAttack"),
+    ("foolbox:GenAttack", "towards a target alone"),
+    ("foolbox", "unknown attack 'foolbox'"), ("foolbox:NAME", "unknown attack of foolbox")])
+def test_unknown_attacks_are_refused(name, message):
+    with pytest.raises(InputError, match=message):
+        canonical(name)
+
+
+@pytest.mark.parametrize("how", [{"epsilon": 0.0}, {"epsilon": float("nan")}, {"epsilon": 1, "max_queries": 0}])
+def test_bad_bounds_are_refused(how):
+    with pytest.raises(InputError, match="above 0|at least 1"):
+        plan("square", 10, given=[], **how)
+
+
+def test_a_failing_library_is_named_with_the_example(mlp, data):
+    with pytest.raises(InputError, match=r"foolbox:HopSkipJumpAttack failed on example \d \(TypeError"):
+        rows("foolbox:HopSkipJumpAttack", mlp, data, range(3), budget=500, given=["steps=many"], epsilon=0.001)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from attacks.queries import AttackOver, Bound, CountedModel
+from framebench.errors import InputError
+
+SHAPE = (1, 2, 2)
+
+
+class Sums:
+    """Class 1 where the pixels sum to more than 2, else class 0; keeps what it has seen."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, x):
+        self.seen.extend(x)
+        total = x.flatten(1).sum(1) - 2
+        return torch.stack([-total, total], 1)
+
+
+def image(*values):
+    return torch.tensor(values).view(1, *SHAPE)
+
+
+@pytest.fixture
+def clean():
+    return image(0.1, 0.2, 0.3, 0.4)  # sums to 1
+
+
+def test_every_forward_pass_is_charged_and_none_is_beyond_the_limit(clean):
+    below = Sums()
+    model = CountedModel(below, clean, 0, limit=4, bound=Bound())
+    model(clean + 0.01)
+    assert (model.queries, len(below.seen), model.over) == (2, 2, False)
+    with pytest.raises(AttackOver):  # five candidates where two are left
+        model((clean + 0.02).repeat(5, 1, 1, 1))
+    assert (model.queries, len(below.seen), model.over) == (4, 4, True)
+    with pytest.raises(AttackOver):
+        model(clean + 0.03)
+    assert len(below.seen) == 4
+    done = model.finished(7)
+    assert (done.ids[0], done.queries[0], done.success_iteration[0]) == (7, 4, -1)
+
+
+def test_a_group_that_just_fits_is_answered(clean):
+    below = Sums()
+    model = CountedModel(below, clean, 0, limit=3, bound=Bound())
+    assert model((clean + 0.02).repeat(2, 1, 1, 1)).shape == (2, 2)
+    assert model.over and len(below.seen) == 3
+
+
+def test_the_clean_image_is_remembered(clean):
+    below = Sums()
+    model = CountedModel(below, clean, 0, limit=2, bound=Bound())
+    answer = model(clean)
+    answer[0, 0] = -9  # an attack may write into it
+    assert torch.equal(model(clean), Sums()(clean)) and (model.queries, len(below.seen)) == (1, 1)
+
+
+def test_the_first_success_ends_the_attack(clean):
+    below = Sums()
+    model = CountedModel(below, clean, 0, limit=9, bound=Bound())
+    model(clean + 0.2)
+    with pytest.raises(AttackOver):
+        model(torch.cat([clean + 0.1, clean + 0.3, clean + 0.4]))
+    done = model.finished(0)
+    assert torch.equal(done.x_adv, clean + 0.3)
+    assert (done.success_iteration[0], done.queries[0], done.prediction[0]) == (4, 5, 1)
+    assert done.l2[0] == pytest.approx(0.6) and done.linf[0] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.3), ("l2", 0.6), ("l1", 1.2), ("l0", 4)])
+def test_a_success_beyond_the_bound_does_not_count(clean, norm, epsilon):
+    """The changed image differs by 0.3 everywhere."""
+    model = CountedModel(Sums(), clean, 0, limit=9, bound=Bound(norm, epsilon * 0.999))
+    assert model(clean + 0.3).argmax(1).tolist() == [1]
+    done = model.finished(0)
+    assert done.success_iteration[0] == -1 and torch.equal(done.x_adv, clean)
+    model = CountedModel(Sums(), clean, 0, limit=9, bound=Bound(norm, epsilon))
+    with pytest.raises(AttackOver):
+        model(clean + 0.3)
+
+
+def test_what_is_seen_is_clipped(clean):
+    below = Sums()
+    model = CountedModel(below, clean, 0, limit=9, bound=Bound())
+    model(clean - 0.35)
+    torch.testing.assert_close(below.seen[-1], torch.tensor([0, 0, 0, 0.05]).view(SHAPE))
+    assert float(below.seen[-1].min()) == 0
+
+
+def test_without_a_success_the_nearest_image_is_the_outcome(clean):
+    model = CountedModel(Sums(), clean, 0, limit=9, bound=Bound())
+    for step in (0.1, 0.2, 0.05, -0.1):
+        model(clean + step)
+    done = model.finished(0)
+    assert torch.equal(done.x_adv, clean + 0.2) and done.queries[0] == 5
+    assert done.margin[0] == pytest.approx(0.4, abs=1e-6)  # two classes: the difference of the logits
+
+
+def test_a_clean_error_has_nothing_to_be_attacked(clean):
+    model = CountedModel(Sums(), clean, 1, limit=9, bound=Bound())
+    done = model.finished(0)
+    assert model.over and (done.success_iteration[0], done.queries[0]) == (0, 1)
+
+
+@pytest.mark.parametrize(("logits", "message"), [
+    (torch.full((1, 2), float("nan")), "not finite"), (torch.zeros(2), r"must return logits"),
+    (torch.zeros(1, 1), r"more than 1 classes")])
+def test_logits_that_can_not_be_are_refused(clean, logits, message):
+    with pytest.raises(InputError, match=message):
+        CountedModel(lambda x: logits, clean, 1, limit=2, bound=Bound())
+
+
+def test_bounds_allow_for_rounding():
+    difference = torch.tensor([8 / 255 + 1e-8, 8 / 255 + 1e-4]).view(2, 1, 1, 1)
+    assert Bound("linf", 8 / 255).holds(difference).tolist() == [True, False]
+    assert np.array_equal(Bound().holds(difference * 1e9), [True, True])

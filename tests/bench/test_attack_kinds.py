@@ -1,0 +1,236 @@
+"""The attack command with attacks besides SimBA, seeds, caps, conventions and saved images."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from attacks.registry import plan
+from bench.protocol import Evaluation
+from bench.run import main
+from bench.store import Store
+from bench.tables import ATTACK_COLUMNS
+
+
+def attack(out, model_file, *more, models=("linear",)):
+    return main(["attack", "--models", *(f"python:{model_file}:{model}" for model in models), "--out", str(out),
+                 "--threads", "1", *more])
+
+
+def table(out, unit=None):
+    found = pd.read_csv(out / "attack.csv")
+    return found if unit is None else found[found.unit == unit]
+
+
+@pytest.fixture
+def model_file(model_file):
+    model_file.write_text(model_file.read_text() + (
+        "class Normalised(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        from models.layers import Normalize\n"
+        "        super().__init__()\n"
+        "        torch.manual_seed(16)  # gets 8 of the 20 samples right, the clip breaks 3 of them\n"
+        "        self.normalize, self.layer = Normalize((0.5,) * 3, (0.25,) * 3), nn.Linear(3072, 10)\n"
+        "    def forward(self, x): return self.layer(self.normalize(x).flatten(1))\n"
+        "def normalised(): return Normalised()\n"
+        "def service():\n"
+        "    from models.blackbox import BlackBoxModel\n"
+        "    net = linear()\n"
+        "    def answer(images):\n"
+        "        with torch.inference_mode():\n"
+        "            return net(torch.from_numpy(images).permute(0, 3, 1, 2)).argmax(1).numpy()\n"
+        "    return BlackBoxModel(answer, answers='labels', classes=10)\n"))
+    return model_file
+
+
+@pytest.mark.parametrize(("options", "label", "epsilon", "units"), [
+    (["--attack", "noise", "--basis", "dct", "--epsilon", "5"], "noise-dct", 5, ["iterations", "queries"]),
+    (["--attack", "square", "--epsilon", "51/255"], "square-Linf-schedule12", 0.2, ["iterations", "queries"]),
+    (["--attack", "apgd", "--epsilon", "2/255"], "apgd-Linf-white-box-schedule12", 2 / 255, ["iterations"]),
+    (["--attack", "foolbox:SaltAndPepperNoiseAttack", "--attack-option", "steps=20", "--epsilon", "6"],
+     "foolbox:SaltAndPepperNoiseAttack-steps=20", 6, ["iterations", "queries"]),
+])
+def test_on_the_samples(tmp_path, model_file, options, label, epsilon, units):
+    out = tmp_path / "out"
+    command = [out, model_file, "--budgets", "1", "12", *options]
+    assert attack(*command) == 0
+    found = table(out)
+    assert list(found.columns) == ATTACK_COLUMNS and set(found["attack"]) == {label}
+    assert found["epsilon"].unique() == pytest.approx([epsilon])
+    assert list(dict.fromkeys(found["unit"])) == units
+    assert found["budget"].tolist() == [0, 1, 12] * len(units)
+    assert (found["n"] == 20).all() and (found["n_correct"] == 6).all()
+    assert (found[found.budget == 0]["asr"] == 0).all()
+    (rows,) = Store(out).all()
+    frame = rows.frame()
+    assert frame["queries"].max() <= 13 and set(frame["steps"]) == {b""}
+    right = frame["clean_prediction"] == frame["label"]
+    won = right & (frame["prediction"] != frame["label"])
+    assert found[(found.unit == "iterations") & (found.budget == 12)]["successes"].item() == won.sum() > 0
+    assert (frame["success_iteration"][won] == frame["queries"][won] - 1).all()
+    before = frame.copy()
+    assert attack(*command, "--batch-size", "3") == 0
+    (again,) = Store(out).all()
+    pd.testing.assert_frame_equal(again.frame(), before)
+    assert label in (out / "report" / "index.html").read_text()
+
+
+def test_batches_and_shards_give_the_same_rows(tmp_path, model_file):
+    more = ["--budgets", "12", "--attack", "square"]
+    assert attack(tmp_path / "whole", model_file, *more) == 0
+    for shard in ("1/2", "2/2"):
+        assert attack(tmp_path / shard[0], model_file, *more, "--shard", shard, "--batch-size", shard[0]) == 0
+    assert main(["report", str(tmp_path / "joined"), str(tmp_path / "1"), str(tmp_path / "2")]) == 0
+    (whole,), (joined,) = (Store(tmp_path / name).all() for name in ("whole", "joined"))
+    pd.testing.assert_frame_equal(whole.frame(), joined.frame())
+
+
+@pytest.mark.parametrize("name", ["simba", "noise", "square", "apgd", "foolbox:BoundaryAttack"])
+def test_the_query_limit_is_hard(tmp_path, model_file, name):
+    assert attack(tmp_path, model_file, "--attack", name, "--budgets", "30", "--max-queries", "5", "--epsilon",
+                  "0.001") == 0
+    (rows,) = Store(tmp_path).all()
+    assert rows.frame()["queries"].max() == 5
+    assert "maxqueries5" in table(tmp_path)["attack"].iloc[0]
+
+
+@pytest.mark.parametrize(("name", "answers"), [
+    ("noise", True), ("foolbox:BoundaryAttack", True), ("square", False), ("apgd", False)])
+def test_a_longer_run_answers_for_a_shorter_one_unless_its_schedule_differs(tmp_path, name, answers):
+    store = Store(tmp_path)
+    facts = {"budgets": [], "provenance": []}
+    long, short = (store.open(Evaluation("m", "d", "c", "dd", name, plan(name, budget, epsilon=1.0, given=[])), facts)
+                   for budget in (12, 6))
+    assert (long is short) == answers
+    assert (long.evaluation.label != short.evaluation.label) == (not answers), "tables must tell them apart"
+
+
+def test_interrupted_it_keeps_what_is_finished_and_goes_on(tmp_path, model_file, monkeypatch):
+    more = ["--attack", "noise", "--budgets", "12"]
+    threads = threading.active_count()
+    with monkeypatch.context() as patch:
+        def interrupt(self, done):
+            raise KeyboardInterrupt
+        patch.setattr("bench.progress.AttackProgress.update", interrupt)
+        assert attack(tmp_path / "cut", model_file, *more) == 130
+    gc.collect()
+    assert threading.active_count() == threads, "no attack is left waiting"
+    assert 0 < len(Store(tmp_path / "cut").all()[0].ids) < 20
+    for name in ("cut", "whole"):
+        assert attack(tmp_path / name, model_file, *more) == 0
+    (cut,), (whole,) = (Store(tmp_path / name).all() for name in ("cut", "whole"))
+    pd.testing.assert_frame_equal(cut.frame(), whole.frame())
+
+
+def test_every_seed_has_its_own_entries(tmp_path, model_file):
+    assert attack(tmp_path, model_file, "--budgets", "9", "--seeds", "0", "2", models=("linear", "other")) == 0
+    assert set(table(tmp_path)["attack"]) == {"simba-pixel", "simba-pixel-s2"}
+    assert {rows.evaluation.seed for rows in Store(tmp_path).all()} == {0, 2} and len(Store(tmp_path).all()) == 4
+    paired = pd.read_csv(tmp_path / "paired.csv")
+    assert set(paired["attack"]) == {"simba-pixel", "simba-pixel-s2"} and len(paired) == 4, "no pair of two seeds"
+    assert "simba-pixel-s2" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_successes_beyond_a_cap_do_not_count(tmp_path, model_file):
+    assert attack(tmp_path, model_file, "--budgets", "60") == 0
+    assert attack(tmp_path, model_file, "--budgets", "60", "--l2", "0.5") == 0
+    (rows,) = Store(tmp_path).all()
+    frame = rows.frame()
+    found = table(tmp_path, "iterations").query("budget == 60").set_index("attack")
+    for name, within in (("simba-pixel", np.inf), ("simba-pixel-L2cap0.5", 0.5)):
+        won = (frame["success_iteration"] > 0) & (frame["l2"] <= within)
+        assert found.loc[name, "successes"] == won.sum()
+        right = frame["clean_prediction"] == frame["label"]
+        assert found.loc[name, "robust_accuracy"] == pytest.approx((right & ~won).mean())
+    assert found.loc["simba-pixel-L2cap0.5", "successes"] < found.loc["simba-pixel", "successes"]
+
+
+def test_the_normalised_clip_shows_in_its_control(tmp_path, model_file):
+    more = ["--budgets", "1", "20", "--epsilon", "2", "--basis", "dct", "--step", "best-of-two"]
+    assert attack(tmp_path, model_file, *more, models=("normalised",)) == 0
+    assert attack(tmp_path, model_file, *more, "--convention", "normalised-clip", models=("normalised",)) == 0
+    found = table(tmp_path).query("budget == 0").groupby("attack")["asr"].agg(["min", "max"])
+    assert tuple(found.loc["simba-dct-best-of-two"]) == (0, 0)
+    low, high = found.loc["simba-dct-best-of-two-normalised-clip"]
+    assert low == high > 0
+    usual, clip = sorted(Store(tmp_path).all(), key=lambda rows: len(rows.evaluation.options))
+    assert (usual.frame()["clean_prediction"] == clip.frame()["clean_prediction"]).all()
+
+
+def test_saved_images_are_the_rows_and_transfer(tmp_path, model_file, capsys):
+    out = tmp_path / "out"
+    assert attack(out, model_file, "--budgets", "60", "-n", "12", "--save-adversarial") == 0
+    assert attack(out, model_file, "--budgets", "60", "--save-adversarial", "--batch-size", "7") == 0
+    (path,), (rows,) = (out / "adversarial").iterdir(), Store(out).all()
+    saved, frame = load_file(path), rows.frame()
+    assert saved["images"].shape == (20, 3, 32, 32) and saved["images"].dtype == np.float32
+    assert saved["ids"].tolist() == frame["example"].tolist() and saved["labels"].tolist() == frame["label"].tolist()
+    from domains import load_domain
+    clean, _ = load_domain("samples", None).load(saved["ids"])
+    np.testing.assert_allclose(np.linalg.norm((saved["images"] - clean.numpy()).reshape(20, -1), axis=1),
+                               frame["l2"], atol=1e-5)
+    capsys.readouterr()
+    assert attack(out, model_file, "--transfer-from", str(path), models=("linear", "other", "service")) == 0
+    assert "factories:linear (simba-pixel) -> factories:other: " in capsys.readouterr().out
+    transfers = pd.read_csv(out / "transfer.csv").set_index("target")
+    broken = (frame["success_iteration"] > 0).sum()
+    own = transfers.loc["factories:linear"]
+    assert (own["successes"], own["n_correct"]) == (broken, (frame["success_iteration"] != 0).sum())
+    # other has half the weights of the same seed, so it gives every image the same class as linear.
+    for column in ("n_correct", "successes", "asr", "clean_accuracy", "attacked_accuracy"):
+        assert transfers[column].nunique() == 1, column
+    assert attack(out, model_file, "--transfer-from", str(path)) == 0
+    assert len(pd.read_csv(out / "transfer.csv")) == 3, "the same pair is replaced"
+
+
+def test_a_model_of_labels_alone_takes_decision_based_attacks(tmp_path, model_file, capsys):
+    for name in ("simba", "square", "apgd"):
+        assert attack(tmp_path, model_file, "--attack", name, "--budgets", "3", models=("service",)) == 2
+        assert f"gives labels alone, and {name} needs scores; use a decision-based" in capsys.readouterr().err
+    more = ["--attack", "foolbox:SaltAndPepperNoiseAttack", "--attack-option", "steps=20", "--epsilon", "6",
+            "--budgets", "12"]
+    assert attack(tmp_path, model_file, *more, models=("service", "linear")) == 0
+    labels, logits = (rows.frame() for rows in Store(tmp_path).all())
+    pd.testing.assert_series_equal(labels["success_iteration"], logits["success_iteration"])
+    assert (labels["success_iteration"] > 0).any()
+    assert "probabilities" not in capsys.readouterr().out, "no warning: one-hot rows are not a softmax"
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--attack", "simab"], "invalid choice: 'simab'; did you mean simba?"),
+    (["--attack", "foolbox:BoundryAttack"], "invalid choice: 'foolbox:BoundryAttack'; did you mean BoundaryAttack"),
+    (["--attack", "square", "--step", "best-of-two"], "--step is an option of simba, not of square"),
+    (["--attack", "square", "--basis", "dct"], "--basis is an option of simba, not of square"),
+    (["--attack", "noise", "--targeted"], "--targeted is an option of simba, not of noise"),
+    (["--attack", "square", "--attack-option", "p_ini=1"], "unknown option of square 'p_ini'; did you mean p_init"),
+    (["--attack-option", "steps=1"], "simba takes no --attack-option"),
+    (["--attack", "noise", "--budgets", "5000"], "beyond the last direction"),
+    (["--attack", "square", "--epsilon", "0"], "epsilon must be above 0"),
+    (["--epsilon", "1/0"], "1/0 divides by zero"),
+    (["--l2", "-1"], "--l2 must be above 0"),
+    (["--seeds", "1", "1"], "give each seed once"),
+    (["--convention", "normalised-clip"], "needs a model with a layer `normalize`"),
+    (["--transfer-from", "{tmp}/none.safetensors"], "there is no file"),
+    (["--transfer-from", "{file}"], "is not a whole file of attacked images"),
+])
+def test_bad_input_is_one_line(tmp_path, model_file, capsys, options, message):
+    given = [option.format(tmp=tmp_path, file=model_file) for option in options]
+    try:
+        code = attack(tmp_path / "out", model_file, *([] if "--budgets" in given else ["--budgets", "3"]), *given)
+    except SystemExit as stopped:  # of the argument parser
+        code = stopped.code
+    captured = capsys.readouterr()
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert code == 2 and len(errors) == 1 and message in errors[0], captured.err
+    assert not list((tmp_path / "out").rglob("*.parquet")) and not (tmp_path / "out" / "attack.csv").exists()
+
+
+def test_images_that_were_not_kept_are_missed(tmp_path, model_file, capsys):
+    assert attack(tmp_path, model_file, "--budgets", "3") == 0
+    assert attack(tmp_path, model_file, "--budgets", "3", "--save-adversarial") == 2
+    assert "20 rows of factories:linear were made without --save-adversarial" in capsys.readouterr().err

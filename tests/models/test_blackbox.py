@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from framebench.errors import InputError
+from models import blackbox
+from models.blackbox import BlackBoxModel, black_box
+from models.predictor import Predictor
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that only sleeping passes; returns the sleeps."""
+    class Clock:
+        now, sleeps = 100.0, []
+
+    time = Clock()
+    time.sleeps = []
+
+    def sleep(seconds):
+        if seconds > 0:
+            time.sleeps.append(round(seconds, 6))
+        time.now += seconds
+
+    monkeypatch.setattr(blackbox.time, "sleep", sleep)
+    monkeypatch.setattr(blackbox.time, "monotonic", lambda: time.now)
+    return time
+
+
+def scores(images):
+    """Mean of every colour: [n, 3], from images [n, H, W, 3]."""
+    assert images.dtype == np.float32 and images.shape[1:] == (32, 32, 3)
+    return images.mean((1, 2))
+
+
+def test_scores_are_logits(images):
+    torch.testing.assert_close(BlackBoxModel(scores)(images), images.mean((2, 3)))
+
+
+def test_the_predictor_takes_it_and_pays_a_lone_image_once(images):
+    model = BlackBoxModel(scores)
+    predictor = Predictor(model, images)
+    assert predictor.kind == "eager" and model.calls == 0, "tracing must not call a service"
+    seen = []
+    model._function = lambda batch: seen.append(len(batch)) or scores(batch)
+    torch.testing.assert_close(predictor(images[:1]), images[:1].mean((2, 3)))
+    assert seen == [1]
+
+
+def test_probabilities_become_logits_of_the_same_model(images):
+    def probabilities(batch):
+        return np.eye(3, dtype=np.float32)[[0] * len(batch)]
+
+    logits = BlackBoxModel(probabilities, answers="probabilities")(images)
+    assert torch.isfinite(logits).all()
+    torch.testing.assert_close(logits.softmax(1), torch.eye(3)[[0] * 12])
+
+
+def test_labels_become_one_hot(images):
+    model = BlackBoxModel(lambda batch: scores(batch).argmax(1), answers="labels", classes=5)
+    assert model.labels_only and not BlackBoxModel(scores).labels_only
+    assert torch.equal(model(images).argmax(1), images.mean((2, 3)).argmax(1))
+    assert model(images).shape == (12, 5) and set(model(images).flatten().tolist()) == {0.0, 1.0}
+
+
+def test_calls_keep_to_the_rate(images, clock):
+    model = BlackBoxModel(scores, rate=4)
+    for _ in range(3):
+        model(images)
+    assert clock.sleeps == [0.25, 0.25]
+
+
+def test_a_failure_is_tried_again_with_patience(images, clock):
+    failures = iter([True, True, False])
+
+    def flaky(batch):
+        if next(failures):
+            raise ConnectionError("busy")
+        return scores(batch)
+
+    model = BlackBoxModel(flaky, backoff=0.5)
+    torch.testing.assert_close(model(images), images.mean((2, 3)))
+    assert clock.sleeps == [0.5, 1.0] and model.calls == 3
+
+
+def test_it_gives_up_with_one_line(images, clock):
+    def down(batch):
+        raise ConnectionError("no route")
+
+    model = BlackBoxModel(down, retries=2)
+    with pytest.raises(InputError, match=r"failed 3 times in a row \(ConnectionError: no route\); the rows so far"):
+        model(images)
+    assert clock.sleeps == [1.0, 2.0]
+
+
+def test_settings_may_be_attributes_of_the_function():
+    def classify(batch):
+        return np.zeros(len(batch), dtype=np.int64)
+
+    classify.answers, classify.classes = "labels", 10
+    assert black_box(classify)(torch.zeros(2, 3, 4, 4)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"answers": "words"}, "answers with logits"), ({"answers": "labels"}, "needs the number of classes"),
+    ({"rate": 0}, "must be above 0")])
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        BlackBoxModel(scores, **settings)
+
+
+@pytest.mark.parametrize(("answer", "settings", "message"), [
+    (np.zeros(12), {}, r"must return scores \[12, classes\], not \[12\]"),
+    (np.zeros((11, 3)), {}, r"not \[11, 3\]"),
+    (np.zeros((12, 3)), {"answers": "labels", "classes": 3}, "must return 12 integer labels"),
+    (np.full(12, 3), {"answers": "labels", "classes": 3}, "label outside 0 to 2")])
+def test_bad_answers_are_refused(images, answer, settings, message):
+    with pytest.raises(InputError, match=message):
+        BlackBoxModel(lambda batch: answer, **settings)(images)
