@@ -1,4 +1,4 @@
-"""Whether a model fits a domain, and what its users should be warned of."""
+"""Whether a model fits a domain."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import torch
 from framebench.errors import InputError
 
 
-def check_model(logits: torch.Tensor, classes: tuple[str, ...], name: str) -> list[str]:
-    """Check a model's logits on a few images; return warnings, a line each.
+def check_model(logits: torch.Tensor, classes: tuple[str, ...], name: str) -> None:
+    """Check a model's logits on a few images.
 
     Args:
         logits: float [n, classes].
@@ -20,13 +20,8 @@ def check_model(logits: torch.Tensor, classes: tuple[str, ...], name: str) -> li
     """
     if logits.ndim != 2 or logits.shape[1] != len(classes):
         raise InputError(f"the model {name} returns {list(logits.shape[1:])} values an image, but the data have "
-                       f"{len(classes)} classes ({', '.join(classes[:3])}, ...); it does not fit: name a model with these classes, "
-                       "or a data set with the model's")
+                       f"{len(classes)} classes ({', '.join(classes[:3])}, ...); name a model with these classes, or "
+                       "a data set with the model's")
     if not torch.isfinite(logits).all():
         raise InputError(f"the model {name} returns logits that are not finite (NaN or infinite); its weights or its "
                        "normalisation are wrong")
-    sums = logits.sum(1)
-    if bool((logits >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all()):
-        return ["it seems to return probabilities, not logits: drop the softmax, or the attack's objective saturates "
-                "and its ASR is too low"]
-    return []

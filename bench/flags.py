@@ -1,7 +1,7 @@
 """Signs that a number does not mean what it seems to: a flag each, with a page that says what to do.
 
-A flag is a sentence that ends with its anchor in docs/flags.md. Flags of a model are looked for on a few labelled images
-before it is evaluated; flags of results are read off the tables.
+A flag is a sentence that ends with its anchor in docs/flags.md. Flags of a model are looked for on a few labelled
+images before it is evaluated; flags of results are read off the tables.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import pandas as pd
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from domains import Domain
+from models.registry import LoadedModel
+
 Predict = Callable[[torch.Tensor], torch.Tensor]
 
 PAGE = "docs/flags.md"
@@ -20,6 +23,16 @@ PAGE = "docs/flags.md"
 IMAGES = 256
 #: By this much accuracy must rise under another reading of inputs or labels for that reading to be suggested.
 GAIN = 0.3
+
+
+def flagged(predict: Predict, domain: Domain, model: LoadedModel, known: list[str],
+            say: Callable[[str], object]) -> list[str]:
+    """Look at a model on the first images of a domain; say what is new, and return all that is known of it."""
+    found = model_flags(predict, *domain.load(domain.order[:IMAGES]))
+    for flag in found:
+        if flag not in known:
+            say(f"warning: {model.name}: {flag}")
+    return list(dict.fromkeys([*known, *found]))
 
 
 def model_flags(predict: Predict, x: torch.Tensor, y: torch.Tensor) -> list[str]:

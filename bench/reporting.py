@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.flags import result_flags
 from bench.frames import kept_frames, stored_frames
 from bench.protocol import Evaluation
 from bench.shift_tables import paired_shift_table, parts, severity_table, shift_table, summary_table
 from bench.store import Pictures, Rows, Store
-from bench.tables import attack_table, curve, paired_table
+from bench.tables import attack_table, curve, paired_table, units
 from domains.corruptions import NAMES
 from framebench.errors import InputError
 from framebench.files import atomic
@@ -26,11 +28,29 @@ from reports.shift import shift_section
 
 @dataclass(frozen=True)
 class Results:
-    """The tables under an output folder, empty where nothing was measured."""
+    """The tables under an output folder, empty where nothing was measured, and the report; a notebook shows it.
+
+    Attributes:
+        attack: ``attack.csv``.
+        paired: ``paired.csv``, models compared under attack.
+        shift: ``shift.csv``.
+        shift_summary: ``shift_summary.csv``.
+        shift_paired: ``shift_paired.csv``, models compared under shift.
+        frames: ``frames.csv``.
+        page: The report's file.
+    """
 
     attack: pd.DataFrame
+    paired: pd.DataFrame
+    shift: pd.DataFrame
     shift_summary: pd.DataFrame
+    shift_paired: pd.DataFrame
     frames: pd.DataFrame
+    page: Path
+
+    def _repr_html_(self) -> str:
+        text = html.escape(self.page.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{text}" style="width: 100%; height: 50rem; border: 0"></iframe>'
 
 
 def write_report(out: Path, *, baseline: str | None = None, logs: dict[str, pd.DataFrame] | None = None) -> Results:
@@ -51,21 +71,23 @@ def write_report(out: Path, *, baseline: str | None = None, logs: dict[str, pd.D
     stored.sort(key=lambda rows: _rank(rows.evaluation))
     attacks = [rows for rows in stored if rows.evaluation.attack != "none"]
     shifts = [rows for rows in stored if rows.evaluation.attack == "none"]
-    sections, attack, summary, frames = [], pd.DataFrame(), pd.DataFrame(), pd.DataFrame()
+    tables: dict[str, pd.DataFrame] = {}
+    sections = []
     if attacks:
-        attack, section = _attack_section(out, attacks)
-        sections.append(section)
+        sections.append(_attack_section(out, attacks, tables))
     if shifts:
-        summary, section = _shift_section(out, shifts, baseline)
-        sections.append(section)
+        sections.append(_shift_section(shifts, baseline, tables))
     if kept_frames(out):
-        frames, section = stored_frames(out, logs or {})
+        tables["frames"], section = stored_frames(out, logs or {})
         sections.append(section)
-        _write(out / "frames.csv", frames.to_csv(index=False))
-    warnings = list(dict.fromkeys(f"{rows.evaluation.model}: {text}" for rows in stored
-                                  for text in rows.facts["warnings"]))
-    _write(out / "report" / "index.html", report(warnings, sections))
-    return Results(attack, summary, frames)
+    for name, table in tables.items():
+        _write(out / f"{name}.csv", table.to_csv(index=False))
+    warnings = [f"{rows.evaluation.model}: {text}" for rows in stored for text in rows.facts["warnings"]]
+    warnings = list(dict.fromkeys([*warnings, *(result_flags(tables["attack"]) if attacks else [])]))
+    page = out / "report" / "index.html"
+    _write(page, report(warnings, sections))
+    return Results(**{field.name: tables.get(field.name, pd.DataFrame()) for field in dataclasses.fields(Results)
+                      if field.name != "page"}, page=page)
 
 
 def _rank(evaluation: Evaluation) -> tuple[Any, ...]:
@@ -75,42 +97,38 @@ def _rank(evaluation: Evaluation) -> tuple[Any, ...]:
             corruption, evaluation.severity)
 
 
-def _attack_section(out: Path, stored: Sequence[Rows]) -> tuple[pd.DataFrame, Section]:
-    results, paired = attack_table(stored), paired_table(stored)
-    curves = {unit: {(rows.evaluation.model, _name(rows, stored)): curve(rows, unit) for rows in stored}
-              for unit in ("iterations", "queries")}
-    section = attack_section(results, paired, curves, {
+def _attack_section(out: Path, stored: Sequence[Rows], tables: dict[str, pd.DataFrame]) -> Section:
+    tables["attack"], tables["paired"] = attack_table(stored), paired_table(stored)
+    curves = {unit: drawn for unit in ("iterations", "queries")
+              if (drawn := {(rows.evaluation.model, _name(rows, stored)): curve(rows, unit) for rows in stored
+                            if unit in units(rows.evaluation)})}
+    transfers = pd.read_csv(out / "transfer.csv") if (out / "transfer.csv").is_file() else pd.DataFrame()
+    return attack_section(tables["attack"], tables["paired"], transfers, curves, {
         f"Attacked images: {rows.evaluation.model}, {_name(rows, stored)}": columns
         for rows in stored if (columns := _pictures(rows))},
         {rows.evaluation.domain: rows.facts["title"] for rows in stored},
         [{"heading": f"{rows.evaluation.model} · {rows.evaluation.domain} · {_name(rows, stored)}", **_facts(rows)}
          for rows in stored])
-    _write(out / "attack.csv", results.to_csv(index=False))
-    _write(out / "paired.csv", paired.to_csv(index=False))
-    return results, section
 
 
-def _shift_section(out: Path, stored: Sequence[Rows], baseline: str | None) -> tuple[pd.DataFrame, Section]:
+def _shift_section(stored: Sequence[Rows], baseline: str | None, tables: dict[str, pd.DataFrame]) -> Section:
     models = list(dict.fromkeys(rows.evaluation.model for rows in stored))
     if baseline is None and len(models) > 1 and "baseline" in models:
         baseline = "baseline"
     found = parts(stored)
     clean_of = {rows.evaluation.domain: rows.facts["clean"] for rows in stored}
-    cells, paired = shift_table(stored), paired_shift_table(found)
-    summary = summary_table(found, clean_of, baseline)
+    tables["shift"], tables["shift_paired"] = shift_table(stored), paired_shift_table(found)
+    tables["shift_summary"] = summary_table(found, clean_of, baseline)
     first: dict[tuple[str, str, int], Rows] = {}
     for rows in stored:
         first.setdefault((rows.evaluation.domain, rows.evaluation.corruption, rows.evaluation.severity), rows)
-    section = shift_section(
-        cells, summary, paired, severity_table(found), clean_of,
+    return shift_section(
+        tables["shift"], tables["shift_summary"], tables["shift_paired"], severity_table(found), clean_of,
         {domain: rows.facts["title"] for (domain, _, _), rows in first.items()},
         {key: rows.facts["picture"] for key, rows in first.items() if "picture" in rows.facts},
         list(dict.fromkeys(rows.facts["matched"] for rows in stored if "matched" in rows.facts)),
         [{"heading": f"{rows.evaluation.model} · {rows.evaluation.domain}", **_facts(rows)}
          for rows in {(r.evaluation.model, r.evaluation.domain): r for r in stored}.values()])
-    for name, table in (("shift", cells), ("shift_summary", summary), ("shift_paired", paired)):
-        _write(out / f"{name}.csv", table.to_csv(index=False))
-    return summary, section
 
 
 def _facts(rows: Rows) -> dict[str, Any]:
@@ -125,13 +143,10 @@ def _name(rows: Rows, among: Sequence[Rows]) -> str:
     extras = [evaluation.label]
     if len({other.evaluation.domain for other in among}) > 1:
         extras.append(evaluation.domain)
-    for name, values in (("epsilon", [o.evaluation.options.get("epsilon") for o in among]),
-                         ("iterations", [o.evaluation.options.get("max_iterations") for o in among]),
-                         ("seed", [o.evaluation.seed for o in among])):
-        if len(set(values)) > 1:
-            value = evaluation.seed if name == "seed" else evaluation.options.get(
-                "max_iterations" if name == "iterations" else name)
-            extras.append(f"{name} {value}")
+    alike = [other.evaluation.options for other in among if other.evaluation.label == evaluation.label]
+    for word, name in (("epsilon", "epsilon"), ("iterations", "max_iterations")):
+        if len({options.get(name) for options in alike}) > 1:
+            extras.append(f"{word} {evaluation.options.get(name)}")
     return ", ".join(extras)
 
 

@@ -21,7 +21,7 @@ import torch
 from predictor import rate
 
 from bench.provenance import provenance
-from bench.shift import evaluate_cells, plan
+from bench.shifting import evaluate_cells, plan
 from bench.store import Store
 from models.predictor import Predictor
 from models.registry import load

@@ -16,6 +16,7 @@ from torch import nn
 
 from framebench.errors import InputError, unknown
 from models import robustbench_zoo, state_dict, zoo
+from models.blackbox import black_box
 from models.checkpoint import Card, load_checkpoint, read_card
 from models.foreign import Found
 
@@ -67,6 +68,11 @@ def load(name: str) -> LoadedModel:
     path = _weights(name)
     module, card = load_checkpoint(path)
     return LoadedModel(card.name, module, _digest(f"{card.arch} {card.width}".encode(), module), card)
+
+
+def wrap(module: nn.Module, name: str) -> LoadedModel:
+    """Take a model that is at hand, from images in [0, 1] to logits, and put it into eval mode."""
+    return LoadedModel(name, module.eval(), _digest(repr(module).encode(), module), None)
 
 
 def card_of(name: str) -> Card:
@@ -140,29 +146,46 @@ def _digest(source: bytes, module: nn.Module) -> str:
     return sha.hexdigest()
 
 
-def _from_python(name: str) -> Found:
-    """Call a user's function: ``MODULE:FUNCTION`` or ``FILE.py:FUNCTION``."""
+def _function(kind: str, name: str) -> tuple[Callable[..., Any], bytes]:
+    """Return a user's function, ``MODULE:FUNCTION`` or ``FILE.py:FUNCTION``, and the source of its module."""
     where, _, function = name.rpartition(":")
     if not where or not function:
-        raise InputError(f"'python:{name}' must read python:MODULE:FUNCTION or python:FILE.py:FUNCTION")
+        raise InputError(f"'{kind}:{name}' must read {kind}:MODULE:FUNCTION or {kind}:FILE.py:FUNCTION")
     try:
         container = _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
     except InputError:
         raise
     except Exception as error:  # a user's module can raise anything
         raise InputError(f"can't import {where} ({type(error).__name__}: {error})") from None
-    factory = getattr(container, function, None)
-    if not callable(factory):
+    found = getattr(container, function, None)
+    if not callable(found):
         raise unknown(f"function in {where}", function, [n for n, v in vars(container).items() if callable(v)])
+    file = getattr(container, "__file__", None)
+    return found, Path(file).read_bytes() if file else where.encode()
+
+
+def _label(name: str) -> str:
+    return name.rpartition("/")[2].replace(".py:", ":")
+
+
+def _from_function(name: str) -> Found:
+    """Wrap a user's function that maps images to scores or labels (`models.blackbox.black_box`)."""
+    function, source = _function("blackbox", name)
+    module = black_box(function)
+    settings = f"{getattr(function, 'answers', None)} {getattr(function, 'classes', None)}"
+    return Found(_label(name), module, source + settings.encode())
+
+
+def _from_python(name: str) -> Found:
+    """Call a user's function that makes a model."""
+    factory, source = _function("python", name)
     try:
         model = factory()
     except Exception as error:
         raise InputError(f"python:{name} raised {type(error).__name__}: {error}") from None
     if not isinstance(model, nn.Module):
         raise InputError(f"python:{name} returned a {type(model).__name__}, not a torch.nn.Module")
-    file = getattr(container, "__file__", None)
-    label = name.rpartition("/")[2].replace(".py:", ":")
-    return Found(label, model.eval(), Path(file).read_bytes() if file else where.encode())
+    return Found(_label(name), model.eval(), source)
 
 
 def _import_file(path: Path) -> Any:
@@ -201,4 +224,6 @@ SOURCES = {
                     "a state dict, .safetensors or of torch.save; ARCH is one of ours, torchvision/NAME or timm/NAME"),
     "python": Source(_from_python, "FILE.py:FUNCTION or python:MODULE:FUNCTION",
                      "a function that returns the model; its code is run"),
+    "blackbox": Source(_from_function, "FILE.py:FUNCTION or blackbox:MODULE:FUNCTION",
+                       "a function from images to scores or labels, such as a request to a service"),
 }

@@ -11,7 +11,7 @@ from reports.page import Cell, Section, figure, interval, p_value, paragraph, pe
 from reports.plots import asr_curves, attacked_images
 
 
-def attack_section(results: pd.DataFrame, paired: pd.DataFrame,
+def attack_section(results: pd.DataFrame, paired: pd.DataFrame, transfers: pd.DataFrame,
                    curves: dict[str, dict[tuple[str, str], pd.DataFrame]],
                    pictures: dict[str, list[tuple[str, np.ndarray, np.ndarray, str]]],
                    titles: dict[str, str], provenance: list[dict[str, Any]]) -> Section:
@@ -20,6 +20,7 @@ def attack_section(results: pd.DataFrame, paired: pd.DataFrame,
     Args:
         results: The table of ``attack.csv``.
         paired: Paired comparisons, see ``paired.csv``; may be empty.
+        transfers: The table of ``transfer.csv``; may be empty.
         curves: unit -> (model, attack) -> frame with budget, asr, ci_low, ci_high.
         pictures: Heading -> pictures for `reports.plots.attacked_images`.
         titles: domain -> what its data are.
@@ -32,7 +33,9 @@ def attack_section(results: pd.DataFrame, paired: pd.DataFrame,
     blocks = [section(
         "Attack success rate", _success(iterations),
         paragraph("In brackets: 95% Wilson intervals. ASR is over the images that the model classifies right; the "
-                  "column 0 is the control, which must be 0. Clean and robust accuracy are over all n images.", "soft"),
+                  "column 0 is the control, which must be 0 (under normalised-clip it is what the clip alone breaks). "
+                  "Clean and robust accuracy are over all n images. An iteration of SimBA and of noise is one "
+                  "direction, of other attacks one query after the clean image's.", "soft"),
         '<div class="row">' + "".join(
             figure(asr_curves(by_model, unit, budgets), f"ASR against {unit}; bands are 95% Wilson intervals.")
             for unit, by_model in curves.items()) + "</div>"),
@@ -44,6 +47,11 @@ def attack_section(results: pd.DataFrame, paired: pd.DataFrame,
             "Difference a - b with a 95% bootstrap interval over images; p of McNemar's exact test, adjusted over the "
             "budgets by Holm. Robust accuracy over all common images, ASR over those that both models get right.",
             "soft")))
+    if len(transfers):
+        blocks += [section(f"Transfer: {name}, epsilon {epsilon:g}, on {domain}", _transfer(group), paragraph(
+            "ASR on one model (column) of images that another (row) was attacked with, over those that the former gets "
+            "right and the attack has changed, with 95% Wilson intervals.", "soft"))
+            for (domain, name, epsilon), group in transfers.groupby(["domain", "attack", "epsilon"], sort=False)]
     for heading, columns in pictures.items():
         blocks.append(section(heading, figure(
             attacked_images(columns, _scale(columns)),
@@ -66,7 +74,7 @@ def _success(results: pd.DataFrame) -> str:
                for b in budgets]
         rows.append([*map(str, names), f"{last['n']:,}", Cell(percent(first["clean_accuracy"]),
                      f"{first['n_correct']:,} right"), *asr, percent(last["robust_accuracy"])])
-    return table(["model", "data", "attack", "step", "n", "clean accuracy", *(f"ASR at {b:,}" for b in budgets),
+    return table(["model", "data", "attack", "epsilon", "n", "clean accuracy", *(f"ASR at {b:,}" for b in budgets),
                   f"robust at {budgets[-1]:,}"], rows, text_columns=3)
 
 
@@ -77,6 +85,16 @@ def _cost(results: pd.DataFrame) -> str:
             for row in results.to_dict("records") if row["budget"] > 0]
     return table(["model", "data", "attack", "iterations", "mean queries", "median queries", "median L2",
                   "robust accuracy"], rows, text_columns=3)
+
+
+def _transfer(transfers: pd.DataFrame) -> str:
+    targets = list(dict.fromkeys(transfers["target"]))
+    rows: list[list[Cell | str]] = []
+    for source, group in transfers.groupby("source", sort=False):
+        at = {row["target"]: row for row in group.to_dict("records")}
+        rows.append([str(source), *(Cell(percent(at[t]["asr"]), interval(at[t]["ci_low"], at[t]["ci_high"])
+                                         + f" n = {at[t]['n_correct']:,}") if t in at else "" for t in targets)])
+    return table(["attacked", *targets], rows)
 
 
 def _paired(paired: pd.DataFrame) -> str:

@@ -19,6 +19,8 @@ from framebench.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from bench.reporting import Results
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
@@ -80,11 +82,11 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text} divides by zero") from None
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Attack, then write tables and report."""
+def run(arguments: argparse.Namespace) -> Results | None:
+    """Attack, then write tables and report; return these, or None where attacked images were only classified."""
     if arguments.transfer_from is not None:
         _transfer(arguments)
-        return
+        return None
     from bench.protocol import BUDGETS
 
     budgets = list(BUDGETS if arguments.budgets is None else arguments.budgets)
@@ -92,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"--budgets {' '.join(map(str, budgets))}: give iterations from 1 up, each larger than the "
                          "last (0, the control, is always added)")
 
-    from bench.attack import attack_model, plan
+    from bench.attacking import attack_model, plan
     from bench.reporting import write_report
     from bench.store import Store
     from domains import data_root, default_domain, load_domain
@@ -120,15 +122,13 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"report: {arguments.out / 'report' / 'index.html'}  (bench browse {arguments.out})\n"
           f"tables: {arguments.out / 'attack.csv'}, {arguments.out / 'paired.csv'}; "
           f"a row an image: {store.folder}")
+    return results
 
 
 def _models(arguments: argparse.Namespace) -> list[Any]:
-    from models.registry import load, shipped
+    from models.registry import LoadedModel, load, shipped
 
-    names = arguments.models or list(shipped())
-    if not names:
-        raise InputError("no checkpoint is shipped with this version; name models with --models")
-    return [load(name) for name in names]
+    return [model if isinstance(model, LoadedModel) else load(model) for model in arguments.models or shipped()]
 
 
 def _transfer(arguments: argparse.Namespace) -> None:

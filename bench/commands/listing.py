@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> None:
         _print_zoo(arguments.zoo)
         return
 
-    from attacks.simba import CHOICES
+    from attacks.registry import ATTACKS
     from domains import data_root, default_domain, describe
     from models.architectures import ARCHITECTURES
     from models.registry import SOURCES, shipped
@@ -39,7 +39,9 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"domains (default here: {default_domain(root)}):")
     for name, what in describe().items():
         print(f"  {name}: {what}")
-    print("attacks:\n  simba: " + "; ".join(f"--{name} {' | '.join(values)}" for name, values in CHOICES.items()))
+    print("attacks:")
+    for name, what in ATTACKS.items():
+        print(f"  {name}: {what}")
     print(f"architectures to train: {', '.join(ARCHITECTURES)}; regularizers: {', '.join(REGULARIZERS)}")
 
 

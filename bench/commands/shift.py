@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.commands.options import add_compute, add_data_root, device, positive_int, seed_int, threads
+
+if TYPE_CHECKING:
+    from bench.reporting import Results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,17 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive_int, default=256, help="images a forward pass (default: 256)")
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Evaluate, then write tables and report."""
+def run(arguments: argparse.Namespace) -> Results:
+    """Evaluate, then write tables and report; return these."""
     from bench.matching import match_clean
     from bench.reporting import write_report
-    from bench.shift import check_corruptions, check_severities, default_domains, evaluate_cells, plan
+    from bench.shifting import check_corruptions, check_severities, default_domains, evaluate_cells, plan
     from bench.store import Store
     from domains import data_root
     from domains.corruptions import NAMES
     from framebench.errors import InputError
     from framebench.files import writable_folder
-    from models.registry import load, shipped
+    from models.registry import LoadedModel, load, shipped
 
     check_corruptions(arguments.corruptions, NAMES)
     check_severities(arguments.severities)
@@ -61,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
         names = list(dict.fromkeys([m.model for m in matches] + [m.reference for m in matches if m.reference]))
         notes = {m.model.rpartition("/")[2]: m.note for m in matches}
         print("\n".join(notes.values()), flush=True)
-    models = [load(name) for name in names]
+    models = [name if isinstance(name, LoadedModel) else load(name) for name in names]
     if len({model.name for model in models}) < len(models):
         raise InputError(f"two models have the same name among {', '.join(m.name for m in models)}; tables could not "
                          "tell them apart")
@@ -73,9 +76,6 @@ def run(arguments: argparse.Namespace) -> None:
                  workers=workers)
     for title, hint in dict.fromkeys((cell.title, cell.images.hint) for cell in cells):
         print(f"data: {title}" + (f"; {hint}" if hint else ""), flush=True)
-    for model in models:
-        for note in model.notes:
-            print(f"note: {model.name}: {note}", flush=True)
     store = Store(arguments.out)
     with store.lock():
         evaluate_cells(cells, models, store, arguments.n, matched=notes, device=device(arguments.device),
@@ -85,6 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     tables = ", ".join(str(arguments.out / f"{name}.csv") for name in ("shift", "shift_summary", "shift_paired"))
     print(f"report: {arguments.out / 'report' / 'index.html'}  (bench browse {arguments.out})\n"
           f"tables: {tables}; a row an image: {store.folder}")
+    return results
 
 
 def _print(summary: Any) -> None:

@@ -62,14 +62,14 @@ def test_the_data_root_decides_and_a_second_call_redoes_nothing(tmp_path, model_
     for name, frame in before.items():
         whole = after[name]
         pd.testing.assert_frame_equal(whole[whole["example"].isin(frame["example"])].reset_index(drop=True), frame)
-    monkeypatch.setattr("bench.shift.classify", lambda *_, **__: pytest.fail("nothing is left to be classified"))
+    monkeypatch.setattr("bench.shifting.classify", lambda *_, **__: pytest.fail("nothing is left to be classified"))
     assert shift(out, model_file, *root) == 0
 
 
 def test_a_kept_set_gives_the_same_rows_as_one_made_on_the_fly(tmp_path, model_file, data_root, monkeypatch, capsys):
     root = ["--data-root", str(data_root), *SMALL]
     assert shift(tmp_path / "fly", model_file, *root, "-n", "30") == 0
-    monkeypatch.setattr("bench.shift.KEEP_FROM", 5)
+    monkeypatch.setattr("bench.shifting.KEEP_FROM", 5)
     assert shift(tmp_path / "kept", model_file, *root, "--batch-size", "7") == 0
     assert "making 6 cells" in capsys.readouterr().out
     same(tmp_path / "fly", tmp_path / "kept")
@@ -115,7 +115,7 @@ def test_killed_and_resumed_gives_the_same_rows(tmp_path, model_file, data_root)
     more = ["--data-root", str(data_root), *SMALL]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert shift(whole, model_file, *more) == 0
-    script = ("import sys, time, bench.shift as s\n"
+    script = ("import sys, time, bench.shifting as s\n"
               "real = s.classify\n"
               "def slow(*a, **k):\n"
               "    real(*a, **k)\n"

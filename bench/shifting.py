@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from bench.checks import check_model
 from bench.evaluate import classify
+from bench.flags import flagged
 from bench.protocol import Evaluation
 from bench.provenance import provenance
 from bench.store import Rows, Store
@@ -23,6 +24,7 @@ from domains import Domain, default_domain, load_domain
 from domains.corrupted import CorruptedSet, default_corrupted, load_corrupted
 from domains.generated import GeneratedSet
 from framebench.errors import InputError, unknown
+from models.blackbox import BlackBoxModel
 from models.predictor import Predictor
 from models.registry import LoadedModel
 
@@ -116,7 +118,7 @@ def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: 
     """Give every model a row for each of the first `n` images of every cell, those that have one left out."""
     ids = [cell.images.first(n if n is None else min(n, len(cell.images))) for cell in cells]
     versions = provenance()
-    facts = [{"title": cell.title, "classes": list(cell.images.classes), "budgets": [], "warnings": [],
+    facts = [{"title": cell.title, "classes": list(cell.images.classes), "budgets": [],
               "clean": cell.clean, "provenance": [versions]} for cell in cells]
     predictors: dict[str, Predictor] = {}
     total = sum(len(own) for own in ids) * len(models)
@@ -125,9 +127,8 @@ def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: 
             bar.update(done)
 
         for cell, wanted, cell_facts in zip(cells, ids, facts, strict=True):
-            asked = [(model, store.open(_evaluation(model, cell), {
-                **cell_facts, "card": None if model.card is None else dataclasses.asdict(model.card),
-                **({"matched": matched[model.name]} if model.name in matched else {})})) for model in models]
+            asked = [(model, store.open(_evaluation(model, cell), {**cell_facts, **_facts(model, matched)}))
+                     for model in models]
             missing = [wanted[~np.isin(wanted, rows.ids)] for _, rows in asked]
             bar.update(sum(len(wanted) - len(own) for own in missing))
             union = np.unique(np.concatenate(missing))
@@ -147,6 +148,11 @@ def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: 
                 classify(rows, predictor, pixels[at], labels[at], own, batch_size=batch_size, report=advance)
 
 
+def _facts(model: LoadedModel, matched: dict[str, str]) -> dict[str, Any]:
+    return {"warnings": list(model.notes), "card": None if model.card is None else dataclasses.asdict(model.card),
+            **({"matched": matched[model.name]} if model.name in matched else {})}
+
+
 def _evaluation(model: LoadedModel, cell: Cell) -> Evaluation:
     return Evaluation(model.name, model.digest, cell.name, cell.images.digest, corruption=cell.corruption,
                       severity=cell.severity)
@@ -155,9 +161,9 @@ def _evaluation(model: LoadedModel, cell: Cell) -> Evaluation:
 def _predictor(model: LoadedModel, rows: Rows, cell: Cell, device: Any, threads: int, bar: Any) -> Predictor:
     example, _ = cell.images.load(cell.images.order[:32])
     predictor = Predictor(model.module, example, device=device, threads=threads, kind=rows.facts.get("predictor"))
-    for warning in check_model(predictor(example), cell.images.classes, model.name):
-        bar.write(f"warning: {model.name}: {warning}")
-        rows.facts["warnings"] = sorted({*rows.facts["warnings"], warning})
+    check_model(predictor(example), cell.images.classes, model.name)
+    if not isinstance(model.module, BlackBoxModel):  # whose answers may have to be paid for
+        rows.facts["warnings"] = flagged(predictor, cell.images, model, rows.facts["warnings"], bar.write)
     return predictor
 
 

@@ -18,12 +18,14 @@ from bench.adversarial import Adversarial
 from bench.checks import check_model
 from bench.commands.options import device, threads
 from bench.evaluate import evaluate
+from bench.flags import flagged
 from bench.progress import AttackProgress
 from bench.protocol import Evaluation
 from bench.provenance import provenance
 from bench.store import Rows, Store
 from domains import Domain
 from framebench.errors import InputError
+from models.blackbox import BlackBoxModel
 from models.predictor import Predictor
 from models.registry import LoadedModel
 
@@ -112,8 +114,9 @@ def attack_model(model: LoadedModel, domain: Domain, ids: np.ndarray, asked: Pla
     for seed in asked.seeds:
         evaluation = Evaluation(model.name, model.digest, domain.name, domain.digest, asked.attack, asked.options,
                                 seed)
-        facts = {"title": domain.title, "classes": list(domain.classes), "budgets": asked.budgets, "warnings": [],
-                 "provenance": [provenance()], "card": None if model.card is None else dataclasses.asdict(model.card)}
+        facts = {"title": domain.title, "classes": list(domain.classes), "budgets": asked.budgets,
+                 "warnings": list(model.notes), "provenance": [provenance()],
+                 "card": None if model.card is None else dataclasses.asdict(model.card)}
         rows = store.open(evaluation, facts)
         if asked.cap is not None:
             rows.facts["l2_caps"] = sorted({*rows.facts.get("l2_caps", []), asked.cap})
@@ -143,10 +146,9 @@ def _predictor(model: LoadedModel, rows: Rows, domain: Domain, arguments: argpar
         predict = Predictor(model.module, example, device=device(arguments.device), threads=threads(arguments.threads),
                             kind=rows.facts.get("predictor"))
         rows.facts["predictor"] = predict.kind
-    warnings = check_model(predict(example), domain.classes, model.name)
-    for warning in [] if _labels_only(model) else warnings:
-        say(f"warning: {model.name}: {warning}")
-        rows.facts["warnings"] = sorted({*rows.facts["warnings"], warning})
+    check_model(predict(example), domain.classes, model.name)
+    if not isinstance(model.module, BlackBoxModel):  # whose answers may have to be paid for
+        rows.facts["warnings"] = flagged(predict, domain, model, rows.facts["warnings"], say)
     return predict
 
 
