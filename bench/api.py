@@ -16,10 +16,11 @@ from torch import nn
 
 from bench.commands import attack as attack_command
 from bench.commands import shift as shift_command
+from bench.protocol_file import parse
 from bench.reporting import Results
 from bench.run import parser
 from framebench.errors import unknown
-from models.registry import LoadedModel, load, wrap
+from models.registry import LoadedModel, wrap
 
 Model = str | nn.Module | tuple[str, nn.Module]
 
@@ -31,6 +32,7 @@ def attack(*models: Model, **options: Any) -> Results:
         models: Names (`models.registry.load`), modules from images [n, C, H, W] in [0, 1] to logits (put into eval
             mode; called by their class), or pairs (name, module); none for all shipped models.
         options: The command's options, such as ``n=100, basis="dct", data_root="data"``; see `bench attack --help`.
+            They override those of a ``protocol``.
             Without ``out``, results go to a temporary folder, and nothing is kept from one call to the next.
 
     Returns:
@@ -50,18 +52,20 @@ def shift(*models: Model, **options: Any) -> Results:
 
 
 def _arguments(command: str, models: tuple[Model, ...], options: dict[str, Any]) -> argparse.Namespace:
-    arguments = parser().parse_args([command])
+    protocol = options.pop("protocol", None)
+    arguments = parse(parser(), [command, *([] if protocol is None else ["--protocol", str(protocol)])])
     known = sorted(set(vars(arguments)) - {"command", "models", "transfer_from"})
     for name in options:
         if name not in known:
             raise unknown(f"option of bench.{command}", name, known)
-    vars(arguments).update(options, models=[_loaded(model) for model in models] or None)
-    arguments.out = Path(options["out"] if options.get("out") else tempfile.mkdtemp(prefix="bench-"))
+    vars(arguments).update(options, models=[_known(model) for model in models] or arguments.models)
+    out = options.get("out") or (arguments.protocol and arguments.protocol.options.get("out"))
+    arguments.out = Path(out or tempfile.mkdtemp(prefix="bench-"))
     return arguments
 
 
-def _loaded(model: Model) -> LoadedModel:
+def _known(model: Model) -> str | LoadedModel:
     if isinstance(model, str):
-        return load(model)
+        return model
     name, module = model if isinstance(model, tuple) else (type(model).__name__, model)
     return wrap(module, name)

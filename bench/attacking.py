@@ -14,6 +14,7 @@ import torch
 from attacks import registry
 from attacks.convention import CONVENTIONS, NormalisedClip
 from attacks.simba import Options, Predict
+from bench import protocol_file
 from bench.adversarial import Adversarial
 from bench.checks import check_model
 from bench.commands.options import device, threads
@@ -102,7 +103,7 @@ def attack_model(model: LoadedModel, domain: Domain, ids: np.ndarray, asked: Pla
         ids: int64 [n].
         asked: The attack.
         store: Where the rows are kept.
-        arguments: The command's options of computing: device, threads, batch size.
+        arguments: The command's, for the protocol and the options of computing: device, threads, batch size.
 
     Raises:
         InputError: if model, images and attack don't fit each other.
@@ -118,6 +119,7 @@ def attack_model(model: LoadedModel, domain: Domain, ids: np.ndarray, asked: Pla
                  "warnings": list(model.notes), "provenance": [provenance()],
                  "card": None if model.card is None else dataclasses.asdict(model.card)}
         rows = store.open(evaluation, facts)
+        rows.facts |= protocol_file.facts(arguments)
         if asked.cap is not None:
             rows.facts["l2_caps"] = sorted({*rows.facts.get("l2_caps", []), asked.cap})
         saved = Adversarial(rows) if asked.keep_images else None
@@ -146,7 +148,7 @@ def _predictor(model: LoadedModel, rows: Rows, domain: Domain, arguments: argpar
         predict = Predictor(model.module, example, device=device(arguments.device), threads=threads(arguments.threads),
                             kind=rows.facts.get("predictor"))
         rows.facts["predictor"] = predict.kind
-    check_model(predict(example), domain.classes, model.name)
+    check_model(model, predict, domain, example)
     if not isinstance(model.module, BlackBoxModel):  # whose answers may have to be paid for
         rows.facts["warnings"] = flagged(predict, domain, model, rows.facts["warnings"], say)
     return predict

@@ -98,7 +98,7 @@ def stored_frames(out: Path, logs: dict[str, pd.DataFrame]) -> tuple[pd.DataFram
         out: Output folder.
         logs: Name of a training -> its frame bounds an epoch, see `read_log`.
     """
-    kept = [json.loads(path.read_text()) for path in kept_frames(out)]
+    kept = [_read(path) for path in kept_frames(out)]
     kept.sort(key=lambda entry: (entry["request"]["model"] != "baseline", *map(str, entry["request"].values())))
     frames = {label: _frame(entry)
               for label, entry in zip(_labels([entry["request"] for entry in kept]), kept, strict=True)}
@@ -106,6 +106,16 @@ def stored_frames(out: Path, logs: dict[str, pd.DataFrame]) -> tuple[pd.DataFram
         {"heading": label, "request": entry["request"], **entry["provenance"]}
         for label, entry in zip(frames, kept, strict=True)])
     return pd.concat(frames.values(), ignore_index=True)[COLUMNS], section
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text())
+        if {"request", "provenance", "layers"} <= set(kept):
+            return kept
+    except (OSError, ValueError, TypeError):
+        pass
+    raise InputError(f"{path} is not a whole file of frame bounds; remove it, and bench frames measures them anew")
 
 
 def read_log(path: Path) -> pd.DataFrame:

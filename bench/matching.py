@@ -42,6 +42,7 @@ def match_clean(names: list[str], reference: str) -> list[Match]:
         InputError: if the reference has no held-out accuracy, a run keeps no epochs, or the two were held out
             differently.
     """
+    names, reference = [_plain(name) for name in names], _plain(reference)
     ours = kept_epochs(reference) if Path(reference).is_dir() else {}
     card = card_of(f"{reference}@{max(ours):g}" if ours else reference)
     target, n = _held_out(card, reference)
@@ -73,6 +74,11 @@ def match_clean(names: list[str], reference: str) -> list[Match]:
                 note += f"; {reference} is matched down to it at epoch {epoch:g}, {theirs[epoch]:.2%}"
         matches.append(Match(f"{name}@{nearest:g}", note, down))
     return matches
+
+
+def _plain(name: str) -> str:
+    """Return a folder's path without a trailing slash, which completion adds."""
+    return str(Path(name)) if Path(name).is_dir() else name
 
 
 def _held_out(card: Card, name: str) -> tuple[float, int]:

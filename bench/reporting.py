@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import html
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bench.flags import result_flags
-from bench.frames import kept_frames, stored_frames
+from bench.frames import kept_frames, read_log, stored_frames
 from bench.protocol import Evaluation
 from bench.shift_tables import paired_shift_table, parts, severity_table, shift_table, summary_table
 from bench.store import Pictures, Rows, Store
@@ -53,21 +55,27 @@ class Results:
         return f'<iframe srcdoc="{text}" style="width: 100%; height: 50rem; border: 0"></iframe>'
 
 
-def write_report(out: Path, *, baseline: str | None = None, logs: dict[str, pd.DataFrame] | None = None) -> Results:
+def write_report(out: Path, *, baseline: str | None = None, matched: list[str] | None = None,
+                 logs: dict[str, Path] | None = None) -> Results:
     """Write the tables and ``report/index.html`` from all that was measured into `out`.
+
+    What is None is as it was at the last report.
 
     Args:
         out: The output folder.
-        baseline: The model by whose errors mCE divides; None for the model `baseline` if it is one of several, else
-            for no division.
-        logs: Name of a training -> its frame bounds an epoch, see `bench.frames.read_log`.
+        baseline: The model by whose errors mCE divides; without any, the model `baseline` if it is one of several, else
+            none.
+        matched: What was matched in clean accuracy, a sentence a model.
+        logs: Name of a training -> its ``layers.csv``.
 
     Raises:
         InputError: if there is nothing.
     """
-    stored = Store(out).all()
+    stored = unique_labels(Store(out).all())
     if not stored and not kept_frames(out):
         raise InputError(f"{out} holds no results; run bench attack, shift or frames with --out {out} first")
+    settings = _settings(out, baseline=baseline, matched=matched,
+                         logs=None if logs is None else {name: str(path.resolve()) for name, path in logs.items()})
     stored.sort(key=lambda rows: _rank(rows.evaluation))
     attacks = [rows for rows in stored if rows.evaluation.attack != "none"]
     shifts = [rows for rows in stored if rows.evaluation.attack == "none"]
@@ -76,9 +84,10 @@ def write_report(out: Path, *, baseline: str | None = None, logs: dict[str, pd.D
     if attacks:
         sections.append(_attack_section(out, attacks, tables))
     if shifts:
-        sections.append(_shift_section(shifts, baseline, tables))
+        sections.append(_shift_section(shifts, settings, tables))
     if kept_frames(out):
-        tables["frames"], section = stored_frames(out, logs or {})
+        found = {name: read_log(Path(path)) for name, path in settings["logs"].items() if Path(path).is_file()}
+        tables["frames"], section = stored_frames(out, found)
         sections.append(section)
     for name, table in tables.items():
         _write(out / f"{name}.csv", table.to_csv(index=False))
@@ -88,6 +97,48 @@ def write_report(out: Path, *, baseline: str | None = None, logs: dict[str, pd.D
     _write(page, report(warnings, sections))
     return Results(**{field.name: tables.get(field.name, pd.DataFrame()) for field in dataclasses.fields(Results)
                       if field.name != "page"}, page=page)
+
+
+def unique_labels(stored: Sequence[Rows]) -> list[Rows]:
+    """Return views of rows whose labels of models and domains are unique.
+
+    A label that stands for several weights or several sets of images (a file that was edited, another seed of
+    generated corruptions, official and generated files) gets the start of their digests.
+    """
+    models: dict[str, dict[str, None]] = {}
+    domains: dict[str, dict[str, None]] = {}
+    for rows in stored:
+        models.setdefault(rows.evaluation.model, {})[rows.evaluation.model_digest] = None
+        domains.setdefault(rows.evaluation.domain, {})[_set_of(rows)] = None
+
+    def label(name: str, digest: str, among: dict[str, dict[str, None]]) -> str:
+        return name if len(among[name]) == 1 else f"{name} #{digest[:6]}"
+
+    views = []
+    for rows in stored:
+        view, old = copy.copy(rows), rows.evaluation
+        view.evaluation = dataclasses.replace(old, model=label(old.model, old.model_digest, models),
+                                              domain=label(old.domain, _set_of(rows), domains))
+        views.append(view)
+    return views
+
+
+def _set_of(rows: Rows) -> str:
+    return str(rows.facts.get("set", rows.evaluation.domain_digest))
+
+
+def _settings(out: Path, **given: Any) -> dict[str, Any]:
+    """Return the report's settings: those given, else those of the last report."""
+    path = out / "report" / "settings.json"
+    settings: dict[str, Any] = {"baseline": None, "matched": [], "logs": {}}
+    if path.is_file():
+        try:
+            settings |= json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError):
+            pass  # damaged: the report is made with the defaults, and says which
+    settings |= {name: value for name, value in given.items() if value is not None}
+    _write(path, json.dumps(settings, indent=1))
+    return settings
 
 
 def _rank(evaluation: Evaluation) -> tuple[Any, ...]:
@@ -111,24 +162,51 @@ def _attack_section(out: Path, stored: Sequence[Rows], tables: dict[str, pd.Data
          for rows in stored])
 
 
-def _shift_section(stored: Sequence[Rows], baseline: str | None, tables: dict[str, pd.DataFrame]) -> Section:
+def _shift_section(stored: Sequence[Rows], settings: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Section:
     models = list(dict.fromkeys(rows.evaluation.model for rows in stored))
+    baseline = settings["baseline"] if settings["baseline"] in models else None
     if baseline is None and len(models) > 1 and "baseline" in models:
         baseline = "baseline"
-    found = parts(stored)
-    clean_of = {rows.evaluation.domain: rows.facts["clean"] for rows in stored}
+    found, clean_of = parts(stored), _clean_domains(stored)
     tables["shift"], tables["shift_paired"] = shift_table(stored), paired_shift_table(found)
     tables["shift_summary"] = summary_table(found, clean_of, baseline)
     first: dict[tuple[str, str, int], Rows] = {}
+    groups: dict[tuple[str, str], list[Rows]] = {}
     for rows in stored:
-        first.setdefault((rows.evaluation.domain, rows.evaluation.corruption, rows.evaluation.severity), rows)
+        evaluation = rows.evaluation
+        first.setdefault((evaluation.domain, evaluation.corruption, evaluation.severity), rows)
+        groups.setdefault((evaluation.model, evaluation.domain), []).append(rows)
     return shift_section(
         tables["shift"], tables["shift_summary"], tables["shift_paired"], severity_table(found), clean_of,
         {domain: rows.facts["title"] for (domain, _, _), rows in first.items()},
-        {key: rows.facts["picture"] for key, rows in first.items() if "picture" in rows.facts},
-        list(dict.fromkeys(rows.facts["matched"] for rows in stored if "matched" in rows.facts)),
-        [{"heading": f"{rows.evaluation.model} · {rows.evaluation.domain}", **_facts(rows)}
-         for rows in {(r.evaluation.model, r.evaluation.domain): r for r in stored}.values()])
+        {key: rows.facts["picture"] for key, rows in first.items() if "picture" in rows.facts}, settings["matched"],
+        [{"heading": f"{model} · {domain}", **_shared_facts(group)} for (model, domain), group in groups.items()])
+
+
+def _clean_domains(stored: Sequence[Rows]) -> dict[str, str]:
+    """Return domain -> the domain that it shifts: its own clean images, else CIFAR-10's test set, if classes agree."""
+    by_digest = {rows.evaluation.domain_digest: rows.evaluation.domain for rows in stored
+                 if not rows.evaluation.corruption}
+    source = next((rows for rows in stored if rows.evaluation.domain == "cifar10"), None)
+    clean = {}
+    for rows in stored:
+        domain = rows.evaluation.domain
+        if rows.facts["clean"] in by_digest:
+            clean[domain] = by_digest[rows.facts["clean"]]
+        elif not rows.evaluation.corruption and source is not None and domain not in ("cifar10", "samples") \
+                and rows.facts["classes"] == source.facts["classes"]:
+            clean[domain] = "cifar10"
+    return clean
+
+
+def _shared_facts(group: Sequence[Rows]) -> dict[str, Any]:
+    """Return what the cells of one model on one domain have in common, and every version and form they were made by."""
+    facts = _facts(group[0])
+    facts["provenance"] = [json.loads(text) for text in dict.fromkeys(
+        json.dumps(made) for rows in group for made in rows.facts["provenance"])]
+    facts["predictor"] = list(dict.fromkeys(rows.facts.get("predictor") for rows in group))
+    facts["rows"] = [rows.path.name for rows in group]
+    return facts
 
 
 def _facts(rows: Rows) -> dict[str, Any]:

@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.stats import holm, mcnemar, paired_difference, resample_weights, sign_flip, wilson
+from bench.stats import (
+    holm,
+    independent_difference,
+    mcnemar,
+    paired_difference,
+    resample_weights,
+    sign_flip,
+    wilson,
+)
 from bench.store import Rows
 from domains.corruptions import BENCHMARK, EXTRAS, NAMES
 
@@ -24,8 +32,8 @@ SUMMARY_COLUMNS = ["model", "domain", "part", "cells", "n", "accuracy", "ci_low"
                    "gap_low", "gap_high", "mce", "mce_low", "mce_high", "relative_mce", "relative_mce_low",
                    "relative_mce_high", "mce_baseline", "worst_corruption", "worst_corruption_accuracy", "worst_class",
                    "worst_class_accuracy"]
-PAIRED_COLUMNS = ["model_a", "model_b", "domain", "part", "n", "a", "b", "difference", "ci_low", "ci_high", "test",
-                  "p_value", "p_holm"]
+PAIRED_COLUMNS = ["model_a", "model_b", "domain", "part", "cells", "n", "a", "b", "difference", "ci_low", "ci_high",
+                  "test", "p_value", "p_holm"]
 
 #: Parts of a corrupted set over which means are taken: the benchmark's 15 corruptions, and the extra four.
 PARTS = {"benchmark": BENCHMARK, "extras": EXTRAS}
@@ -71,8 +79,9 @@ def shift_table(stored: Sequence[Rows]) -> pd.DataFrame:
     """Return ``shift.csv``: an entry a model and cell; corruption empty and severity 0 for images as they are."""
     entries = []
     for rows in stored:
-        evaluation, frame = rows.evaluation, rows.frame()
-        correct, n = int((frame["prediction"] == frame["label"]).sum()), len(frame)
+        evaluation = rows.evaluation
+        _, labels, predictions = rows.outcomes()
+        correct, n = int((predictions == labels).sum()), len(labels)
         low, high = wilson(correct, n)
         entries.append({"model": evaluation.model, "domain": evaluation.domain, "corruption": evaluation.corruption,
                         "severity": evaluation.severity, "n": n, "accuracy": correct / n if n else np.nan,
@@ -81,7 +90,10 @@ def shift_table(stored: Sequence[Rows]) -> pd.DataFrame:
 
 
 def parts(stored: Sequence[Rows]) -> list[Part]:
-    """Gather rows into parts: one a model and domain, two where the domain has extra corruptions too."""
+    """Gather rows into parts: one a model and domain, two where the domain has extra corruptions too.
+
+    Models and domains are told apart by their labels, which must be unique (`bench.reporting.unique_labels`).
+    """
     found = []
     groups: dict[tuple[str, str, str], list[Rows]] = {}
     for rows in stored:
@@ -91,17 +103,17 @@ def parts(stored: Sequence[Rows]) -> list[Part]:
     for (model, domain, name), group in groups.items():
         group.sort(key=lambda rows: (NAMES.index(rows.evaluation.corruption) if rows.evaluation.corruption else 0,
                                      rows.evaluation.severity))
-        frames = [rows.frame().set_index("example") for rows in group]
-        common = frames[0].index
-        for frame in frames[1:]:
-            common = common.intersection(frame.index)
+        outcomes = [rows.outcomes() for rows in group]
+        common = outcomes[0][0]
+        for examples, _, _ in outcomes[1:]:
+            common = np.intersect1d(common, examples, assume_unique=True)
         if not len(common):
             continue
-        frames = [frame.loc[common] for frame in frames]
-        right = np.stack([(frame["prediction"] == frame["label"]).to_numpy() for frame in frames], axis=1)
+        at = [np.searchsorted(examples, common) for examples, _, _ in outcomes]
+        right = np.stack([(predictions == labels)[own] for (_, labels, predictions), own in
+                          zip(outcomes, at, strict=True)], axis=1)
         found.append(Part(model, domain, name, tuple((r.evaluation.corruption, r.evaluation.severity) for r in group),
-                          common.to_numpy(), frames[0]["label"].to_numpy(), right,
-                          tuple(group[0].facts["classes"])))
+                          common, outcomes[0][1][at[0]], right, tuple(group[0].facts["classes"])))
     return found
 
 
@@ -148,7 +160,7 @@ def severity_table(found: Sequence[Part]) -> pd.DataFrame:
 
 
 def paired_shift_table(found: Sequence[Part]) -> pd.DataFrame:
-    """Compare every two models on the same images of the same cells.
+    """Compare every two models on the images and the cells that both have rows for.
 
     Accuracy (mean over the cells) of a minus b with its bootstrap interval over images; McNemar's exact test where
     there is one cell, else a sign-flip test of the images' differences; p adjusted (Holm) over the pairs of models.
@@ -157,18 +169,19 @@ def paired_shift_table(found: Sequence[Part]) -> pd.DataFrame:
     for _, group in itertools.groupby(sorted(found, key=lambda p: (p.domain, p.name)), lambda p: (p.domain, p.name)):
         compared = []
         for a, b in itertools.combinations(group, 2):
-            if a.cells != b.cells:
-                continue
             common, rows_a, rows_b = np.intersect1d(a.examples, b.examples, return_indices=True)
-            if not len(common):
+            cells = [cell for cell in a.cells if cell in b.cells]
+            if not len(common) or not cells:
                 continue
-            x, y = a.scores[rows_a], b.scores[rows_b]
-            single = len(a.cells) == 1
+            right_a, right_b = (part.right[rows][:, [part.cells.index(cell) for cell in cells]]
+                                for part, rows in ((a, rows_a), (b, rows_b)))
+            x, y, single = right_a.mean(1), right_b.mean(1), len(cells) == 1
             difference, low, high = paired_difference(x, y)
-            p_value = mcnemar(a.right[rows_a, 0], b.right[rows_b, 0]).p_value if single else sign_flip(x, y)
+            p_value = mcnemar(right_a[:, 0], right_b[:, 0]).p_value if single else sign_flip(x, y)
             compared.append({"model_a": a.model, "model_b": b.model, "domain": a.domain, "part": a.name,
-                             "n": len(common), "a": x.mean(), "b": y.mean(), "difference": difference, "ci_low": low,
-                             "ci_high": high, "test": "McNemar" if single else "sign flip", "p_value": p_value})
+                             "cells": len(cells), "n": len(common), "a": x.mean(), "b": y.mean(),
+                             "difference": difference, "ci_low": low, "ci_high": high,
+                             "test": "McNemar" if single else "sign flip", "p_value": p_value})
         for entry, adjusted in zip(compared, holm(np.array([c["p_value"] for c in compared])), strict=True):
             entries.append({**entry, "p_holm": float(adjusted)})
     return pd.DataFrame(entries, columns=PAIRED_COLUMNS)
@@ -186,10 +199,9 @@ def _gap(part: Part, clean: Part | None) -> dict[str, float]:
     if clean is None:
         return {}
     if part.name == "all":  # other images: the two accuracies are independent
-        spread = np.sqrt(part.scores.var() / len(part.scores) + clean.scores.var() / len(clean.scores))
-        gap = clean.scores.mean() - part.scores.mean()
-        return {"clean_accuracy": clean.scores.mean(), "gap": gap, "gap_low": gap - 1.96 * spread,
-                "gap_high": gap + 1.96 * spread}
+        gap, low, high = independent_difference((int(clean.scores.sum()), int(part.scores.sum())),
+                                                (len(clean.scores), len(part.scores)))
+        return {"clean_accuracy": clean.scores.mean(), "gap": gap, "gap_low": low, "gap_high": high}
     _, own, theirs = np.intersect1d(part.examples, clean.examples, return_indices=True)
     gap, low, high = paired_difference(clean.scores[theirs], part.scores[own])
     return {"clean_accuracy": clean.scores[theirs].mean() if len(theirs) else np.nan, "gap": gap, "gap_low": low,
@@ -223,9 +235,15 @@ def _mce(part: Part, reference: Part, clean: Part | None, reference_clean: Part 
 
 
 def _ratio(own: np.ndarray, base: np.ndarray, weights: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean over corruptions of the ratio of mean errors, and its percentile interval over `weights`."""
+    """Return the mean over corruptions of the ratio of mean errors, and its percentile interval over `weights`.
+
+    nan where the baseline makes no error (none beyond its clean error) on a corruption: then there is no ratio. A
+    resample in which that happens counts as infinite.
+    """
+    if (base.mean(0) <= 0).any():
+        return np.nan, np.nan, np.nan
+    drawn = weights @ base
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = (own.mean(0) / base.mean(0)).mean()
-        draws = ((weights @ own) / (weights @ base)).mean(1)
-    low, high = np.quantile(draws, [0.025, 0.975]) if np.isfinite(draws).all() else (np.nan, np.nan)
-    return float(value), float(low), float(high)
+        draws = np.where((drawn > 0).all(1), ((weights @ own) / drawn).mean(1), np.inf)
+    low, high = np.quantile(draws, [0.025, 0.975], method="inverted_cdf")
+    return float((own.mean(0) / base.mean(0)).mean()), float(low), float(high)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from bench.evaluate import classify
 from bench.flags import flagged
 from bench.protocol import Evaluation
 from bench.provenance import provenance
-from bench.store import Rows, Store
+from bench.store import Store
 from domains import Domain, default_domain, load_domain
-from domains.corrupted import CorruptedSet, default_corrupted, load_corrupted
+from domains.corrupted import default_corrupted, load_corrupted
 from domains.generated import GeneratedSet
 from framebench.errors import InputError, unknown
 from models.blackbox import BlackBoxModel
@@ -42,14 +43,16 @@ class Cell:
     Attributes:
         name: The domain's name.
         title: What the data are.
+        set: Digest of the set of cells that this one belongs to.
         images: The images.
         corruption: What was done to them, or empty.
         severity: 1 to 5, or 0.
-        clean: Name of the domain whose accuracy the gap is measured by, or empty.
+        clean: Digest of the same images without corruption, or empty.
     """
 
     name: str
     title: str
+    set: str
     images: Domain
     corruption: str = ""
     severity: int = 0
@@ -57,9 +60,20 @@ class Cell:
 
 
 def default_domains(root: Path | None) -> list[str]:
-    """Return what a bare ``shift`` uses: all that the data root has, CIFAR-10-C generated if need be, else samples."""
-    return [default_domain(root), default_corrupted(root),
-            *(name for name, folder in OTHERS.items() if root is not None and (root / folder).is_dir())]
+    """Return what a bare ``shift`` uses: all that the data root has, CIFAR-10-C generated if need be, else samples.
+
+    Of the other shifts of CIFAR-10, one that can't be loaded is left out with a line.
+    """
+    names = [default_domain(root), default_corrupted(root)]
+    for name, folder in OTHERS.items():
+        if root is not None and (root / folder).is_dir():
+            try:
+                load_domain(name, root)
+            except InputError as error:
+                print(f"{name} is left out: {error}", flush=True)
+            else:
+                names.append(name)
+    return names
 
 
 def plan(names: Sequence[str], root: Path | None, corruptions: Sequence[str] | None, severities: Sequence[int],
@@ -76,95 +90,129 @@ def plan(names: Sequence[str], root: Path | None, corruptions: Sequence[str] | N
         workers: Processes that generate.
 
     Raises:
-        InputError: for unknown names, and for data that are missing or damaged.
+        InputError: for unknown names, for data that are missing or damaged, and where no set has a corruption that is
+            asked for, or as many images.
     """
-    clean: dict[str, Domain] = {}
-    corrupted: list[CorruptedSet] = []
+    plain: dict[str, Domain] = {}
+    wanted: dict[str, list[tuple[str, int]] | None] = {}  # a corrupted set -> its cells; None for all that are asked
     for name in names:
+        base, *cell = name.rsplit("/", 2)
         if name.partition(":")[0].endswith("-c"):
-            found = load_corrupted(name, root, seed=seed)
-            corrupted.append(found)
-            if found.clean is not None:
-                clean.setdefault(found.clean.name, found.clean)
+            wanted[name] = None
+        elif len(cell) == 2 and cell[1].isdigit() and base.partition(":")[0].endswith("-c"):
+            if (cells_of := wanted.setdefault(base, [])) is not None:
+                cells_of.append((cell[0], int(cell[1])))
         else:
-            clean[name] = load_domain(name, root)
-    source = next((name for name in ("cifar10", "samples") if name in clean), "")
-    cells = [Cell(name, domain.title, domain, clean="" if name == source else source)
-             for name, domain in sorted(clean.items(), key=lambda item: item[0] != source)]
-    for found in corrupted:
-        chosen = [name for name in found.corruptions if corruptions is None or name in corruptions]
-        if chosen and isinstance(found, GeneratedSet) and (len(found.clean) if n is None else n) >= KEEP_FROM:
-            _generate(found, chosen, severities, workers)
-        cells += [Cell(found.name, found.title, found.cell(corruption, severity), corruption, severity,
-                       found.clean.name if found.clean is not None else "")
-                  for corruption in chosen for severity in severities]
+            plain[name] = load_domain(name, root)
+    corrupted = [(load_corrupted(name, root, seed=seed), chosen) for name, chosen in wanted.items()]
+    for found, _ in corrupted:
+        if found.clean is not None and found.clean.digest not in {domain.digest for domain in plain.values()}:
+            plain = {found.clean.name: found.clean, **plain}
+    cells = [Cell(name, domain.title, domain.digest, domain) for name, domain in plain.items()]
+    for found, chosen in corrupted:
+        if chosen is None:
+            own = [name for name in found.corruptions if corruptions is None or name in corruptions]
+            chosen = [(corruption, severity) for corruption in own for severity in severities]
+            if lacking := [name for name in corruptions or () if name not in own]:
+                print(f"{found.name} has no {', '.join(lacking)}", flush=True)
+        if isinstance(found, GeneratedSet) and (n or len(found.clean)) >= KEEP_FROM:
+            _generate(found, chosen, workers)
+        clean = "" if found.clean is None else found.clean.digest
+        digest = hashlib.sha256(f"{found.title}|{clean}".encode()).hexdigest()
+        cells += [Cell(found.name, found.title, digest, found.cell(corruption, severity), corruption, severity, clean)
+                  for corruption, severity in chosen]
+    if lacking := [name for name in corruptions or () if corrupted and name not in {c.corruption for c in cells}]:
+        raise InputError(f"none of the sets has the corruption {', '.join(lacking)}; leave it out")
+    if n is not None and n > max(len(cell.images) for cell in cells):
+        raise InputError(f"-n {n} is not possible: the largest set has {max(len(c.images) for c in cells)} images")
     return cells
 
 
-def _generate(found: GeneratedSet, corruptions: Sequence[str], severities: Sequence[int], workers: int) -> None:
-    missing = len(found.missing(corruptions, severities))
+def _generate(found: GeneratedSet, cells: Sequence[tuple[str, int]], workers: int) -> None:
+    """Make the cells that are missing and keep them."""
+    by_corruption: dict[str, list[int]] = {}
+    for corruption, severity in cells:
+        by_corruption.setdefault(corruption, []).append(severity)
+    groups: dict[tuple[int, ...], list[str]] = {}  # corruptions that the same severities are asked of
+    for corruption, own in by_corruption.items():
+        groups.setdefault(tuple(own), []).append(corruption)
+    missing = sum(len(found.missing(corruptions, severities)) for severities, corruptions in groups.items())
     if not missing:
         return
-    print(f"making {missing} cells of {found.title}, {missing * found.files.cell_bytes / 1e9:.1f} GB, once", flush=True)
+    size = missing * found.files.cell_bytes / 1e9
+    print(f"making {missing} cells of {found.title}, {size:.1f} GB, once", flush=True)
     with tqdm(total=missing, unit="cell", desc=f"making {found.name}", dynamic_ncols=True) as bar:
         def advance(corruption: str, severity: int) -> None:
             bar.update()
             bar.set_postfix_str(f"{corruption} {severity}")
-        found.generate(corruptions, severities, progress=advance, workers=workers)
+        for severities, corruptions in groups.items():
+            found.generate(corruptions, severities, progress=advance, workers=workers)
 
 
 def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: Store, n: int | None, *,
-                   matched: dict[str, str], device: Any, threads: int, batch_size: int) -> None:
-    """Give every model a row for each of the first `n` images of every cell, those that have one left out."""
-    ids = [cell.images.first(n if n is None else min(n, len(cell.images))) for cell in cells]
-    versions = provenance()
-    facts = [{"title": cell.title, "classes": list(cell.images.classes), "budgets": [],
-              "clean": cell.clean, "provenance": [versions]} for cell in cells]
+                   device: Any, threads: int, batch_size: int, facts: dict[str, Any] | None = None) -> None:
+    """Give every model a row for each of the first `n` images of every cell, those that have one left out.
+
+    Args:
+        cells: What `plan` returned.
+        models: The models.
+        store: Where the rows are kept.
+        n: Images of each cell; None for all.
+        device: Where to compute.
+        threads: CPU threads.
+        batch_size: Images a forward pass.
+        facts: Kept with all rows besides their own, those that were there before included.
+
+    Raises:
+        InputError: if a model does not fit the images; all are tried before anything is evaluated.
+    """
+    kinds = {rows.evaluation.model_digest: rows.facts.get("predictor") for rows in store.all()}
     predictors: dict[str, Predictor] = {}
-    total = sum(len(own) for own in ids) * len(models)
-    with tqdm(total=total, unit="image", dynamic_ncols=True, smoothing=0.05) as bar:
+    flags: dict[str, list[str]] = {}
+    for model in models:
+        example, _ = cells[0].images.load(cells[0].images.order[:32])
+        predictor = Predictor(model.module, example, device=device, threads=threads, kind=kinds.get(model.digest))
+        check_model(model, predictor, cells[0].images, example)
+        predictors[model.name], flags[model.name] = predictor, list(model.notes)
+        if not isinstance(model.module, BlackBoxModel):  # whose answers may have to be paid for
+            flags[model.name] = flagged(predictor, cells[0].images, model, flags[model.name], print)
+    ids = [cell.images.first(n if n is None else min(n, len(cell.images))) for cell in cells]
+    made = provenance()
+    with tqdm(total=sum(map(len, ids)) * len(models), unit="image", dynamic_ncols=True, smoothing=0.05) as bar:
         def advance(done: int) -> None:
             bar.update(done)
 
-        for cell, wanted, cell_facts in zip(cells, ids, facts, strict=True):
-            asked = [(model, store.open(_evaluation(model, cell), {**cell_facts, **_facts(model, matched)}))
+        for cell, wanted in zip(cells, ids, strict=True):
+            asked = [(model, store.open(_evaluation(model, cell), _facts(model, cell, made, flags[model.name])))
                      for model in models]
+            for _, rows in asked:
+                if facts and {**rows.facts, **facts} != rows.facts:
+                    rows.facts |= facts
+                    rows.flush()  # there may be nothing to add
             missing = [wanted[~np.isin(wanted, rows.ids)] for _, rows in asked]
             bar.update(sum(len(wanted) - len(own) for own in missing))
             union = np.unique(np.concatenate(missing))
             if not len(union):
                 continue
-            picture = _picture(cell)
             bar.set_description(" ".join([cell.name, cell.corruption, str(cell.severity or "")]).strip())
-            pixels, labels = cell.images.pixels(union), cell.images.labels[union]
+            pixels, labels, picture = cell.images.pixels(union), cell.images.labels[union], _picture(cell)
             for (model, rows), own in zip(asked, missing, strict=True):
-                if not len(own):
-                    continue
-                if model.name not in predictors:
-                    predictors[model.name] = _predictor(model, rows, cell, device, threads, bar)
-                predictor = predictors[model.name]
-                rows.facts |= {"predictor": predictor.kind, "picture": picture}
-                at = np.searchsorted(union, own)
-                classify(rows, predictor, pixels[at], labels[at], own, batch_size=batch_size, report=advance)
+                if len(own):
+                    predictor = predictors[model.name]
+                    rows.facts |= {"predictor": predictor.kind, "picture": picture}
+                    at = np.searchsorted(union, own)
+                    classify(rows, predictor, pixels[at], labels[at], own, batch_size=batch_size, report=advance)
 
 
-def _facts(model: LoadedModel, matched: dict[str, str]) -> dict[str, Any]:
-    return {"warnings": list(model.notes), "card": None if model.card is None else dataclasses.asdict(model.card),
-            **({"matched": matched[model.name]} if model.name in matched else {})}
+def _facts(model: LoadedModel, cell: Cell, made: dict[str, Any], flags: list[str]) -> dict[str, Any]:
+    return {"title": cell.title, "set": cell.set, "clean": cell.clean, "classes": list(cell.images.classes),
+            "budgets": [], "provenance": [made], "warnings": flags,
+            "card": None if model.card is None else dataclasses.asdict(model.card)}
 
 
 def _evaluation(model: LoadedModel, cell: Cell) -> Evaluation:
     return Evaluation(model.name, model.digest, cell.name, cell.images.digest, corruption=cell.corruption,
                       severity=cell.severity)
-
-
-def _predictor(model: LoadedModel, rows: Rows, cell: Cell, device: Any, threads: int, bar: Any) -> Predictor:
-    example, _ = cell.images.load(cell.images.order[:32])
-    predictor = Predictor(model.module, example, device=device, threads=threads, kind=rows.facts.get("predictor"))
-    check_model(predictor(example), cell.images.classes, model.name)
-    if not isinstance(model.module, BlackBoxModel):  # whose answers may have to be paid for
-        rows.facts["warnings"] = flagged(predictor, cell.images, model, rows.facts["warnings"], bar.write)
-    return predictor
 
 
 def _picture(cell: Cell) -> str:

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ SCHEMA = pa.schema([
 
 _META = b"framebench"
 #: Facts that grow with every run that adds rows.
-_LISTS = ("budgets", "provenance")
+_LISTS = ("budgets", "provenance", "warnings")
 _WRITE_EVERY = 10.0  # seconds
 
 
@@ -43,7 +43,7 @@ class Store:
 
     def __init__(self, out: Path) -> None:
         self.folder = out / "examples"
-        self._known: dict[Path, Rows] = {}
+        self._known: list[Rows] | None = None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -71,18 +71,25 @@ class Store:
             evaluation: What is asked.
             facts: Facts kept with the rows: titles, the lists `budgets` and `provenance`, the predictor's kind, ...
         """
-        for rows in self.all():
-            if _covers(rows.evaluation, evaluation):
-                rows.facts = {**facts, **rows.facts, **{name: _union(rows.facts[name], facts[name]) for name in _LISTS}}
+        return self._find(evaluation, facts, _covers)
+
+    def _find(self, evaluation: Evaluation, facts: dict[str, Any],
+              same: Callable[[Evaluation, Evaluation], bool]) -> Rows:
+        known = self._stored()
+        for rows in known:
+            if same(rows.evaluation, evaluation):
+                joined = {name: _union(rows.facts.get(name, []), facts.get(name, [])) for name in _LISTS}
+                rows.facts = {**facts, **rows.facts, **joined}
                 return rows
         rows = Rows(self.folder / evaluation.file_name, evaluation, facts)
-        self._known[rows.path] = rows
+        known.append(rows)
         return rows
 
     def take(self, other: Store) -> None:
         """Add all rows and pictures of another store that this one lacks."""
         for theirs in other.all():
-            mine = self.open(theirs.evaluation, theirs.facts)
+            # Equal evaluations alone: rows of a larger budget answer for a smaller one, but are not joined with it.
+            mine = self._find(theirs.evaluation, theirs.facts, lambda a, b: a.key == b.key)
             mine.join(theirs)
             pictures = Pictures(mine)
             pictures.join(Pictures(theirs))
@@ -95,10 +102,12 @@ class Store:
         Raises:
             InputError: if one of the files is damaged.
         """
-        for path in self.folder.glob("*.parquet"):
-            if path not in self._known:
-                self._known[path] = Rows.read(path)
-        return [self._known[path] for path in sorted(self._known)]
+        return sorted(self._stored(), key=lambda rows: rows.path)
+
+    def _stored(self) -> list[Rows]:
+        if self._known is None:  # once: nobody else writes here while we do (`lock`)
+            self._known = [Rows.read(path) for path in sorted(self.folder.glob("*.parquet"))]
+        return self._known
 
 
 def _covers(stored: Evaluation, asked: Evaluation) -> bool:
@@ -168,6 +177,18 @@ class Rows:
     def ids(self) -> np.ndarray:
         """Ids of the examples that have a row."""
         return np.concatenate([np.zeros(0, np.int64), *(t.column("example").to_numpy() for t in self._parts)])
+
+    def outcomes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return example ids, labels and predictions, int64 [n] each, by id; the other columns are not read."""
+        names = ["example", "label", "prediction"]
+        if self._tables is None:
+            with _damage_named(self.path):
+                table = pq.read_table(self.path, columns=names, partitioning=None)
+        else:
+            table = pa.concat_tables(self._tables).select(names) if self._tables else SCHEMA.empty_table().select(names)
+        examples, labels, predictions = (table.column(name).to_numpy() for name in names)
+        order = np.argsort(examples, kind="stable")
+        return examples[order], labels[order], predictions[order]
 
     def frame(self) -> pd.DataFrame:
         """Return the rows as a data frame, sorted by example id. It is shared: don't change it."""
@@ -241,6 +262,8 @@ class Pictures:
         return sorted(int(name.removesuffix("-clean")) for name in self._images if name.endswith("-clean"))
 
     def flush(self) -> None:
-        """Write them."""
+        """Write them, if there are any."""
+        if not self._images:
+            return
         with atomic(self.path) as temporary, open(temporary, "wb") as out:
             np.savez_compressed(out, allow_pickle=False, **self._images)

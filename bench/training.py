@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from bench.accuracy import measure
 from bench.provenance import provenance
 from domains import Domain
+from framebench.errors import InputError
 from framebench.files import writable_folder
 from models.architectures import ARCHITECTURES
 from models.checkpoint import HELD_OUT, Card, save
@@ -34,7 +36,8 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
         tests: Sets to measure the finished model on, once.
         out: Where to write.
         device: Where to compute.
-        half: Whether to store the final weights as float16; what is measured is what is stored.
+        half: Whether to store the final weights as float16, which is what the test sets are measured with. Accuracy on
+            the held-out images is the training's own, in its precision; kept epochs are always float16.
         compile: Whether to compile the model.
 
     Returns:
@@ -43,6 +46,8 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
     Raises:
         InputError: if the folder holds another run, the loss is not finite, or the weights collapse.
     """
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        raise InputError(f"--name {name}: use letters, digits, dots, dashes and underscores; --out names the folder")
     folder = writable_folder(out / name)
     card = Card(name=name, arch=recipe.arch, width=recipe.width or ARCHITECTURES[recipe.arch][1],
                 classes=training.classes, data={"title": training.title, "sha256": training.digest},

@@ -55,7 +55,7 @@ def main() -> int:
         store = Store(arguments.out or Path(folder))
         started = time.perf_counter()
         with store.lock():
-            evaluate_cells(cells, [model], store, arguments.n, matched={}, device=torch.device("cpu"),
+            evaluate_cells(cells, [model], store, arguments.n, device=torch.device("cpu"),
                            threads=arguments.threads, batch_size=arguments.batch_size)
         seconds = time.perf_counter() - started
     raw.append(rate(predictor, x, 8))

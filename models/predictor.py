@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import nn
 
+from framebench.errors import InputError
 from models.fuse import fuse
 
 #: Images a chunk: enough to fill the vector units, few enough that a layer's output stays in the L2 cache.
@@ -49,7 +50,8 @@ class Predictor:
         if kind != "eager" and (fused := self._fused(example[:CHUNK])) is not None:
             self._model, self.kind = fused, "fused"
         elif kind == "fused":
-            raise RuntimeError("this model can't be fused here, but the rows so far were made with its fused form")
+            raise InputError("this model can't be fused here, but the rows so far were made with its fused form; use "
+                             "the device that they were made on, or another --out")
 
     @torch.inference_mode()
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -80,7 +82,7 @@ class Predictor:
                 fused = fuse(self._model, example)
                 with torch.inference_mode():
                     want, got = self._model(example), fused(example)
-        except Exception:  # anything goes wrong in tracing a stranger's model; the model itself always works
+                alike = float((want - got).abs().max()) <= 1e-4 * (float(want.abs().max()) + 1e-6)
+        except Exception:  # anything goes wrong in tracing a stranger's model; the model itself is what counts
             return None
-        scale = float(want.abs().max()) + 1e-6
-        return fused if float((want - got).abs().max()) <= 1e-4 * scale else None
+        return fused if alike else None

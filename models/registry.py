@@ -161,7 +161,8 @@ def _function(kind: str, name: str) -> tuple[Callable[..., Any], bytes]:
     if not callable(found):
         raise unknown(f"function in {where}", function, [n for n, v in vars(container).items() if callable(v)])
     file = getattr(container, "__file__", None)
-    return found, Path(file).read_bytes() if file else where.encode()
+    # The function's name too: two functions of one file can give the same tensors and yet different models.
+    return found, (Path(file).read_bytes() if file else where.encode()) + f"\0{function}".encode()
 
 
 def _label(name: str) -> str:

@@ -42,7 +42,7 @@ class LayerLog:
             self.entries = [{str(key): value for key, value in entry.items()}
                             for entry in stored[stored["epoch"] <= done].to_dict("records")]
         if not self.entries:
-            self._note(model, 0.0)
+            self._note(model, done)
 
     def add(self, model: nn.Module, epoch: float) -> None:
         """Add an entry a layer, and write.
@@ -55,7 +55,8 @@ class LayerLog:
             writer = csv.DictWriter(out, COLUMNS)
             writer.writeheader()
             writer.writerows(self.entries)
-        first = {entry["layer"]: float(entry["v"]) for entry in self.entries if entry["epoch"] == 0}
+        begin = min(float(entry["epoch"]) for entry in self.entries)
+        first = {entry["layer"]: float(entry["v"]) for entry in self.entries if entry["epoch"] == begin}
         for entry in self.entries[-len(first):]:
             if float(entry["v"]) < COLLAPSE * first[entry["layer"]]:
                 raise InputError(f"the layer {entry['layer']} has collapsed in epoch {epoch:g}: its mean squared row "

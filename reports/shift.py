@@ -41,7 +41,7 @@ def shift_section(cells: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFra
         *[paragraph(f"{name}: {title}.", "soft") for name, title in titles.items()]))
     blocks.append(section("What the shift costs", _cost(summary), paragraph(
         "Gap: clean accuracy minus shifted accuracy, in points. " + _mce_note(summary) +
-        " Intervals: bootstrap over images.", "soft")))
+        " Intervals: bootstrap over images; of a gap between different images, Newcombe's.", "soft")))
     blocks += _plots(cells, summary, by_severity, clean_of)
     if len(paired):
         blocks.append(section("Models compared under shift, on the same images", _paired(paired), paragraph(
@@ -76,7 +76,8 @@ def _accuracy(summary: pd.DataFrame, columns: list[tuple[str, str]]) -> str:
 
 
 def _below(entry: dict[Hashable, Any]) -> str:
-    return f"{interval(entry['ci_low'], entry['ci_high'])} n = {entry['n']:,}"
+    cells = f", {entry['cells']} cells" if entry["part"] != "all" else ""
+    return f"{interval(entry['ci_low'], entry['ci_high'])} n = {entry['n']:,}{cells}"
 
 
 def _cost(summary: pd.DataFrame) -> str:
@@ -118,17 +119,20 @@ def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame
 
 def _paired(paired: pd.DataFrame) -> str:
     rows = [[row["model_a"], row["model_b"], row["domain"] + ("" if row["part"] == "all" else f" ({row['part']})"),
-             row["test"], f"{row['n']:,}", percent(row["a"]), percent(row["b"]),
+             row["test"], f"{row['cells']}", f"{row['n']:,}", percent(row["a"]), percent(row["b"]),
              Cell(f"{100 * row['difference']:+.2f}", interval(row["ci_low"], row["ci_high"])),
              p_value(row["p_value"]), p_value(row["p_holm"])] for row in paired.to_dict("records")]
-    return table(["a", "b", "domain", "test", "n", "a", "b", "a - b, points", "p", "p (Holm)"], rows, text_columns=4)
+    return table(["a", "b", "domain", "test", "cells", "n", "a", "b", "a - b, points", "p", "p (Holm)"], rows,
+                 text_columns=4)
 
 
 def _cells(cells: pd.DataFrame) -> str:
     rows = []
     for (model, corruption), group in cells.groupby(["model", "corruption"], sort=False):
         at = {row["severity"]: row for row in group.to_dict("records")}
-        rows.append([str(model), str(corruption), f"{group['n'].max():,}", percent(group["accuracy"].mean()),
+        sizes = sorted(group["n"].unique())
+        n = f"{sizes[0]:,}" + (f" to {sizes[-1]:,}" if len(sizes) > 1 else "")
+        rows.append([str(model), str(corruption), n, percent(group["accuracy"].mean()),
                      *(Cell(percent(at[s]["accuracy"]), interval(at[s]["ci_low"], at[s]["ci_high"])) if s in at else ""
                        for s in range(1, 6))])
     return table(["model", "corruption", "n", "mean", *(f"severity {s}" for s in range(1, 6))], rows, text_columns=2)

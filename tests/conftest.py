@@ -84,6 +84,12 @@ def model_file(tmp_path: Path) -> Path:
         "    model = linear()\n"
         "    model[1].bias.data[3] = float('nan')\n"
         "    return model\n"
+        "class Tuple(nn.Module):\n"
+        "    def forward(self, x): return (x.flatten(1)[:, :10], 0)\n"
+        "class Raising(nn.Module):\n"
+        "    def forward(self, x): raise ValueError('only on weekdays')\n"
+        "def tuple_(): return Tuple()\n"
+        "def raising_later(): return Raising()\n"
         "def text(): return 'a model'\n"
         "def raising(): raise OSError('no weights here')\n")
     return path

@@ -13,7 +13,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.commands.options import add_compute, add_data_root, device, positive_int, seed_int, threads
+from bench.commands.options import add_compute, add_data_root, add_protocol, device, positive_int, seed_int, threads
 from framebench.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     add = parser.add_argument
+    add_protocol(parser, "attack")
     add("--models", nargs="+", metavar="M", default=None,
         help="shipped names, .safetensors paths, python:FILE.py:FUNCTION (default: all shipped)")
     add("--domain", metavar="D", default=None, help="images to attack (default: cifar10 under --data-root, else the 20 "
@@ -95,6 +96,7 @@ def run(arguments: argparse.Namespace) -> Results | None:
                          "last (0, the control, is always added)")
 
     from bench.attacking import attack_model, plan
+    from bench.checks import check_distinct
     from bench.reporting import write_report
     from bench.store import Store
     from domains import data_root, default_domain, load_domain
@@ -111,6 +113,7 @@ def run(arguments: argparse.Namespace) -> Results | None:
     part = _shard(ids, arguments.shard)
     writable_folder(arguments.out)
     models = _models(arguments)
+    check_distinct(models)
     print(f"data: {domain.title}, n = {len(ids)}" + (f", of which {len(part)} here" if arguments.shard else "")
           + (f"; {domain.hint}" if domain.hint else ""), flush=True)
     store = Store(arguments.out)
@@ -151,7 +154,7 @@ def _transfer(arguments: argparse.Namespace) -> None:
             example, _ = domain.load(domain.order[:32])
             predictor = Predictor(model.module, example, device=device(arguments.device),
                                   threads=threads(arguments.threads))
-            check_model(predictor(example), domain.classes, model.name)
+            check_model(model, predictor, domain, example)
             entries.append(transfer(path, model.name, predictor, domain, batch_size=arguments.batch_size))
     add_transfers(arguments.out, entries)
     for entry in entries:

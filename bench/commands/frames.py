@@ -41,10 +41,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     from bench.frames import Request, measure, read_log
     from bench.reporting import write_report
+    from bench.store import Store
     from framebench.files import writable_folder
     from models.registry import load, shipped
 
-    logs = {path.parent.name or path.stem: read_log(path) for path in arguments.log}
+    logs = {path.parent.name or path.stem: path for path in arguments.log}
+    for path in logs.values():
+        read_log(path)  # refused before anything is measured
     chosen = device(arguments.device)
     if chosen.type == "mps":
         raise InputError("frame bounds need float64, which mps lacks; use --device cpu")
@@ -55,14 +58,18 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError("no checkpoint is shipped with this version; name models with --models")
     models = [load(name) for name in names]
     out = writable_folder(arguments.out)
-    for model in models:
-        measure(model, request, out, chosen)
-    table = write_report(out, logs=logs).frames
-    for name, group in table.groupby("model", sort=False):
+    with Store(out).lock():
+        for model in models:
+            measure(model, request, out, chosen)
+        table = write_report(out, logs=logs or None).frames
+    asked = table[table["model"].isin({model.name for model in models}) & (table["padding"] == request.padding)
+                  & (table["image"] == request.size) & (table["images"] == request.images)
+                  & (table["batch_norm"] == ("folded" if request.fold else "left out"))]
+    for name, group in asked.groupby("model", sort=False):
         worst = group.iloc[int(group["condition"].argmax())]
         print(f"{name}: {len(group)} layers, A from {group['lower'].min():.2g} to {group['lower'].max():.2g}, B from "
               f"{group['upper'].min():.3g} to {group['upper'].max():.3g}, worst B/A {worst['condition']:.2g} "
               f"({worst['layer']})")
-    if (table["padding"] == "zero").any():
+    if request.padding == "zero":
         print("with zero padding A is an estimate from above, so that B/A is at least what is said")
     print(f"report: {out / 'report' / 'index.html'}  (bench browse {out})\ntable: {out / 'frames.csv'}")

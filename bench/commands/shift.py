@@ -12,7 +12,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.commands.options import add_compute, add_data_root, device, positive_int, seed_int, threads
+from bench import protocol_file
+from bench.commands.options import add_compute, add_data_root, add_protocol, device, positive_int, seed_int, threads
 
 if TYPE_CHECKING:
     from bench.reporting import Results
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     add = parser.add_argument
+    add_protocol(parser, "shift")
     add("--models", nargs="+", metavar="M", default=None,
         help="shipped names, .safetensors paths, RUN@EPOCH, python:FILE.py:FUNCTION (default: all shipped)")
     add("--domains", nargs="+", metavar="D", default=None, help="domains, `bench list` shows all (default: those under "
@@ -43,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Results:
     """Evaluate, then write tables and report; return these."""
+    from bench.checks import check_distinct
     from bench.matching import match_clean
     from bench.reporting import write_report
     from bench.shifting import check_corruptions, check_severities, default_domains, evaluate_cells, plan
@@ -58,17 +61,19 @@ def run(arguments: argparse.Namespace) -> Results:
     root = data_root(arguments.data_root)
     writable_folder(arguments.out)
     names = arguments.models or list(shipped())
-    notes: dict[str, str] = {}
+    notes = []
     if arguments.match_clean:
-        matches = match_clean(names, arguments.match_clean)
-        names = list(dict.fromkeys([m.model for m in matches] + [m.reference for m in matches if m.reference]))
-        notes = {m.model.rpartition("/")[2]: m.note for m in matches}
-        print("\n".join(notes.values()), flush=True)
+        modules = [name for name in names if isinstance(name, LoadedModel)]  # from Python: there is no run to match
+        matches = match_clean([name for name in names if name not in modules], arguments.match_clean)
+        matched = [m.model for m in matches] + [m.reference for m in matches if m.reference]
+        names = [*dict.fromkeys(matched), *modules]
+        notes = [m.note for m in matches]
+        print("\n".join(notes), flush=True)
     models = [name if isinstance(name, LoadedModel) else load(name) for name in names]
-    if len({model.name for model in models}) < len(models):
-        raise InputError(f"two models have the same name among {', '.join(m.name for m in models)}; tables could not "
-                         "tell them apart")
-    if arguments.baseline and arguments.baseline not in {model.name for model in models}:
+    check_distinct(models)
+    baseline = arguments.baseline and next(
+        (m.name for m in models if arguments.baseline in (m.name, m.name.partition("@")[0])), None)
+    if arguments.baseline and baseline is None:
         raise InputError(f"--baseline {arguments.baseline} is none of the models {', '.join(m.name for m in models)}")
     asked = arguments.domains or default_domains(root)
     workers = threads(arguments.threads)
@@ -78,9 +83,9 @@ def run(arguments: argparse.Namespace) -> Results:
         print(f"data: {title}" + (f"; {hint}" if hint else ""), flush=True)
     store = Store(arguments.out)
     with store.lock():
-        evaluate_cells(cells, models, store, arguments.n, matched=notes, device=device(arguments.device),
-                       threads=workers, batch_size=arguments.batch_size)
-        results = write_report(arguments.out, baseline=arguments.baseline)
+        evaluate_cells(cells, models, store, arguments.n, device=device(arguments.device), threads=workers,
+                       batch_size=arguments.batch_size, facts=protocol_file.facts(arguments))
+        results = write_report(arguments.out, baseline=baseline, matched=notes or None)
     _print(results.shift_summary)
     tables = ", ".join(str(arguments.out / f"{name}.csv") for name in ("shift", "shift_summary", "shift_paired"))
     print(f"report: {arguments.out / 'report' / 'index.html'}  (bench browse {arguments.out})\n"

@@ -167,7 +167,7 @@ def test_the_shipped_baseline(tmp_path):
     weight = load("baseline").module.fc.weight.double()
     values = torch.linalg.eigvalsh(weight @ weight.T)
     assert table.iloc[-1][["lower", "upper"]].tolist() == pytest.approx(values[[0, -1]].tolist(), rel=1e-6)
-    (kept,) = out.rglob("*.json")
+    (kept,) = (out / "frames").glob("*.json")
     assert {"torch", "commit"} <= set(json.loads(kept.read_text())["provenance"])
 
 

@@ -4,13 +4,14 @@ import pytest
 
 from bench.matching import match_clean
 from bench.run import main
+from domains.base import CIFAR10_CLASSES
 from framebench.errors import InputError
 from models.architectures import build
 from models.checkpoint import HELD_OUT, Card, save
 
 
 def _card(name, correct, n=100, sha="data"):
-    return Card(name, "resnet20", 4, tuple("abcdefghij"), {"sha256": sha}, {},
+    return Card(name, "resnet20", 4, CIFAR10_CLASSES, {"sha256": sha}, {},
                 [{"data": HELD_OUT, "n": n, "correct": correct, "accuracy": correct / n}], {})
 
 

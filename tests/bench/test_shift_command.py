@@ -111,6 +111,44 @@ def test_a_folder_of_the_users_own(tmp_path, model_file, data_root):
     assert frame["label"].tolist() == [6] * 3 + [8] * 3 + [9] * 3
 
 
+def test_edited_weights_and_other_seeds_are_told_apart_not_averaged(tmp_path, model_file, data_root):
+    out, root = tmp_path / "out", ["--data-root", str(data_root), "--corruptions", "fog", "--severities", "1"]
+    assert shift(out, model_file, *root) == 0
+    first = pd.read_csv(out / "shift.csv")
+    model_file.write_text(model_file.read_text().replace("manual_seed(20)", "manual_seed(21)"))
+    assert shift(out, model_file, *root) == 0
+    table = pd.read_csv(out / "shift.csv")
+    assert table["model"].str.fullmatch(r"factories:linear #[0-9a-f]{6}").all() and table["model"].nunique() == 2
+    assert len(table) == 4 and set(first["accuracy"]) <= set(table["accuracy"])
+    assert shift(out, model_file, *root, "--seed", "1") == 0
+    summary = pd.read_csv(out / "shift_summary.csv").query("part == 'benchmark'")
+    assert summary["domain"].str.fullmatch(r"cifar10-c #[0-9a-f]{6}").all() and (summary["cells"] == 1).all()
+    assert pd.read_csv(out / "shift_paired.csv")["domain"].nunique() == 2, "the edited model was run at seed 1 alone"
+
+
+def test_a_rebuilt_report_keeps_the_baseline(tmp_path, model_file):
+    out = tmp_path / "out"
+    assert shift(out, model_file, *SMALL, "--baseline", "factories:other", models=("linear", "other")) == 0
+    before = (out / "shift_summary.csv").read_bytes()
+    assert main(["report", str(out)]) == 0
+    assert (out / "shift_summary.csv").read_bytes() == before
+
+
+def test_a_single_cell_is_one_of_its_set(tmp_path, model_file):
+    out = tmp_path / "out"
+    assert shift(out, model_file, "--domains", "samples-c/fog/3", "samples-c/contrast/5") == 0
+    table = pd.read_csv(out / "shift.csv", keep_default_na=False)
+    assert list(zip(table["domain"], table["corruption"], table["severity"], strict=True)) == [
+        ("samples", "", 0), ("samples-c", "fog", 3), ("samples-c", "contrast", 5)]
+    assert pd.read_csv(out / "shift_summary.csv").query("domain == 'samples-c'")["gap"].notna().all()
+
+
+def test_a_set_that_nobody_named_and_can_not_be_read_is_left_out(tmp_path, model_file, data_root, capsys):
+    (data_root / "CIFAR-10.1").mkdir()
+    assert shift(tmp_path / "out", model_file, "--data-root", str(data_root), *SMALL) == 0
+    assert "cifar10.1 is left out: " in capsys.readouterr().out
+
+
 def test_killed_and_resumed_gives_the_same_rows(tmp_path, model_file, data_root):
     more = ["--data-root", str(data_root), *SMALL]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -150,6 +188,9 @@ def test_killed_and_resumed_gives_the_same_rows(tmp_path, model_file, data_root)
     (["--models", "python:{file}:five"], "but the data have 10 classes"),
     (["--models", "python:{file}:broken"], "not finite"),
     (["--models", "python:{file}:linear", "python:{file}:linear"], "two models have the same name"),
+    (["--models", "python:{file}:tuple_"], "the model factories:tuple_ fails on images"),
+    (["--models", "python:{file}:raising_later"], "(ValueError: only on weekdays)"),
+    (["-n", "21"], "-n 21 is not possible: the largest set has 20 images"),
 ])
 def test_bad_input(tmp_path, model_file, capsys, options, message):
     given = [option.format(file=model_file) for option in options]

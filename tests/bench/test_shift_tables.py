@@ -28,7 +28,7 @@ def _rows(tmp_path, right, model="m", domain="c", corruption="", severity=0, exa
     predictions = np.where(right, labels, 1 - labels)
     evaluation = Evaluation(model, model, domain, f"{domain}{corruption}{severity}", corruption=corruption,
                             severity=severity)
-    facts = {"classes": ["cat", "dog"], "budgets": [], "clean": CLEAN_OF.get(domain, "")}
+    facts = {"classes": ["cat", "dog"], "budgets": [], "clean": ""}
     rows = Rows(tmp_path / f"{model}-{domain}-{corruption}-{severity}.parquet", evaluation, facts)
     rows.add({"example": list(range(n)) if examples is None else examples, "label": labels, "goal": labels,
               "clean_prediction": predictions, "prediction": predictions,
@@ -121,6 +121,25 @@ def test_pairs_of_models(tmp_path):
     assert many["p_value"] < 0.001 and many["ci_high"] < 0
     assert table.loc[("a", "b", "c"), "p_value"] > 0.01
     assert (table["p_holm"] >= table["p_value"]).all()
+
+
+def test_models_with_other_cells_are_compared_on_the_common_ones(tmp_path):
+    a, b = _stored(tmp_path, "a"), _stored(tmp_path, "b", seed=1)
+    (row,) = paired_shift_table(parts([*a, *b[:2]])).query("domain == 'c'").to_dict("records")
+    assert row["cells"] == 1 and row["test"] == "McNemar" and row["a"] == pytest.approx(_outcomes(0)[1][:, 0].mean())
+
+
+def test_a_baseline_without_errors_gives_no_ratio(tmp_path):
+    perfect = _stored(tmp_path, "p", shares=(1.0, 0.5, 0.7, 1.0), clean=1.0)
+    flawless = [_rows(tmp_path, [True] * 400, "f", "c", *cell) for cell in CELLS]
+    table = summary_table(parts([*perfect, *flawless]), CLEAN_OF, "f").query("part == 'benchmark'").set_index("model")
+    assert table["mce"].isna().all() and table["relative_mce"].isna().all()
+
+
+def test_a_gap_between_other_images_is_newcombes(tmp_path):
+    clean, other = _rows(tmp_path, [True] * 20, domain="d"), _rows(tmp_path, [True] * 20, domain="e")
+    row = summary_table(parts([clean, other]), {"e": "d"}, None).query("domain == 'e'").iloc[0]
+    assert row["gap"] == 0 and row["gap_high"] == pytest.approx(1 - wilson(20, 20)[0]) == -row["gap_low"]
 
 
 def test_nothing_to_compare_is_an_empty_table(tmp_path):

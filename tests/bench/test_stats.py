@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from bench.stats import holm, mcnemar, paired_difference, resample_weights, sign_flip, wilson
+from bench.stats import holm, independent_difference, mcnemar, paired_difference, resample_weights, sign_flip, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (1, 10), (50, 96), (90, 96), (96, 96), (844, 1000)])
@@ -83,3 +83,10 @@ def test_resample_weights_are_those_of_a_bootstrap():
     assert weights.shape == (4000, 50) and np.allclose(weights.sum(1), 1)
     assert np.allclose((weights * 50).var(0), 1 - 1 / 50, atol=0.15), "a multinomial's variance"
     assert np.array_equal(weights, resample_weights(50, draws=4000))
+
+
+def test_newcombes_interval_against_his_own_examples():
+    """Newcombe 1998, Statistics in Medicine 17, 873-890, table II, method 10."""
+    assert independent_difference((56, 48), (70, 80)) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    assert independent_difference((9, 3), (10, 10)) == pytest.approx((0.6, 0.1705, 0.8090), abs=5e-5)
+    assert independent_difference((10, 0), (10, 10)) == pytest.approx((1.0, 0.6075, 1.0), abs=5e-5)

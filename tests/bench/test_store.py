@@ -70,6 +70,24 @@ def test_shards_are_joined(tmp_path):
     assert clean.shape == (4, 4, 3) and (attacked == 1).all()
 
 
+@pytest.mark.parametrize("order", [(100, 1), (1, 100)])
+def test_rows_of_other_budgets_are_not_joined(tmp_path, order):
+    whole = Store(tmp_path / "all")
+    for i, budget in enumerate(order):
+        part = Store(tmp_path / str(i))
+        _filled(part, [i], dataclasses.replace(EVALUATION, options={**EVALUATION.options, "max_iterations": budget}))
+        whole.take(part)
+    assert sorted((rows.evaluation.options["max_iterations"], rows.ids.tolist()) for rows in whole.all()) == sorted(
+        (budget, [i]) for i, budget in enumerate(order))
+
+
+def test_outcomes_are_those_of_the_frame_whether_read_or_not(tmp_path):
+    rows = _filled(Store(tmp_path), [5, 3, 9])
+    (read,) = Store(tmp_path).all()
+    for some in (rows, read):
+        assert [column.tolist() for column in some.outcomes()] == [[3, 5, 9]] * 3
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1 nonsense", None])
 def test_a_damaged_file_is_named_and_kept(tmp_path, content):
     store = Store(tmp_path)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from attacks.simba import simba
+from framebench.errors import InputError
 from models.architectures import ARCHITECTURES
 from models.predictor import CHUNK, Predictor
 from tests.conftest import make_network
@@ -59,7 +60,7 @@ def test_a_model_that_cannot_be_traced_runs_as_it_is(images):
     predictor = Predictor(Branching(), images)
     assert predictor.kind == "eager"
     torch.testing.assert_close(predictor(images), images.mean((2, 3)))
-    with pytest.raises(RuntimeError, match="can't be fused"):
+    with pytest.raises(InputError, match="can.t be fused"):
         Predictor(Branching(), images, kind="fused")
 
 
