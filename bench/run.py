@@ -11,6 +11,7 @@ import os
 import sys
 
 from bench.commands import attack, browse, fetch, frames, listing, prune, report, shift, train
+from bench.protocol_file import parse
 from framebench import __version__
 from framebench.errors import InputError
 
@@ -41,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 2 bad input (one line on stderr), 130 interrupted."""
-    arguments = parser().parse_args(argv)
     try:
+        arguments = parse(parser(), argv)
         COMMANDS[arguments.command].run(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

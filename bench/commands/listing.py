@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
 
     from attacks.registry import ATTACKS
+    from bench.protocol_file import NAMES
     from domains import data_root, default_domain, describe
     from models.architectures import ARCHITECTURES
     from models.registry import SOURCES, shipped
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     print("attacks:")
     for name, what in ATTACKS.items():
         print(f"  {name}: {what}")
+    print(f"protocols: {', '.join(NAMES)}, or your own FILE.toml")
     print(f"architectures to train: {', '.join(ARCHITECTURES)}; regularizers: {', '.join(REGULARIZERS)}")
 
 

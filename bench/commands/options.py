@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from bench.protocol_file import NAMES, UseProtocol
 from framebench.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-root", metavar="DIR", default=None,
                         help="folder with data sets: cifar-10-batches-py/, or cifar10/{train,test}/<class>/* "
                         "(default: $BENCH_DATA)")
+
+
+def add_protocol(parser: argparse.ArgumentParser, command: str) -> None:
+    """Add --protocol, for a command that has a table in protocols."""
+    parser.add_argument("--protocol", action=UseProtocol, command=command, default=None, metavar="P",
+                        help=f"options of a protocol, which flags override: {', '.join(NAMES)}, or a FILE.toml with "
+                        f"a table [{command}] of options")
 
 
 def threads(given: int | None) -> int:

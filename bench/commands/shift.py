@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> Results:
     notes = []
     if arguments.match_clean:
         modules = [name for name in names if isinstance(name, LoadedModel)]  # from Python: there is no run to match
-        matches = match_clean([name for name in names if name not in modules], arguments.match_clean)
+        matches = match_clean([name for name in names if isinstance(name, str)], arguments.match_clean)
         matched = [m.model for m in matches] + [m.reference for m in matches if m.reference]
         names = [*dict.fromkeys(matched), *modules]
         notes = [m.note for m in matches]
