@@ -108,15 +108,17 @@ def attack_model(model: LoadedModel, domain: Domain, ids: np.ndarray, asked: Pla
     Raises:
         InputError: if model, images and attack don't fit each other.
     """
-    if _labels_only(model) and registry.needs_scores(asked.attack, asked.options):
+    box = model.module
+    if isinstance(box, BlackBoxModel) and box.labels_only and registry.needs_scores(asked.attack, asked.options):
         raise InputError(f"the model {model.name} gives labels alone, and {asked.attack} needs scores; use a "
                          "decision-based attack such as foolbox:HopSkipJumpAttack or foolbox:BoundaryAttack")
     convention = NormalisedClip(model.module) if "convention" in asked.options else None
+    made = provenance()
     for seed in asked.seeds:
         evaluation = Evaluation(model.name, model.digest, domain.name, domain.digest, asked.attack, asked.options,
                                 seed)
         facts = {"title": domain.title, "classes": list(domain.classes), "budgets": asked.budgets,
-                 "warnings": list(model.notes), "provenance": [provenance()],
+                 "warnings": list(model.notes), "provenance": [made],
                  "card": None if model.card is None else dataclasses.asdict(model.card)}
         rows = store.open(evaluation, facts)
         rows.facts |= protocol_file.facts(arguments)
@@ -131,11 +133,6 @@ def attack_model(model: LoadedModel, domain: Domain, ids: np.ndarray, asked: Pla
                 evaluate(rows, progress.counting(predict), domain, ids, batch_size=arguments.batch_size,
                          report=progress.update, convention=convention, saved=saved)
             rows.flush()  # budgets, caps and versions may have been added
-
-
-def _labels_only(model: LoadedModel) -> bool:
-    """Tell whether a model is a black box that answers with labels (`models.blackbox.BlackBoxModel`)."""
-    return bool(getattr(model.module, "labels_only", False))
 
 
 def _predictor(model: LoadedModel, rows: Rows, domain: Domain, arguments: argparse.Namespace,

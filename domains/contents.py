@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from framebench.files import file_digest
+
 #: A check of a folder: what is wrong with it (to be read after "DIR: "), or None.
 Check = Callable[[Path], "str | None"]
-
-_BLOCK = 1 << 20
-
-
-def file_digest(path: Path, algorithm: str) -> str:
-    """Return the hex digest of a file; `algorithm` is a name that hashlib knows."""
-    sha = hashlib.new(algorithm, usedforsecurity=False)
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def mismatch(path: Path, checksum: str) -> str | None:

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from domains.archives import unpack
-from domains.contents import file_digest, mismatch
+from domains.contents import mismatch
 from domains.sources import Download, Source
 from domains.transfer import Part, Patience, download
 from domains.web import looks_like_html, web_address
 from framebench.errors import InputError
+from framebench.files import file_digest
 
 
 def fetch(source: Source, root: Path, *, url: str | None = None, archive: Path | None = None, force: bool = False,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from framebench.errors import InputError
+from framebench.files import file_digest
 
 
 def find(root: Path | None, name: str, *candidates: str) -> Path:
@@ -33,11 +33,7 @@ def is_official(folder: Path, md5: Mapping[str, str]) -> bool:
 
 def file_md5(path: Path) -> str:
     """Return the md5 of a file; data sets publish no better checksum."""
-    md5 = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            md5.update(chunk)
-    return md5.hexdigest()
+    return file_digest(path, "md5")
 
 
 def titled(title: str, labels: np.ndarray, published: Sequence[int] | int) -> str:

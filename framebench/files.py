@@ -61,6 +61,15 @@ def digest(*arrays: np.ndarray) -> str:
     return sha.hexdigest()
 
 
+def file_digest(path: Path, algorithm: str) -> str:
+    """Return the hex digest of a file; `algorithm` is a name that hashlib knows."""
+    sha = hashlib.new(algorithm, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()
+
+
 def cache_folder() -> Path:
     """Return where derived files may be kept: ``$BENCH_CACHE``, else the user's cache folder."""
     root = os.environ.get("BENCH_CACHE")
