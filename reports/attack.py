@@ -73,7 +73,8 @@ def _success(results: pd.DataFrame) -> str:
         asr = [Cell(percent(at[b]["asr"]), interval(at[b]["ci_low"], at[b]["ci_high"])) if b in at else ""
                for b in budgets]
         rows.append([*map(str, names), f"{last['n']:,}", Cell(percent(first["clean_accuracy"]),
-                     f"{first['n_correct']:,} right"), *asr, percent(last["robust_accuracy"]) if budgets[-1] in at else ""])
+                     f"{first['n_correct']:,} right"), *asr,
+                     percent(last["robust_accuracy"]) if budgets[-1] in at else ""])
     return table(["model", "data", "attack", "epsilon", "n", "clean accuracy", *(f"ASR at {b:,}" for b in budgets),
                   f"robust at {budgets[-1]:,}"], rows, text_columns=3)
 
