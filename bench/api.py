@@ -30,7 +30,7 @@ def attack(*models: Model, **options: Any) -> Results:
 
     Args:
         models: Names (`models.registry.load`), modules from images [n, C, H, W] in [0, 1] to logits (put into eval
-            mode; called by their class), or pairs (name, module); none for all shipped models.
+            mode; called by their class), or pairs (name, module); none for the shipped ones.
         options: The command's options, such as ``n=100, basis="dct", data_root="data"``; see `bench attack --help`.
             They override those of a ``protocol``.
             Without ``out``, results go to a temporary folder, and nothing is kept from one call to the next.

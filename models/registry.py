@@ -20,6 +20,7 @@ from models.blackbox import black_box
 from models.checkpoint import Card, load_checkpoint, read_card
 from models.foreign import Found
 
+#: The shipped checkpoints. Folders in it hold series, whose models differ by their training alone.
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 
@@ -43,9 +44,14 @@ class LoadedModel:
 
 
 def shipped() -> dict[str, Card]:
-    """Return the shipped checkpoints' cards by name, the baseline first."""
-    cards = [read_card(path) for path in sorted(CHECKPOINTS.glob("*.safetensors"))]
-    return {card.name: card for card in sorted(cards, key=lambda card: (card.name != "baseline", card.name))}
+    """Return the shipped checkpoints' cards by name, the baseline first and the series last."""
+    ordered = sorted(_shipped().items(), key=lambda item: (item[1].parent, item[0] != "baseline", item[0]))
+    return {name: read_card(path) for name, path in ordered}
+
+
+def default_models() -> list[str]:
+    """Return the names of the models that commands take unless told otherwise: the shipped ones that are no series."""
+    return [name for name in shipped() if _shipped()[name].parent == CHECKPOINTS]
 
 
 def load(name: str) -> LoadedModel:
@@ -110,11 +116,15 @@ def load_model(name: str) -> nn.Module:
     return load(name).module
 
 
+def _shipped() -> dict[str, Path]:
+    return {path.stem: path for path in CHECKPOINTS.rglob("*.safetensors")}
+
+
 def _weights(name: str) -> Path:
     """Return the weights file that a checkpoint's name means."""
     path = Path(name)
-    if path.name == name and (shipped := CHECKPOINTS / f"{name}.safetensors").is_file():
-        return shipped
+    if (known := _shipped().get(name)) is not None:
+        return known
     run, _, epoch = name.rpartition("@")
     if run and Path(run).is_dir() and epoch.replace(".", "", 1).isdigit():
         kept = Path(run) / "epochs" / f"{Path(run).name}@{float(epoch):g}.safetensors"
@@ -131,7 +141,7 @@ def _weights(name: str) -> Path:
                              "python:FILE.py:FUNCTION")
         if ":" in name:
             raise unknown("source of models", name.partition(":")[0], SOURCES)
-        raise unknown("model", name, [known.stem for known in CHECKPOINTS.glob("*.safetensors")])
+        raise unknown("model", name, _shipped())
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}")
     return path

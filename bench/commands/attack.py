@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_protocol(parser, "attack")
     add("--models", nargs="+", metavar="M", default=None,
-        help="shipped names, .safetensors paths, python:FILE.py:FUNCTION (default: all shipped)")
+        help="shipped names, .safetensors paths, python:FILE.py:FUNCTION (default: the shipped ones)")
     add("--domain", metavar="D", default=None, help="images to attack (default: cifar10 under --data-root, else the 20 "
         "that foolbox ships; `bench list` shows all)")
     add("-n", type=int, default=None, help="the first N of the common, class-balanced order (default: at most 1000)")
@@ -129,9 +129,9 @@ def run(arguments: argparse.Namespace) -> Results | None:
 
 
 def _models(arguments: argparse.Namespace) -> list[Any]:
-    from models.registry import LoadedModel, load, shipped
+    from models.registry import LoadedModel, default_models, load
 
-    return [model if isinstance(model, LoadedModel) else load(model) for model in arguments.models or shipped()]
+    return [model if isinstance(model, LoadedModel) else load(model) for model in arguments.models or default_models()]
 
 
 def _transfer(arguments: argparse.Namespace) -> None:

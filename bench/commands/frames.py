@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     add = parser.add_argument
     add("--models", nargs="+", metavar="M", default=None,
-        help="shipped names, .safetensors paths, python:FILE.py:FUNCTION (default: all shipped)")
+        help="shipped names, .safetensors paths, python:FILE.py:FUNCTION (default: the shipped ones)")
     add("--size", type=positive_int, default=32, metavar="PIXELS", help="height and width of the images (default: 32)")
     add("--padding", choices=["circular", "zero"], default="circular",
         help="circular: exact bounds of the convolution on a torus (default); zero: estimates (Lanczos) with the "
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     from bench.reporting import write_report
     from bench.store import Store
     from framebench.files import writable_folder
-    from models.registry import load, shipped
+    from models.registry import default_models, load
 
     logs = {path.parent.name or path.stem: path for path in arguments.log}
     for path in logs.values():
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError("frame bounds need float64, which mps lacks; use --device cpu")
     torch.set_num_threads(threads(arguments.threads))
     request = Request(arguments.size, arguments.padding, arguments.fold, arguments.images)
-    names = arguments.models or list(shipped())
+    names = arguments.models or default_models()
     if not names:
         raise InputError("no checkpoint is shipped with this version; name models with --models")
     models = [load(name) for name in names]

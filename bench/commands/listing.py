@@ -26,13 +26,14 @@ def run(arguments: argparse.Namespace) -> None:
     from bench.protocol_file import NAMES
     from domains import data_root, default_domain, describe
     from models.architectures import ARCHITECTURES
-    from models.registry import SOURCES, shipped
+    from models.registry import SOURCES, default_models, shipped
     from models.regularizers import REGULARIZERS
 
-    print("models (shipped; also a path to NAME.safetensors, or RUN@EPOCH):")
+    print("models (shipped, * taken by default; also a path to NAME.safetensors, or RUN@EPOCH):")
+    defaults = default_models()
     for name, card in shipped().items():
         measured = "; ".join(f"{entry['accuracy']:.2%} of {entry['n']} on {entry['data']}" for entry in card.accuracy)
-        print(f"  {name}: {card.arch} of width {card.width}, {measured}")
+        print(f"  {name}{'*' if name in defaults else ''}: {card.arch} of width {card.width}, {measured}")
     print(f"models that others made (all names: bench list {' | '.join(ZOOS)}):")
     for name, source in SOURCES.items():
         print(f"  {name}:{source.form}: {source.summary}")

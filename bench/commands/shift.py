@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_protocol(parser, "shift")
     add("--models", nargs="+", metavar="M", default=None,
-        help="shipped names, .safetensors paths, RUN@EPOCH, python:FILE.py:FUNCTION (default: all shipped)")
+        help="shipped names, .safetensors paths, RUN@EPOCH, python:FILE.py:FUNCTION (default: the shipped ones)")
     add("--domains", nargs="+", metavar="D", default=None, help="domains, `bench list` shows all (default: those under "
         "--data-root and cifar10-c, else the samples and samples-c)")
     add("-n", type=positive_int, default=None, help="the first N images of each cell in the common, class-balanced "
@@ -54,13 +54,13 @@ def run(arguments: argparse.Namespace) -> Results:
     from domains.corruptions import NAMES
     from framebench.errors import InputError
     from framebench.files import writable_folder
-    from models.registry import LoadedModel, load, shipped
+    from models.registry import LoadedModel, default_models, load
 
     check_corruptions(arguments.corruptions, NAMES)
     check_severities(arguments.severities)
     root = data_root(arguments.data_root)
     writable_folder(arguments.out)
-    names = arguments.models or list(shipped())
+    names = arguments.models or default_models()
     notes = []
     if arguments.match_clean:
         modules = [name for name in names if isinstance(name, LoadedModel)]  # from Python: there is no run to match

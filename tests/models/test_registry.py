@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import torch
 
 from bench.run import main
 from framebench.errors import InputError
-from models.registry import SOURCES, card_of, load, shipped
+from models.registry import CHECKPOINTS, SOURCES, card_of, default_models, load, shipped
 
 
 def test_a_users_factory_by_file(model_file, images):
@@ -49,6 +50,19 @@ def test_every_shipped_checkpoint_loads_and_its_card_is_full(images):
         assert model.module(images).shape == (12, len(card.classes))
         assert {"title", "sha256", "n_train", "n_validation"} <= set(card.data)
         assert card.accuracy and all({"data", "n", "correct", "accuracy"} == set(entry) for entry in card.accuracy)
+
+
+def test_a_series_is_found_by_name_but_not_taken_by_default(monkeypatch, tmp_path):
+    (tmp_path / "series").mkdir()
+    for folder, name in (("", "baseline"), ("", "frame"), ("series", "none-10")):
+        for suffix in (".json", ".safetensors"):
+            shutil.copy(CHECKPOINTS / f"baseline{suffix}", tmp_path / folder / f"{name}{suffix}")
+    monkeypatch.setattr("models.registry.CHECKPOINTS", tmp_path)
+    assert list(shipped()) == ["baseline", "frame", "none-10"]
+    assert default_models() == ["baseline", "frame"]
+    assert load("none-10").digest == load("baseline").digest
+    with pytest.raises(InputError, match="did you mean none-10"):
+        load("none-1")
 
 
 @pytest.mark.parametrize(("name", "message"), [
