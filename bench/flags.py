@@ -6,12 +6,14 @@ images before it is evaluated; flags of results are read off the tables.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import linear_sum_assignment
+from torch import nn
 
 from domains import Domain
 from models.registry import LoadedModel
@@ -23,12 +25,22 @@ PAGE = "docs/flags.md"
 IMAGES = 256
 #: By this much accuracy must rise under another reading of inputs or labels for that reading to be suggested.
 GAIN = 0.3
+#: Images whose gradients are looked at, and the share of flat ones from which gradients are said to be masked.
+GRADIENTS, MASKED = 16, 0.1
+#: A gradient is flat if its L1 norm, the most that a step to anywhere in [0, 1] changes the margin by first order, is
+#: at most this share of the margin. A piecewise linear model without biases has a norm of at least the whole margin.
+FLAT = 1e-3
+#: Steps that a white-box attack must have had to be called weak.
+WHITE_BOX_STEPS = 20
+#: Share of images from which training images among them are worth a flag.
+TWICE = 0.001
 
 
 def flagged(predict: Predict, domain: Domain, model: LoadedModel, known: list[str],
             say: Callable[[str], object]) -> list[str]:
     """Look at a model on the first images of a domain; say what is new, and return all that is known of it."""
-    found = model_flags(predict, *domain.load(domain.order[:IMAGES]))
+    x, y = domain.load(domain.order[:IMAGES])
+    found = model_flags(predict, x, y) + gradient_flags(model.module, x[:GRADIENTS], y[:GRADIENTS])
     for flag in found:
         if flag not in known:
             say(f"warning: {model.name}: {flag}")
@@ -67,6 +79,42 @@ def model_flags(predict: Predict, x: torch.Tensor, y: torch.Tensor) -> list[str]
     return flags
 
 
+def gradient_flags(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> list[str]:
+    """Return the flag of a model whose gradients lead nowhere (Athalye et al. 2018, arXiv 1802.00420).
+
+    The gradient is that of the margin of logits: cross-entropy's is flat for every model that is sure. Nothing is left
+    on the model.
+
+    Args:
+        module: A model in eval mode, on any device.
+        x: Images [n, C, H, W] in [0, 1].
+        y: Labels int64 [n].
+    """
+    where = next((tensor.device for tensor in [*module.parameters(), *module.buffers()]), x.device)
+    with torch.inference_mode(False), torch.enable_grad():
+        images = x.detach().clone().to(where).requires_grad_()
+        try:
+            logits = module(images)
+            if logits.grad_fn is None:
+                return [_flag("gradients", "is not differentiable in its images: white-box attacks can't be run")]
+            right = logits.gather(1, y.to(where)[:, None])[:, 0]
+            others = logits.scatter(1, y.to(where)[:, None], -torch.inf).amax(1)
+            (gradient,) = torch.autograd.grad((right - others).sum(), images, allow_unused=True)
+        except Exception as error:  # a stranger's model can raise anything
+            if "nference tensor" in str(error):  # it keeps what it made under inference mode: no property of the model
+                return []
+            return [_flag("gradients", f"fails when gradients are asked for ({type(error).__name__}): white-box "
+                          "attacks can't be run")]
+    if gradient is None:
+        return [_flag("gradients", "is not differentiable in its images: white-box attacks can't be run")]
+    slope, margin = gradient.flatten(1).abs().sum(1), (right - others).detach().abs()
+    flat = float(((slope <= FLAT * margin) | ~slope.isfinite()).double().mean())
+    if flat <= MASKED:
+        return []
+    return [_flag("gradients", f"has gradients that vanish or are not finite on {flat:.0%} of {len(x)} images: "
+                  "white-box attacks fail there, and that is not robustness")]
+
+
 def result_flags(attack: pd.DataFrame) -> list[str]:
     """Return the flags of an attack's results, those of ``attack.csv``."""
     flags = []
@@ -82,7 +130,66 @@ def result_flags(attack: pd.DataFrame) -> list[str]:
             flags.append(f"{model}: " + _flag("weaker-than-noise", f"{weak['attack']} on {domain} breaks fewer images "
                                               f"than random noise at {budget:,} queries: the attack fails, the model "
                                               "is not robust"))
-    return list(dict.fromkeys(flags))
+    return list(dict.fromkeys([*flags, *_weak_white_boxes(attack)]))
+
+
+def duplicate_flags(domain: str, right: np.ndarray, twice: np.ndarray) -> list[str]:
+    """Return the flag of a model on a set that has training images among its own.
+
+    Args:
+        domain: Name of the set.
+        right: Which images the model gets right, bool [n].
+        twice: Which images are training images, bool [n].
+    """
+    if twice.mean() < TWICE:
+        return []
+    without = f"{right[~twice].mean():.1%} without them" if not twice.all() else "no others are left"
+    return [_flag("duplicates", f"{int(twice.sum()):,} of {len(twice):,} images of {domain} ({twice.mean():.1%}) are, "
+                  f"exactly or nearly, images of CIFAR-10's training set: accuracy is {right.mean():.1%}, {without}")]
+
+
+def _weak_white_boxes(attack: pd.DataFrame) -> list[str]:
+    """Flag white-box attacks that break fewer images than a black-box attack that may go no farther."""
+    flags = []
+    last = attack[attack["unit"] == "iterations"].sort_values("budget").drop_duplicates(
+        ["model", "domain", "attack", "epsilon"], keep="last")
+    for (model, domain, _), group in last.groupby(["model", "domain", "n"], sort=False):
+        bounded = [(entry, bound) for entry in group.to_dict("records")
+                   if (bound := _bound(entry["attack"], entry["epsilon"])) is not None]
+        blind = [(entry, bound) for entry, bound in bounded if "-white-box" not in entry["attack"]]
+        for seeing, (norm, epsilon) in bounded:
+            name = seeing["attack"]
+            # One step, or an attack that counts under a bound which it was not told of, is weak by itself.
+            if "-white-box" not in name or seeing["budget"] < WHITE_BOX_STEPS or "FastGradient" in name \
+                    or "-L2cap" in name:
+                continue
+            stronger = [entry for entry, (other, size) in blind
+                        if other == norm and size <= epsilon * (1 + 1e-9) and entry["ci_low"] > seeing["ci_high"]]
+            if stronger:
+                best = max(stronger, key=lambda entry: float(entry["ci_low"]))
+                sentence = (f"{name} on {domain} breaks {seeing['asr']:.1%} of the images, {best['attack']} "
+                            f"{best['asr']:.1%} within the same bound without seeing gradients: these are masked, "
+                            "the model is not robust")
+                flags.append(f"{model}: " + _flag("weaker-than-black-box", sentence))
+    return flags
+
+
+def _bound(attack: str, epsilon: float) -> tuple[str, float] | None:
+    """Return norm and size of the bound within which an attack of that label works, or None where it tells none.
+
+    ``attack.csv`` has no column for the norm; labels have it as an option or in the name of foolbox's class.
+    """
+    words = attack.split("-")
+    if "targeted" in words:
+        return None  # its ASR is another quantity
+    if cap := re.search(r"-L2cap([\d.e-]+)$", attack):
+        return "l2", float(cap[1])
+    if words[0] in ("simba", "noise"):  # their epsilon is a step
+        limit = re.search(r"-linf([\d.]+(?:e-\d+)?)", attack)
+        return ("linf", float(limit[1])) if limit else None
+    named = re.search(r"-(L1|L2|Linf)(?=-|$)|foolbox:(L0|L1|L2|Linf)(?=[A-Z])|(?:constraint|distance)=(l0|l1|l2|linf)",
+                      attack)
+    return None if named is None else (next(filter(None, named.groups())).lower(), float(epsilon))
 
 
 #: From this margin on the softmax probability of a float32 is exactly 1.

@@ -59,29 +59,27 @@ class Cell:
     clean: str = ""
 
 
-def default_domains(root: Path | None) -> list[str]:
+def default_domains(root: Path | None) -> list[str | Domain]:
     """Return what a bare ``shift`` uses: all that the data root has, CIFAR-10-C generated if need be, else samples.
 
-    Of the other shifts of CIFAR-10, one that can't be loaded is left out with a line.
+    Other shifts of CIFAR-10 are loaded; one that can't be is left out with a line.
     """
-    names = [default_domain(root), default_corrupted(root)]
+    domains: list[str | Domain] = [default_domain(root), default_corrupted(root)]
     for name, folder in OTHERS.items():
         if root is not None and (root / folder).is_dir():
             try:
-                load_domain(name, root)
+                domains.append(load_domain(name, root))
             except InputError as error:
                 print(f"{name} is left out: {error}", flush=True)
-            else:
-                names.append(name)
-    return names
+    return domains
 
 
-def plan(names: Sequence[str], root: Path | None, corruptions: Sequence[str] | None, severities: Sequence[int],
-         n: int | None, seed: int, *, workers: int = 1) -> list[Cell]:
+def plan(domains: Sequence[str | Domain], root: Path | None, corruptions: Sequence[str] | None,
+         severities: Sequence[int], n: int | None, seed: int, *, workers: int = 1) -> list[Cell]:
     """Load the domains and list the cells to be evaluated, those of clean images first.
 
     Args:
-        names: Domain names. The clean set of a corrupted one is added where it is not named.
+        domains: Names, or domains that are loaded. The clean set of a corrupted one is added where it is not named.
         root: Where data lie.
         corruptions: Which corruptions; None for all that a set has.
         severities: Which severities.
@@ -95,7 +93,10 @@ def plan(names: Sequence[str], root: Path | None, corruptions: Sequence[str] | N
     """
     plain: dict[str, Domain] = {}
     wanted: dict[str, list[tuple[str, int]] | None] = {}  # a corrupted set -> its cells; None for all that are asked
-    for name in names:
+    for name in domains:
+        if isinstance(name, Domain):
+            plain[name.name] = name
+            continue
         base, *cell = name.rsplit("/", 2)
         if name.partition(":")[0].endswith("-c"):
             wanted[name] = None
@@ -166,51 +167,63 @@ def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: 
     Raises:
         InputError: if a model does not fit the images; all are tried before anything is evaluated.
     """
-    kinds = {rows.evaluation.model_digest: rows.facts.get("predictor") for rows in store.all()}
-    predictors: dict[str, Predictor] = {}
-    flags: dict[str, list[str]] = {}
-    for model in models:
-        example, _ = cells[0].images.load(cells[0].images.order[:32])
-        predictor = Predictor(model.module, example, device=device, threads=threads, kind=kinds.get(model.digest))
-        check_model(model, predictor, cells[0].images, example)
-        predictors[model.name], flags[model.name] = predictor, list(model.notes)
-        if not isinstance(model.module, BlackBoxModel):  # whose answers may have to be paid for
-            flags[model.name] = flagged(predictor, cells[0].images, model, flags[model.name], print)
     ids = [cell.images.first(n if n is None else min(n, len(cell.images))) for cell in cells]
+    kinds = {rows.evaluation.model_digest: rows.facts.get("predictor") for rows in store.all()}
     made = provenance()
+    asked = [[store.open(evaluation_of(model, cell), _facts(model, cell, made)) for model in models] for cell in cells]
+    predictors: dict[int, Predictor] = {}
+    for i, model in enumerate(models):
+        if all(np.isin(wanted, own[i].ids).all() for wanted, own in zip(ids, asked, strict=True)):
+            continue  # a predictor takes seconds to make
+        predictors[i], flags = _prepare(model, cells[0].images, kinds.get(model.digest), device, threads)
+        for own in asked:
+            own[i].facts["warnings"] = list(dict.fromkeys([*own[i].facts["warnings"], *flags]))
     with tqdm(total=sum(map(len, ids)) * len(models), unit="image", dynamic_ncols=True, smoothing=0.05) as bar:
         def advance(done: int) -> None:
             bar.update(done)
 
-        for cell, wanted in zip(cells, ids, strict=True):
-            asked = [(model, store.open(_evaluation(model, cell), _facts(model, cell, made, flags[model.name])))
-                     for model in models]
-            for _, rows in asked:
+        for cell, wanted, own in zip(cells, ids, asked, strict=True):
+            for rows in own:
                 if facts and {**rows.facts, **facts} != rows.facts:
                     rows.facts |= facts
                     rows.flush()  # there may be nothing to add
-            missing = [wanted[~np.isin(wanted, rows.ids)] for _, rows in asked]
-            bar.update(sum(len(wanted) - len(own) for own in missing))
+            missing = [wanted[~np.isin(wanted, rows.ids)] for rows in own]  # now: two cells can be of the same images
+            bar.update(sum(len(wanted) - len(left) for left in missing))
             union = np.unique(np.concatenate(missing))
             if not len(union):
                 continue
             bar.set_description(" ".join([cell.name, cell.corruption, str(cell.severity or "")]).strip())
             pixels, labels, picture = cell.images.pixels(union), cell.images.labels[union], _picture(cell)
-            for (model, rows), own in zip(asked, missing, strict=True):
-                if len(own):
-                    predictor = predictors[model.name]
-                    rows.facts |= {"predictor": predictor.kind, "picture": picture}
-                    at = np.searchsorted(union, own)
-                    classify(rows, predictor, pixels[at], labels[at], own, batch_size=batch_size, report=advance)
+            for i, (rows, left) in enumerate(zip(own, missing, strict=True)):
+                if len(left):
+                    rows.facts |= {"predictor": predictors[i].kind, "picture": picture}
+                    at = np.searchsorted(union, left)
+                    classify(rows, predictors[i], pixels[at], labels[at], left, batch_size=batch_size, report=advance)
 
 
-def _facts(model: LoadedModel, cell: Cell, made: dict[str, Any], flags: list[str]) -> dict[str, Any]:
+def _prepare(model: LoadedModel, domain: Domain, kind: str | None, device: Any, threads: int,
+             ) -> tuple[Predictor, list[str]]:
+    """Return a model's form for inference, `kind` if its rows so far were made with one, and its flags.
+
+    Raises:
+        InputError: if it does not fit the images.
+    """
+    example, _ = domain.load(domain.order[:32])
+    predictor = Predictor(model.module, example, device=device, threads=threads, kind=kind)
+    check_model(model, predictor, domain, example)
+    if isinstance(model.module, BlackBoxModel):  # whose answers may have to be paid for
+        return predictor, []
+    return predictor, flagged(predictor, domain, model, list(model.notes), print)
+
+
+def _facts(model: LoadedModel, cell: Cell, made: dict[str, Any]) -> dict[str, Any]:
     return {"title": cell.title, "set": cell.set, "clean": cell.clean, "classes": list(cell.images.classes),
-            "budgets": [], "provenance": [made], "warnings": flags,
+            "budgets": [], "provenance": [made], "warnings": list(model.notes),
             "card": None if model.card is None else dataclasses.asdict(model.card)}
 
 
-def _evaluation(model: LoadedModel, cell: Cell) -> Evaluation:
+def evaluation_of(model: LoadedModel, cell: Cell) -> Evaluation:
+    """Return what a model's rows for a cell are kept as."""
     return Evaluation(model.name, model.digest, cell.name, cell.images.digest, corruption=cell.corruption,
                       severity=cell.severity)
 

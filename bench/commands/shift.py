@@ -3,7 +3,8 @@
 Writes OUT/shift.csv (accuracy of every model on every cell), OUT/shift_summary.csv (means over cells, gap to clean
 accuracy, mCE, worst corruption and class), OUT/shift_paired.csv (models compared on the same images),
 OUT/examples/*.parquet (a row an image) and OUT/report/index.html. Official sets are used where the data root has them;
-CIFAR-10-C is generated from the clean test set where not, and named so. A killed run goes on where it was.
+CIFAR-10-C is generated from the clean test set where not, and named so. Where the data root has CIFAR-10's training set
+too, OUT/duplicates.csv names the images that are, exactly or nearly, in it. A killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def run(arguments: argparse.Namespace) -> Results:
     """Evaluate, then write tables and report; return these."""
     from bench.checks import check_distinct
     from bench.matching import match_clean
+    from bench.overlap import flag_training_images, training_images, write_training_images
     from bench.reporting import write_report
     from bench.shifting import check_corruptions, check_severities, default_domains, evaluate_cells, plan
     from bench.store import Store
@@ -81,10 +83,13 @@ def run(arguments: argparse.Namespace) -> Results:
                  workers=workers)
     for title, hint in dict.fromkeys((cell.title, cell.images.hint) for cell in cells):
         print(f"data: {title}" + (f"; {hint}" if hint else ""), flush=True)
+    duplicates = training_images(cells, root)
     store = Store(arguments.out)
     with store.lock():
         evaluate_cells(cells, models, store, arguments.n, device=device(arguments.device), threads=workers,
                        batch_size=arguments.batch_size, facts=protocol_file.facts(arguments))
+        flag_training_images(cells, models, store, duplicates)
+        write_training_images(arguments.out, cells, duplicates)
         results = write_report(arguments.out, baseline=baseline, matched=notes or None)
     _print(results.shift_summary)
     tables = ", ".join(str(arguments.out / f"{name}.csv") for name in ("shift", "shift_summary", "shift_paired"))

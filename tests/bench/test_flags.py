@@ -3,12 +3,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from bench.flags import PAGE, model_flags, result_flags
+from bench.flags import PAGE, duplicate_flags, gradient_flags, model_flags, result_flags
 from bench.run import main
 from domains import load_domain
 from models import load_model
@@ -54,16 +55,83 @@ def test_each_mistake_has_its_flag(samples, before, after, anchor):
     assert _flags(Scaled(before, after), samples) == [anchor]
 
 
+class Detached(nn.Module):
+    """A model that leaves torch on its way."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.model, self.step = load_model("baseline"), step
+
+    def forward(self, x):
+        return self.model(self.step(x))
+
+
+class Root(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float("nan")
+
+
+def _half(x):
+    return torch.where(torch.arange(len(x)).view(-1, 1, 1, 1) % 2 == 0, x, x.detach())
+
+
+def test_confident_and_scaled_models_have_gradients(samples):
+    x, y = samples
+    for after in (None, lambda z: 100 * z, lambda z: 1e-4 * z, lambda z: z.log_softmax(1)):
+        assert gradient_flags(Scaled(after=after).eval(), x[:16], y[:16]) == []
+
+
+@pytest.mark.parametrize(("module", "words"), [
+    (Detached(lambda x: (255 * x).round() / 255), "vanish or are not finite on 100% of 16 images"),
+    (Detached(Root.apply), "not finite on 100%"),
+    (Detached(_half), "on 50% of 16 images"),
+    (Detached(lambda x: x.detach()), "is not differentiable"),
+    (Detached(lambda x: torch.from_numpy(x.numpy())), "fails when gradients are asked for (RuntimeError)"),
+    (Scaled(after=lambda z: (40 * z).softmax(1)), "vanish"),
+])
+def test_masked_gradients_are_told(samples, module, words):
+    x, y = samples
+    (flag,) = gradient_flags(module.requires_grad_("differentiable" not in words).eval(), x[:16], y[:16])
+    assert words in flag and flag.endswith("#gradients)")
+
+
+def test_looking_at_gradients_leaves_nothing_behind(samples):
+    x, y = samples
+    module = load_model("baseline")
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    grads = [parameter.requires_grad for parameter in module.parameters()]
+    with torch.inference_mode():
+        assert gradient_flags(module, x[:4], y[:4]) == []
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+    assert [parameter.requires_grad for parameter in module.parameters()] == grads and not module.training
+    assert all(parameter.grad is None for parameter in module.parameters()) and not x.requires_grad
+
+
+def test_training_images_are_counted_and_left_out():
+    right, twice = np.arange(2000) % 10 > 0, np.arange(2000) < 50
+    right[:50] = True
+    (flag,) = duplicate_flags("mine", right, twice)
+    assert flag.startswith("50 of 2,000 images of mine (2.5%) are, exactly or nearly, images of CIFAR-10's training")
+    assert f"accuracy is {right.mean():.1%}, 90.0% without them" in flag and right.mean() > 0.9
+    assert duplicate_flags("mine", right, np.arange(2000) < 1) == []
+    assert "no others are left" in duplicate_flags("mine", right[:3], np.ones(3, bool))[0]
+
+
 def test_every_flag_has_its_section():
     page = (Path(__file__).parents[2] / PAGE).read_text()
     source = (Path(__file__).parents[2] / "bench" / "flags.py").read_text()
     anchors = set(re.findall(r'_flag\("([a-z-]+)"', source))
-    assert len(anchors) == 8 and anchors == set(re.findall(r"^## ([a-z-]+)$", page, re.MULTILINE))
+    assert len(anchors) == 11 and anchors == set(re.findall(r"^## ([a-z-]+)$", page, re.MULTILINE))
 
 
 def _entry(attack, unit, budget, asr, low, high):
-    return {"model": "m", "domain": "d", "attack": attack, "unit": unit, "budget": budget, "asr": asr, "ci_low": low,
-            "ci_high": high}
+    return {"model": "m", "domain": "d", "attack": attack, "epsilon": 0.2, "unit": unit, "budget": budget, "n": 100,
+            "asr": asr, "ci_low": low, "ci_high": high}
 
 
 def test_results_are_read_over():
@@ -74,6 +142,42 @@ def test_results_are_read_over():
     assert "ASR of simba-dct on d is 45.0% at budget 0" in control and "#control" in control
     (weak,) = result_flags(pd.DataFrame([*good, _entry("square", "queries", 100, 0.01, 0, 0.04)]))
     assert "square on d breaks fewer images than random noise at 100 queries" in weak
+
+
+def _last(attack, epsilon, low, high, budget=100, n=100):
+    return {**_entry(attack, "iterations", budget, (low + high) / 2, low, high), "epsilon": epsilon, "n": n}
+
+
+@pytest.mark.parametrize(("white", "black", "raised"), [
+    (("apgd-Linf-white-box-schedule100", 0.03), ("square-Linf-schedule100", 0.03), True),
+    (("apgd-Linf-white-box-schedule100", 0.03), ("square-Linf-schedule100-s1", 0.02), True),
+    (("apgd-Linf-white-box-schedule100", 0.03), ("square-Linf-schedule100", 0.04), False),
+    (("apgd-L2-white-box-schedule100", 0.5), ("square-Linf-schedule100", 0.03), False),
+    (("apgd-Linf-white-box-schedule100", 0.03), ("simba-pixel-linf0.03", 0.2), True),
+    (("apgd-Linf-white-box-schedule100", 0.03), ("simba-pixel", 0.01), False),
+    (("apgd-L2-white-box-schedule100", 0.5), ("simba-dct-L2cap0.5", 0.2), True),
+    (("apgd-L2-white-box-schedule100-L2cap0.1", 0.5), ("simba-dct-L2cap0.1", 0.2), False),
+    (("foolbox:L2PGD-white-box", 1.0), ("foolbox:HopSkipJumpAttack-constraint=l2", 1.0), True),
+    (("foolbox:DDNAttack-white-box", 1.0), ("foolbox:HopSkipJumpAttack-constraint=l2", 1.0), False),
+    (("foolbox:LinfFastGradientAttack-white-box", 0.03), ("square-Linf-schedule100", 0.03), False),
+    (("apgd-Linf-white-box-schedule100", 0.03), ("simba-pixel-targeted-linf0.03", 0.2), False),
+])
+def test_a_white_box_attack_that_a_blind_one_beats(white, black, raised):
+    flags = result_flags(pd.DataFrame([_last(*white, 0.1, 0.2), _last(*black, 0.3, 0.4)]))
+    assert bool(flags) == raised
+    if raised:
+        assert f"{white[0]} on d breaks 15.0% of the images, {black[0]} 35.0%" in flags[0]
+        assert flags[0].endswith("#weaker-than-black-box)")
+
+
+def test_white_boxes_are_compared_fairly():
+    white = _last("apgd-Linf-white-box-schedule100", 0.03, 0.1, 0.2)
+    black = _last("square-Linf-schedule100", 0.03, 0.3, 0.4)
+    assert result_flags(pd.DataFrame([white, {**black, "n": 50}])) == [], "other images"
+    assert result_flags(pd.DataFrame([white, {**black, "ci_low": 0.15}])) == [], "intervals overlap"
+    assert result_flags(pd.DataFrame([{**white, "budget": 10}, black])) == [], "too few steps"
+    later = {**white, "budget": 1000, "ci_low": 0.5, "ci_high": 0.6}
+    assert result_flags(pd.DataFrame([later, white, black])) == [], "the last budget counts"
 
 
 def test_flags_are_printed_and_head_the_report(tmp_path, capsys):

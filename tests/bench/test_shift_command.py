@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from bench.run import main
 from bench.shift_tables import SHIFT_COLUMNS
@@ -147,6 +148,75 @@ def test_a_set_that_nobody_named_and_can_not_be_read_is_left_out(tmp_path, model
     (data_root / "CIFAR-10.1").mkdir()
     assert shift(tmp_path / "out", model_file, "--data-root", str(data_root), *SMALL) == 0
     assert "cifar10.1 is left out: " in capsys.readouterr().out
+
+
+def test_training_images_among_them_are_named_and_flagged(tmp_path, model_file, data_root, capsys):
+    rng = np.random.default_rng(1)
+    for path in (data_root / "cifar10" / "test").rglob("*.png"):  # else they are the training images, but brighter
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
+    for name in ("bird", "cat"):
+        train = data_root / "cifar10" / "train" / name / "0003.png"
+        (data_root / "cifar10" / "test" / name / "0001.png").write_bytes(train.read_bytes())
+    out, root = tmp_path / "out", ["--data-root", str(data_root), "--corruptions", "fog", "--severities", "1"]
+    assert shift(out, model_file, *root) == 0
+    table = pd.read_csv(out / "duplicates.csv")
+    assert table[["domain", "example", "train_example"]].values.tolist() == [["cifar10", 7, 27], ["cifar10", 10, 39]]
+    assert table["exact"].all() and (table["similarity"] == 1).all() and not table["mirrored"].any()
+    (frame,) = [rows.frame() for rows in Store(out).all() if not rows.evaluation.corruption]
+    right = (frame["label"] == frame["prediction"])
+    words = ("2 of 30 images of cifar10 (6.7%) are, exactly or nearly, images of CIFAR-10's training set: accuracy is "
+             f"{right.mean():.1%}, {right[~frame['example'].isin([7, 10])].mean():.1%} without them")
+    assert words in capsys.readouterr().out
+    assert shift(out, model_file, *root, "--domains", f"folder:{data_root / 'cifar10' / 'train'}") == 0
+    table = pd.read_csv(out / "duplicates.csv")
+    assert (table["domain"] == "cifar10").sum() == 2 and len(table) == 122
+    page = (out / "report" / "index.html").read_text()
+    assert words.replace("'", "&#x27;") in page and "no others are left" in page
+
+
+def test_training_images_that_can_not_be_read_are_not_looked_for(tmp_path, model_file, data_root, capsys):
+    (data_root / "cifar10" / "train" / "cat" / "0003.png").write_bytes(b"no image")
+    out = tmp_path / "out"
+    assert shift(out, model_file, "--data-root", str(data_root), *SMALL) == 0
+    assert "whether models were trained on these images is not looked at: can't decode" in capsys.readouterr().out
+    assert not (out / "duplicates.csv").exists()
+
+
+def test_other_sets_are_loaded_once(tmp_path, model_file, data_root, monkeypatch):
+    import bench.shifting
+
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
+    (data_root / "CIFAR-10.1").mkdir()
+    np.save(data_root / "CIFAR-10.1" / "cifar10.1_v6_data.npy", pixels)
+    np.save(data_root / "CIFAR-10.1" / "cifar10.1_v6_labels.npy", np.arange(20) % 10)
+    loaded = []
+    real = bench.shifting.load_domain
+    monkeypatch.setattr("bench.shifting.load_domain", lambda name, root: loaded.append(name) or real(name, root))
+    assert shift(tmp_path / "out", model_file, "--data-root", str(data_root), *SMALL) == 0
+    assert loaded.count("cifar10.1") == 1 and loaded.count("cifar10") == 1
+    assert "cifar10.1" in set(pd.read_csv(tmp_path / "out" / "shift.csv")["domain"])
+
+
+def test_only_models_with_rows_to_make_are_prepared_and_all_before_the_first_row(tmp_path, model_file, monkeypatch):
+    import bench.shifting
+
+    out, prepared = tmp_path / "out", []
+    real = bench.shifting.Predictor
+    monkeypatch.setattr("bench.shifting.Predictor", lambda *a, **k: prepared.append(a[0]) or real(*a, **k))
+    assert shift(out, model_file, *SMALL) == 0
+    before = rows(out)
+    assert shift(out, model_file, *SMALL, models=("linear", "other")) == 0
+    assert shift(out, model_file, *SMALL, models=("linear", "other")) == 0
+    assert len(prepared) == 2 and len(rows(out)) == 2 * len(before)
+    assert shift(out, model_file, "--domains", "samples-c/snow/1", models=("linear", "broken")) == 2
+    assert len(rows(out)) == 2 * len(before)
+
+
+def test_the_same_images_under_two_names_have_one_row_each(tmp_path, model_file, data_root):
+    out = tmp_path / "out"
+    assert shift(out, model_file, "--data-root", str(data_root), "--domains", "cifar10",
+                 f"folder:{data_root / 'cifar10' / 'test'}") == 0
+    assert all(frame["example"].is_unique and len(frame) == 30 for frame in rows(out).values())
 
 
 def test_killed_and_resumed_gives_the_same_rows(tmp_path, model_file, data_root):
