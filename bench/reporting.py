@@ -17,6 +17,7 @@ import pandas as pd
 from bench.flags import result_flags
 from bench.frames import kept_frames, read_log, stored_frames
 from bench.protocol import Evaluation
+from bench.seeds import attack_seeds_table, trainings_table
 from bench.shift_tables import paired_shift_table, parts, severity_table, shift_table, summary_table
 from bench.store import Pictures, Rows, Store
 from bench.tables import attack_table, curve, paired_table, units
@@ -35,18 +36,22 @@ class Results:
     Attributes:
         attack: ``attack.csv``.
         paired: ``paired.csv``, models compared under attack.
+        attack_seeds: ``attack_seeds.csv``, attacks over their seeds.
         shift: ``shift.csv``.
         shift_summary: ``shift_summary.csv``.
         shift_paired: ``shift_paired.csv``, models compared under shift.
+        trainings: ``trainings.csv``, attacks and shifts over the seeds of trainings.
         frames: ``frames.csv``.
         page: The report's file.
     """
 
     attack: pd.DataFrame
     paired: pd.DataFrame
+    attack_seeds: pd.DataFrame
     shift: pd.DataFrame
     shift_summary: pd.DataFrame
     shift_paired: pd.DataFrame
+    trainings: pd.DataFrame
     frames: pd.DataFrame
     page: Path
 
@@ -150,11 +155,13 @@ def _rank(evaluation: Evaluation) -> tuple[Any, ...]:
 
 def _attack_section(out: Path, stored: Sequence[Rows], tables: dict[str, pd.DataFrame]) -> Section:
     tables["attack"], tables["paired"] = attack_table(stored), paired_table(stored)
+    tables["attack_seeds"] = attack_seeds_table(stored)
+    trainings = _add_trainings(tables["attack"], stored, tables)
     curves = {unit: drawn for unit in ("iterations", "queries")
               if (drawn := {(rows.evaluation.model, _name(rows, stored)): curve(rows, unit) for rows in stored
                             if unit in units(rows.evaluation)})}
     transfers = pd.read_csv(out / "transfer.csv") if (out / "transfer.csv").is_file() else pd.DataFrame()
-    return attack_section(tables["attack"], tables["paired"], transfers, curves, {
+    return attack_section(tables["attack"], tables["paired"], tables["attack_seeds"], trainings, transfers, curves, {
         f"Attacked images: {rows.evaluation.model}, {_name(rows, stored)}": columns
         for rows in stored if (columns := _pictures(rows))},
         {rows.evaluation.domain: rows.facts["title"] for rows in stored},
@@ -170,6 +177,7 @@ def _shift_section(stored: Sequence[Rows], settings: dict[str, Any], tables: dic
     found, clean_of = parts(stored), _clean_domains(stored)
     tables["shift"], tables["shift_paired"] = shift_table(stored), paired_shift_table(found)
     tables["shift_summary"] = summary_table(found, clean_of, baseline)
+    trainings = _add_trainings(tables["shift_summary"], stored, tables)
     first: dict[tuple[str, str, int], Rows] = {}
     groups: dict[tuple[str, str], list[Rows]] = {}
     for rows in stored:
@@ -177,10 +185,18 @@ def _shift_section(stored: Sequence[Rows], settings: dict[str, Any], tables: dic
         first.setdefault((evaluation.domain, evaluation.corruption, evaluation.severity), rows)
         groups.setdefault((evaluation.model, evaluation.domain), []).append(rows)
     return shift_section(
-        tables["shift"], tables["shift_summary"], tables["shift_paired"], severity_table(found), clean_of,
+        tables["shift"], tables["shift_summary"], tables["shift_paired"], trainings, severity_table(found), clean_of,
         {domain: rows.facts["title"] for (domain, _, _), rows in first.items()},
         {key: rows.facts["picture"] for key, rows in first.items() if "picture" in rows.facts}, settings["matched"],
         [{"heading": f"{model} · {domain}", **_shared_facts(group)} for (model, domain), group in groups.items()])
+
+
+def _add_trainings(table: pd.DataFrame, stored: Sequence[Rows], tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return what a table says over trainings, and add it to ``trainings.csv``, which is of attacks and shifts."""
+    found = trainings_table(table, {rows.evaluation.model: rows.facts.get("card") for rows in stored})
+    known = [tables["trainings"]] if "trainings" in tables else []
+    tables["trainings"] = pd.concat([*known, found]).astype({"budget": "Int64"})  # shifts have none
+    return found
 
 
 def _clean_domains(stored: Sequence[Rows]) -> dict[str, str]:

@@ -28,6 +28,43 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def shares_interval(shares: np.ndarray, outcomes: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval of the mean of examples' shares, each over as many outcomes, such as those of several seeds.
+
+    An example's outcomes are alike, so they are not independent. The interval is Wilson's for the number of independent
+    ones whose mean would vary as much as that of the examples does (Korn & Graubard 1998; with Wilson's interval Dean &
+    Pagano 2015): n, and the interval `wilson`'s, where the outcomes of every example agree, n * outcomes at most. With
+    few successes, or few failures, the examples don't tell; so two that succeed and two that fail in all outcomes are
+    thought added where the variance is taken (the four of Agresti & Coull 1998).
+
+    Args:
+        shares: Shares of successes [n], each in [0, 1]; n = 0 gives (0, 1).
+        outcomes: Outcomes of an example, which stand for themselves and not for others that might have been drawn.
+        level: Coverage of the interval.
+    """
+    if not len(shares):
+        return 0.0, 1.0
+    added = np.concatenate([shares, [0, 0, 1, 1]])
+    worth = added.mean() * (1 - added.mean()) / added.var()  # of an example's outcomes, in independent ones
+    p, n = float(np.mean(shares)), len(shares) * float(np.clip(worth, 1, outcomes))
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Return Student's interval of the mean of at least two independent values (Student 1908).
+
+    Raises:
+        ValueError: for fewer values.
+    """
+    if len(values) < 2:
+        raise ValueError(f"an interval takes at least two values, not {len(values)}")
+    half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
 @dataclass(frozen=True)
 class McNemar:
     """McNemar's exact test.

@@ -47,6 +47,12 @@ def caps(rows: Rows) -> list[float | None]:
     return [None, *sorted(rows.facts.get("l2_caps", []))]
 
 
+def longest(evaluation: Evaluation) -> int:
+    """Return the largest budget of iterations that an attack's rows answer for."""
+    options = evaluation.options
+    return int(options["max_iterations"] if "max_iterations" in options else options["schedule"])
+
+
 def succeeded(rows: pd.DataFrame, unit: str, budget: int, cap: float | None = None) -> np.ndarray:
     """Return which rows the attack has succeeded on within a budget of "iterations" or "queries", bool [n].
 
@@ -117,7 +123,7 @@ def curve(rows: Rows, unit: str) -> pd.DataFrame:
 
     Of a white-box attack the curve against queries is its control alone.
     """
-    frame, options = rows.frame(), rows.evaluation.options
+    frame = rows.frame()
     among = attacked(frame, rows.evaluation)
     success = frame["success_iteration"].to_numpy()
     won = among & (success >= 0)
@@ -126,7 +132,7 @@ def curve(rows: Rows, unit: str) -> pd.DataFrame:
         won &= success == 0
         end = 0
     elif unit == "iterations":
-        end = int(options["max_iterations"] if "max_iterations" in options else options["schedule"])
+        end = longest(rows.evaluation)
     else:
         end = int(frame["queries"].max())
     budgets = np.unique(np.concatenate([[0], spent[won], [end]]))

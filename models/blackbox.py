@@ -61,6 +61,11 @@ class BlackBoxModel(nn.Module):
         self._next, self._lock = 0.0, threading.Lock()  # a predictor may use several threads
         self.eval()
 
+    def extra_repr(self) -> str:
+        """Name the function, by which a model that has no tensors is told from others (`models.registry.wrap`)."""
+        name = getattr(self._function, "__qualname__", type(self._function).__qualname__)
+        return f"{getattr(self._function, '__module__', None)}.{name}, answers={self._answers}"
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images float [n, C, H, W] to logits float32 [n, classes].
 

@@ -9,10 +9,11 @@ import pandas as pd
 
 from reports.page import Cell, Section, figure, interval, p_value, paragraph, percent, section, table
 from reports.plots import asr_curves, attacked_images
+from reports.seeds import attack_seeds_sections, trainings_sections
 
 
-def attack_section(results: pd.DataFrame, paired: pd.DataFrame, transfers: pd.DataFrame,
-                   curves: dict[str, dict[tuple[str, str], pd.DataFrame]],
+def attack_section(results: pd.DataFrame, paired: pd.DataFrame, seeds: pd.DataFrame, trainings: pd.DataFrame,
+                   transfers: pd.DataFrame, curves: dict[str, dict[tuple[str, str], pd.DataFrame]],
                    pictures: dict[str, list[tuple[str, np.ndarray, np.ndarray, str]]],
                    titles: dict[str, str], provenance: list[dict[str, Any]]) -> Section:
     """Return the attack's part of the report.
@@ -20,6 +21,8 @@ def attack_section(results: pd.DataFrame, paired: pd.DataFrame, transfers: pd.Da
     Args:
         results: The table of ``attack.csv``.
         paired: Paired comparisons, see ``paired.csv``; may be empty.
+        seeds: The table of ``attack_seeds.csv``; may be empty.
+        trainings: The entries of ``trainings.csv`` that are of attacks; may be empty.
         transfers: The table of ``transfer.csv``; may be empty.
         curves: unit -> (model, attack) -> frame with budget, asr, ci_low, ci_high.
         pictures: Heading -> pictures for `reports.plots.attacked_images`.
@@ -39,6 +42,7 @@ def attack_section(results: pd.DataFrame, paired: pd.DataFrame, transfers: pd.Da
         '<div class="row">' + "".join(
             figure(asr_curves(by_model, unit, budgets), f"ASR against {unit}; bands are 95% Wilson intervals.")
             for unit, by_model in curves.items()) + "</div>"),
+        *attack_seeds_sections(seeds), *trainings_sections(trainings),
         section("Cost of the attack", _cost(iterations), paragraph(
             "Queries are forward passes of an image, the first one included, over the images in ASR's denominator, "
             "whether broken or not. L2 is the median over the images broken within the budget.", "soft"))]

@@ -34,7 +34,8 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
     attacks = list(dict.fromkeys(attack for _, attack in curves))
     end = 1
     for (model, attack), curve in curves.items():
-        color = COLORS[models.index(model) % len(COLORS)]
+        # Of one model the attacks have a colour each: there can be more of them (an epsilon each) than dashes.
+        color = COLORS[(models.index(model) if len(models) > 1 else attacks.index(attack)) % len(COLORS)]
         label = " · ".join([model] * (len(models) > 1 or len(attacks) == 1) + [attack] * (len(attacks) > 1))
         axes.step(curve["budget"], curve["asr"], where="post", color=color, label=label, linewidth=1.8,
                   linestyle=DASHES[attacks.index(attack) % len(DASHES)])

@@ -10,19 +10,22 @@ import pandas as pd
 
 from reports.page import Cell, Section, figure, folded, interval, p_value, paragraph, percent, section, table
 from reports.plots import clean_against_shifted, heat_map, severity_curves
+from reports.seeds import trainings_sections
 
 _PARTS = {"all": "", "benchmark": "mean of {cells} cells", "extras": "extras, mean of {cells} cells"}
 
 
-def shift_section(cells: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, by_severity: pd.DataFrame,
-                  clean_of: dict[str, str], titles: dict[str, str], pictures: dict[tuple[str, str, int], str],
-                  matched: list[str], provenance: list[dict[str, Any]]) -> Section:
+def shift_section(cells: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, trainings: pd.DataFrame,
+                  by_severity: pd.DataFrame, clean_of: dict[str, str], titles: dict[str, str],
+                  pictures: dict[tuple[str, str, int], str], matched: list[str],
+                  provenance: list[dict[str, Any]]) -> Section:
     """Return the shift test's part of the report.
 
     Args:
         cells: The table of ``shift.csv``.
         summary: The table of ``shift_summary.csv``.
         paired: The table of ``shift_paired.csv``; may be empty.
+        trainings: The entries of ``trainings.csv`` that are of shifts; may be empty.
         by_severity: Mean over the benchmark's corruptions: model, domain, severity, accuracy, ci_low, ci_high.
         clean_of: domain -> the domain that it shifts.
         titles: domain -> what its data are.
@@ -48,6 +51,7 @@ def shift_section(cells: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFra
             "Accuracy of a minus b, in points, with a 95% bootstrap interval over images. p: McNemar's exact test for "
             "one set of images, a sign-flip test of the images' differences for means over cells; adjusted by Holm "
             "over the pairs of models.", "soft")))
+    blocks += trainings_sections(trainings)
     blocks += [folded(f"{domain}: every cell", _cells(group)) for domain, group in
                cells[cells["corruption"] != ""].groupby("domain", sort=False)]
     if pictures:

@@ -34,7 +34,8 @@ def _run(monkeypatch, capsys, name, *arguments):
 def test_every_example_is_tested_and_fits_a_screen():
     files = [path for path in EXAMPLES.iterdir() if path.is_file()]
     assert {path.name for path in files} == {
-        "attack_your_model.py", "shift_on_a_folder.py", "train_with_frame.py", "my_protocol.toml", "notebook.ipynb"}
+        "attack_your_model.py", "attack_a_service.py", "shift_on_a_folder.py", "train_with_frame.py",
+        "my_protocol.toml", "notebook.ipynb"}
     assert max(len(path.read_text().splitlines()) for path in files if path.suffix != ".ipynb") <= 60
 
 
@@ -51,6 +52,15 @@ def test_its_model_by_file(tmp_path):
     command = ["attack", "--models", f"python:{EXAMPLES / 'attack_your_model.py'}:make_model", "--protocol", "demo",
                "-n", "2", "--budgets", "1", "--threads", "1", "--out", str(tmp_path)]
     assert main(command) == 0 and (tmp_path / "attack.csv").is_file()
+
+
+def test_attack_a_service(monkeypatch, capsys):
+    monkeypatch.setenv("SERVICE", "set by the example")
+    out = _run(monkeypatch, capsys, "attack_a_service.py")
+    entries = re.findall(r"^attack_a_service:classify +(\w+) +(\d+) +5 +(\S+) +(\S+)", out, re.MULTILINE)
+    assert [entry[:2] for entry in entries] == [(unit, budget) for unit in ("iterations", "queries")
+                                                for budget in ("0", "10", "40")]
+    assert float(entries[2][2]) > 0 and float(entries[2][3]) <= 40
 
 
 def test_shift_on_a_folder(monkeypatch, capsys):

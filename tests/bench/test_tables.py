@@ -92,7 +92,8 @@ def test_a_cap_leaves_out_far_successes(tmp_path):
 
 def _library_rows(tmp_path, **options):
     """Rows of an attack without steps: wrong at once, broken at queries 2 and 4, never within 4."""
-    evaluation = Evaluation("m", "m", "d", "dd", "square", {"epsilon": 0.1, "norm": "Linf", "schedule": 3, **options})
+    evaluation = Evaluation("m", "m", "d", "dd", "square",
+                            {"epsilon": 8 / 255, "norm": "Linf", "schedule": 3, **options})
     rows = Rows(tmp_path / "library.parquet", evaluation, {"budgets": [1, 3]})
     rows.add({"example": range(4), "label": [1] * 4, "goal": [1] * 4, "clean_prediction": [0, 1, 1, 1],
               "prediction": [0, 0, 0, 1], "success_iteration": [0, 1, 3, -1], "queries": [1, 2, 4, 4],

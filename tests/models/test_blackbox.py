@@ -8,6 +8,7 @@ from framebench.errors import InputError
 from models import blackbox
 from models.blackbox import BlackBoxModel, black_box
 from models.predictor import Predictor
+from models.registry import wrap
 
 
 @pytest.fixture
@@ -72,6 +73,22 @@ def test_calls_keep_to_the_rate(images, clock):
     assert clock.sleeps == [0.25, 0.25]
 
 
+def test_retries_and_threads_keep_to_the_rate_too(images, clock):
+    starts = []
+
+    def slow_and_flaky(batch):
+        starts.append(clock.now)
+        clock.now += 0.1  # the answer takes a while
+        if len(starts) % 3 == 0:
+            raise ConnectionError("busy")
+        return scores(batch)
+
+    predictor = Predictor(BlackBoxModel(slow_and_flaky, rate=4, backoff=0.01), images, threads=2)
+    for _ in range(4):
+        torch.testing.assert_close(predictor(images), images.mean((2, 3)))
+    assert len(starts) > 8 and np.diff(starts).tolist() == pytest.approx([0.25] * (len(starts) - 1))
+
+
 def test_a_failure_is_tried_again_with_patience(images, clock):
     failures = iter([True, True, False])
 
@@ -101,6 +118,13 @@ def test_settings_may_be_attributes_of_the_function():
 
     classify.answers, classify.classes = "labels", 10
     assert black_box(classify)(torch.zeros(2, 3, 4, 4)).shape == (2, 10)
+
+
+def test_two_functions_are_two_models():
+    other = black_box(np.negative)
+    assert wrap(BlackBoxModel(scores), "a").digest == wrap(BlackBoxModel(scores), "b").digest
+    for different in (other, BlackBoxModel(scores, answers="probabilities")):
+        assert wrap(different, "a").digest != wrap(BlackBoxModel(scores), "a").digest
 
 
 @pytest.mark.parametrize(("settings", "message"), [

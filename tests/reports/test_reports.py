@@ -5,6 +5,7 @@ import pandas as pd
 
 from reports.page import Cell, folded, page, paragraph, table
 from reports.plots import asr_curves, attacked_images, clean_against_shifted, heat_map, severity_curves
+from reports.seeds import attack_seeds_sections, trainings_sections
 
 
 def _curve():
@@ -48,3 +49,26 @@ def test_the_plots_of_a_shift_name_all_that_they_show():
     points = clean_against_shifted(pd.DataFrame([{"model": "one", "domain": "d", "clean_accuracy": 0.9,
                                                   "accuracy": 0.6, **bounds}]))
     assert "clean accuracy" in points and "one" in points
+
+
+def test_seeds_are_shown_where_there_are_several():
+    entry = {"model": "m", "domain": "d", "attack": "a", "epsilon": 8 / 255, "unit": "iterations", "budget": 1000,
+             "seeds": 3, "n": 9, "n_correct": 8, "asr": 0.5, "sd": 0.0125, "ci_low": 0.4, "ci_high": 0.6,
+             "asr_any": 0.75, "any_low": 0.7, "any_high": 0.8}
+    table = pd.DataFrame([entry, {**entry, "budget": 0}, {**entry, "unit": "queries"}])
+    assert attack_seeds_sections(table[1:]) == [] == attack_seeds_sections(pd.DataFrame(columns=list(entry)))
+    (html,) = attack_seeds_sections(table)
+    assert html.count("<tr>") == 2 and "0.03137" in html and "<td>1.2</td>" in html
+    assert "<td>50.0%<small>[40.0, 60.0]</small></td>" in html and "75.0%<small>[70.0, 80.0]" in html
+
+
+def test_trainings_are_shown_where_there_are_several():
+    attack = {"trained": "t", "domain": "d", "attack": "a", "epsilon": 0.2, "unit": "iterations", "budget": 10, "n": 9,
+              "metric": "robust_accuracy", "trainings": 2, "mean": 0.5, "sd": 0.02, "ci_low": 0.4, "ci_high": 0.6}
+    shift = {"trained": "t", "domain": "c", "part": "benchmark", "n": 9, "metric": "gap", "trainings": 2, "mean": 0.1,
+             "sd": 0.01, "ci_low": -0.1, "ci_high": 0.3}
+    table = pd.DataFrame([attack, {**attack, "budget": 0}, {**attack, "unit": "queries"}, shift])
+    (html,) = trainings_sections(table)
+    assert html.count("<tr>") == 3 and "a<small>epsilon 0.2, 10 iterations</small>" in html
+    assert "benchmark" in html and "10.0%<small>[-10.0, 30.0]" in html
+    assert trainings_sections(table[1:3]) == []

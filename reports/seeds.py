@@ -1,0 +1,67 @@
+"""The report of what seeds do: those of an attack, and those of trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.page import Cell, interval, paragraph, percent, section, table
+
+_METRICS = {"asr": "ASR", "robust_accuracy": "robust accuracy", "accuracy": "accuracy", "gap": "gap", "mce": "mCE"}
+_PARTS = {"all": "", "benchmark": "benchmark's cells", "extras": "extra cells"}
+
+
+def attack_seeds_sections(seeds: pd.DataFrame) -> list[str]:
+    """Return the part on several seeds of an attack, nothing where no attack had several.
+
+    Args:
+        seeds: The table of ``attack_seeds.csv``.
+    """
+    rows = [[row["model"], row["domain"], row["attack"], f"{row['epsilon']:g}", f"{row['budget']:,}",
+             f"{row['seeds']}", f"{row['n_correct']:,}",
+             Cell(percent(row["asr"]), interval(row["ci_low"], row["ci_high"])), _points(row["sd"]),
+             Cell(percent(row["asr_any"]), interval(row["any_low"], row["any_high"]))]
+            for row in seeds.to_dict("records") if row["unit"] == "iterations" and row["budget"] > 0]
+    if not rows:
+        return []
+    return [section(
+        "Over the seeds of the attack",
+        table(["model", "data", "attack", "epsilon", "iterations", "seeds", "n", "mean ASR", "sd of seeds, points",
+               "broken by any seed"], rows, text_columns=3),
+        paragraph("On the images that every seed has attacked. In brackets: 95% intervals over images, which all seeds "
+                  "share; Wilson's, for as many independent outcomes as vary as much as the images do. "
+                  "Broken by any seed: the worst case over restarts, which spends the queries of all of them.",
+                  "soft"))]
+
+
+def trainings_sections(trainings: pd.DataFrame) -> list[str]:
+    """Return the part on trainings that differ by their seed, nothing where there are none.
+
+    Args:
+        trainings: Entries of ``trainings.csv``, of attacks or of shifts.
+    """
+    shown = trainings[(trainings["unit"] != "queries") & (trainings["budget"] != 0)]
+    if not len(shown):
+        return []
+    rows = [[row["trained"], *_what(row), _METRICS[row["metric"]], f"{row['trainings']}", f"{row['n']:,}",
+             Cell(percent(row["mean"]), interval(row["ci_low"], row["ci_high"])), _points(row["sd"])]
+            for row in shown.to_dict("records")]
+    return [section(
+        "Over the seeds of the training",
+        table(["trained", "data", "", "of", "trainings", "n", "mean", "sd of trainings, points"], rows, text_columns=4),
+        paragraph("Models whose trainings differ by the seed alone, on the same images. In brackets: 95% intervals of "
+                  "Student's over the trainings; they tell what other trainings would give on these images.", "soft"))]
+
+
+def _points(deviation: float) -> str:
+    return "–" if np.isnan(deviation) else f"{100 * deviation:.1f}"
+
+
+def _what(row: dict[Hashable, Any]) -> list[str | Cell]:
+    """Return the data, and the attack with epsilon and budget or the part of a corrupted set."""
+    if pd.isna(row["attack"]):
+        return [row["domain"], _PARTS[row["part"]]]
+    return [row["domain"], Cell(row["attack"], f"epsilon {row['epsilon']:g}, {row['budget']:,.0f} iterations")]
