@@ -133,7 +133,37 @@ class DCTBasis(Basis):
         return [*super()._states(), self._kept]
 
 
+class CumulativeDCTBasis(DCTBasis):
+    """The DCT under a clip that accumulates: every accepted step is clip(x + step), on the image before it.
+
+    What is kept is the image; what the clip has removed of a step is lost for good.
+    """
+
+    def admit(self, rows: np.ndarray, x: torch.Tensor) -> None:
+        """See `Basis.admit`."""
+        super().admit(rows, x)
+        index = self._to_device(rows)
+        self._kept[index] = self._clean[index]
+
+    def show(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
+        """See `Basis.show`; an amount of 0 shows the kept image, bit for bit."""
+        index, channel, step = self._step(rows, directions, amounts)
+        trial = self._kept[index, :, channel] + step
+        if self.linf is not None:
+            clean = self._clean[index, :, channel]
+            trial = trial.clamp(clean - self.linf, clean + self.linf)
+        self._pixels[index, :, channel] = trial.clamp_(0, 1)
+
+    def keep(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
+        """See `Basis.keep`."""
+        index = self._to_device(rows)
+        self._kept[index] = self._pixels[index]
+
+
 BASES: dict[str, type[Basis]] = {"pixel": PixelBasis, "dct": DCTBasis}
+
+#: Those whose clip accumulates. No pixel's direction repeats, so that there the two are one.
+CUMULATIVE: dict[str, type[Basis]] = {"pixel": PixelBasis, "dct": CumulativeDCTBasis}
 
 
 @functools.lru_cache(maxsize=4)

@@ -43,6 +43,7 @@ class NormalisedClip:
                batch_size: int) -> Iterator[Finished]:
         """Attack examples as `attacks.simba.stream` does, with epsilon in units of the normalised space.
 
+        The control is one clip; how the attack clips its own steps, anew or cumulatively, `options.clip` says.
         Images, L2 and Linf come back in pixel space, the distance that the clip has moved an image included. The
         prediction before the clip is the harness's, not the attack's, and is not charged.
         """

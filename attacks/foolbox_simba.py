@@ -26,7 +26,7 @@ class SimBA(MinimizationAttack):  # type: ignore[misc]
         max_iterations: Directions to try.
         ids: Example ids that key the random draws, of the batch that the attack is run on; None means 0 to n-1.
         **options: Further options of `attacks.simba.simba`: epsilon, basis, order, step, objective, linf,
-            max_queries, seed, batch_size.
+            max_queries, clip, seed, batch_size.
     """
 
     distance = l2

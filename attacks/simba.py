@@ -8,7 +8,7 @@ Differences to the authors' code, each with its reason (docs/protocol.md has the
 * Every image has its own order of directions, drawn by (seed, example id): the same for every model, batch and shard.
 * Every forward pass of an image is charged, the first one included, and nothing else is forwarded.
 * The objective is z_y - logsumexp of the other logits: the order of p(y|x), without its saturation in float32.
-* The image shown is clip(x + perturbation, 0, 1); the perturbation itself is not clipped.
+* The image shown is clip(x + perturbation, 0, 1); the perturbation itself is not clipped, unless that is asked for.
 * The attack ends after the last direction; asking for more iterations is an error.
 * An image that is finished leaves its slot to the next one, so that forward passes stay full.
 """
@@ -52,8 +52,8 @@ class SimBAResult:
 def simba(predict: Predict, x: torch.Tensor, y: torch.Tensor, *, max_iterations: int, epsilon: float = 0.2,
           basis: str = "pixel", order: str = "random", step: str = "first-improving", objective: str = "margin",
           targeted: bool = False, targets: torch.Tensor | None = None, linf: float | None = None,
-          max_queries: int | None = None, ids: Sequence[int] | torch.Tensor | None = None, seed: int = 0,
-          batch_size: int = 256) -> SimBAResult:
+          max_queries: int | None = None, clip: str = "anew", ids: Sequence[int] | torch.Tensor | None = None,
+          seed: int = 0, batch_size: int = 256) -> SimBAResult:
     """Attack images with SimBA; `Options` says more of the options.
 
     Args:
@@ -70,6 +70,7 @@ def simba(predict: Predict, x: torch.Tensor, y: torch.Tensor, *, max_iterations:
         targets: Targets of a targeted attack, int [n]; None draws them by (seed, id), never the label.
         linf: Bound on the perturbation's largest entry, or None.
         max_queries: Limit of forward passes an image, or None.
+        clip: "anew" or "cumulative".
         ids: Example ids that key the random draws; None means 0 to n-1.
         seed: Seed of the directions and targets.
         batch_size: Images a forward pass; changes the speed, not the result.
@@ -78,7 +79,7 @@ def simba(predict: Predict, x: torch.Tensor, y: torch.Tensor, *, max_iterations:
         InputError: for options, shapes or values that can't be, and for logits that are not finite.
     """
     options = Options(max_iterations, epsilon, basis, order, step, objective, targeted or targets is not None, linf,
-                      max_queries)
+                      max_queries, clip)
     if x.ndim != 4 or not x.is_floating_point():
         raise InputError(f"images must be floating point [n, C, H, W], not {x.dtype} {list(x.shape)}")
     if y.shape != x.shape[:1] or (targets is not None and targets.shape != y.shape):

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from attacks.bases import BASES, frequencies
+from attacks.bases import BASES, CUMULATIVE, frequencies
 from framebench.errors import InputError, unknown
 from framebench.seeding import generator
 
 CHOICES = {"basis": tuple(BASES), "order": ("random", "low-frequency"), "step": ("first-improving", "best-of-two"),
-            "objective": ("margin", "probability")}
+            "objective": ("margin", "probability"), "clip": ("anew", "cumulative")}
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Options:
         targeted: Raise the probability of a target instead of lowering the label's.
         linf: Bound on the perturbation's largest entry, or None.
         max_queries: No image is forwarded more often than this; None for no limit.
+        clip: "anew" (the perturbation is not clipped, each image shown is), or "cumulative" (each accepted image is
+            clipped for good, so that what the clip removes is lost).
     """
 
     max_iterations: int = 1000
@@ -41,6 +43,7 @@ class Options:
     targeted: bool = False
     linf: float | None = None
     max_queries: int | None = None
+    clip: str = "anew"
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -106,7 +109,8 @@ class Slots:
             raise InputError(f"{options.max_iterations} iterations are more than the {self.dimensions} directions of "
                              f"an image of {shape[1]}x{shape[2]}; no direction repeats")
         self.options, self.seed, self.size, self.live = options, seed, size, 0
-        self.basis = BASES[options.basis](size, shape, x.dtype, x.device, options.linf)
+        bases = BASES if options.clip == "anew" else CUMULATIVE
+        self.basis = bases[options.basis](size, shape, x.dtype, x.device, options.linf)
         self.frequencies = frequencies(shape) if options.order == "low-frequency" else None
         self.limit = options.max_queries or np.iinfo(np.int64).max
         integer: dict[str, Any] = {"shape": size, "dtype": np.int64}

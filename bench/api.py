@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from bench.commands import attack as attack_command
@@ -19,7 +20,7 @@ from bench.commands import shift as shift_command
 from bench.protocol_file import parse
 from bench.reporting import Results
 from bench.run import parser
-from framebench.errors import unknown
+from framebench.errors import InputError, unknown
 from models.registry import LoadedModel, wrap
 
 Model = str | nn.Module | tuple[str, nn.Module]
@@ -32,7 +33,7 @@ def attack(*models: Model, **options: Any) -> Results:
         models: Names (`models.registry.load`), modules from images [n, C, H, W] in [0, 1] to logits (put into eval
             mode; called by their class), or pairs (name, module); none for the shipped ones.
         options: The command's options, such as ``n=100, basis="dct", data_root="data"``; see `bench attack --help`.
-            They override those of a ``protocol``.
+            They override those of a ``protocol``. ``epsilon`` is a number or a list of numbers.
             Without ``out``, results go to a temporary folder, and nothing is kept from one call to the next.
 
     Returns:
@@ -41,6 +42,8 @@ def attack(*models: Model, **options: Any) -> Results:
     Raises:
         InputError: for what the command would refuse.
     """
+    if (epsilon := options.get("epsilon")) is not None:
+        options["epsilon"] = _numbers("epsilon", epsilon)
     results = attack_command.run(_arguments("attack", models, options))
     assert results is not None, "only --transfer-from, which is no option here, gives none"
     return results
@@ -62,6 +65,14 @@ def _arguments(command: str, models: tuple[Model, ...], options: dict[str, Any])
     out = options.get("out") or (arguments.protocol and arguments.protocol.options.get("out"))
     arguments.out = Path(out or tempfile.mkdtemp(prefix="bench-"))
     return arguments
+
+
+def _numbers(name: str, given: Any) -> list[float]:
+    """Return a number, or several, as a list."""
+    try:
+        return [float(number) for number in np.atleast_1d(given)]
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be a number or a list of numbers, not {given!r}") from None
 
 
 def _known(model: Model) -> str | LoadedModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,10 @@ from models.registry import LoadedModel
 
 #: Options that only SimBA has, and their defaults.
 SIMBA_ONLY = {"order": "random", "step": "first-improving", "objective": "margin", "linf": None, "targeted": False,
-              "convention": CONVENTIONS[0]}
+              "clip": "anew", "convention": CONVENTIONS[0]}
+
+#: Those that are left out where they are the default: rows that were made before there was a choice keep their key.
+_LATER = ("clip", "convention")
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Plan:
 
     Attributes:
         attack: Its name.
-        options: Its options, as they are kept with the rows.
+        variants: Its options as they are kept with the rows, once for every epsilon.
         seeds: Seeds to run it with.
         budgets: Budgets to be tabled, ascending.
         cap: Cap on L2 to be tabled besides, or None.
@@ -49,7 +53,7 @@ class Plan:
     """
 
     attack: str
-    options: dict[str, Any]
+    variants: list[dict[str, Any]]
     seeds: list[int]
     budgets: list[int]
     cap: float | None
@@ -68,34 +72,38 @@ def plan(arguments: argparse.Namespace, budgets: list[int]) -> Plan:
     seeds = arguments.seeds or [arguments.seed]
     if len(set(seeds)) != len(seeds):
         raise InputError(f"--seeds {' '.join(map(str, seeds))}: give each seed once")
-    options = _simba(arguments, budgets[-1]) if name == "simba" else _other(arguments, budgets[-1])
-    return Plan(name, options, seeds, budgets, cap, arguments.save_adversarial)
+    epsilons = arguments.epsilon or [None]
+    if len(set(epsilons)) != len(epsilons):
+        raise InputError(f"--epsilon {' '.join(map(str, epsilons))}: give each epsilon once")
+    planned = _simba if name == "simba" else _other
+    variants = [planned(arguments, budgets[-1], epsilon) for epsilon in epsilons]
+    return Plan(name, variants, seeds, budgets, cap, arguments.save_adversarial)
 
 
-def _simba(arguments: argparse.Namespace, budget: int) -> dict[str, Any]:
+def _simba(arguments: argparse.Namespace, budget: int, epsilon: float | None) -> dict[str, Any]:
     if arguments.attack_option:
         raise InputError("simba takes no --attack-option; its options are --basis, --order, --step, --objective, "
-                         "--linf, --targeted and --convention")
-    epsilon = Options.epsilon if arguments.epsilon is None else arguments.epsilon
+                         "--linf, --targeted, --clip and --convention")
+    chosen = {name: getattr(arguments, name) for name in SIMBA_ONLY}
+    convention = chosen.pop("convention")
     options = dataclasses.asdict(Options(
-        max_iterations=budget, epsilon=epsilon, basis=arguments.basis, max_queries=arguments.max_queries,
-        **{name: getattr(arguments, name) for name in SIMBA_ONLY if name != "convention"}))
-    # Left out where it is the benchmark's own: rows that were made before there was a choice keep their key.
-    return options if arguments.convention == CONVENTIONS[0] else {**options, "convention": arguments.convention}
+        max_iterations=budget, epsilon=Options.epsilon if epsilon is None else epsilon, basis=arguments.basis,
+        max_queries=arguments.max_queries, **chosen)) | {"convention": convention}
+    return {name: value for name, value in options.items() if name not in _LATER or value != SIMBA_ONLY[name]}
 
 
-def _other(arguments: argparse.Namespace, budget: int) -> dict[str, Any]:
+def _other(arguments: argparse.Namespace, budget: int, epsilon: float | None) -> dict[str, Any]:
     defaults = SIMBA_ONLY if arguments.attack == "noise" else {**SIMBA_ONLY, "basis": "pixel"}
     for option, default in defaults.items():
         if getattr(arguments, option) != default:
             raise InputError(f"--{option} is an option of simba, not of {arguments.attack}; leave it out")
-    return registry.plan(arguments.attack, budget, epsilon=arguments.epsilon, given=arguments.attack_option,
+    return registry.plan(arguments.attack, budget, epsilon=epsilon, given=arguments.attack_option,
                          basis=arguments.basis, max_queries=arguments.max_queries)
 
 
 def attack_model(model: LoadedModel, domain: Domain, ids: np.ndarray, asked: Plan, store: Store,
                  arguments: argparse.Namespace) -> None:
-    """Give a model a row for each of `ids`, once for every seed, those that have one left out.
+    """Give a model a row for each of `ids`, once for every epsilon and seed, those that have one left out.
 
     Args:
         model: The model.
@@ -109,14 +117,13 @@ def attack_model(model: LoadedModel, domain: Domain, ids: np.ndarray, asked: Pla
         InputError: if model, images and attack don't fit each other.
     """
     box = model.module
-    if isinstance(box, BlackBoxModel) and box.labels_only and registry.needs_scores(asked.attack, asked.options):
+    if isinstance(box, BlackBoxModel) and box.labels_only and registry.needs_scores(asked.attack, asked.variants[0]):
         raise InputError(f"the model {model.name} gives labels alone, and {asked.attack} needs scores; use a "
                          "decision-based attack such as foolbox:HopSkipJumpAttack or foolbox:BoundaryAttack")
-    convention = NormalisedClip(model.module) if "convention" in asked.options else None
+    convention = NormalisedClip(model.module) if "convention" in asked.variants[0] else None
     made = provenance()
-    for seed in asked.seeds:
-        evaluation = Evaluation(model.name, model.digest, domain.name, domain.digest, asked.attack, asked.options,
-                                seed)
+    for options, seed in itertools.product(asked.variants, asked.seeds):
+        evaluation = Evaluation(model.name, model.digest, domain.name, domain.digest, asked.attack, options, seed)
         facts = {"title": domain.title, "classes": list(domain.classes), "budgets": asked.budgets,
                  "warnings": list(model.notes), "provenance": [made],
                  "card": None if model.card is None else dataclasses.asdict(model.card)}
@@ -126,7 +133,8 @@ def attack_model(model: LoadedModel, domain: Domain, ids: np.ndarray, asked: Pla
             rows.facts["l2_caps"] = sorted({*rows.facts.get("l2_caps", []), asked.cap})
         saved = Adversarial(rows) if asked.keep_images else None
         left = int((~np.isin(ids, rows.ids)).sum())
-        name = model.name + (f" seed {seed}" if len(asked.seeds) > 1 else "")
+        name = model.name + (f" epsilon {options['epsilon']:g}" if len(asked.variants) > 1 else "")
+        name += f" seed {seed}" if len(asked.seeds) > 1 else ""
         with AttackProgress(name, len(ids), len(ids) - left) as progress:
             if left:
                 predict = _predictor(model, rows, domain, arguments, progress.say)

@@ -9,6 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from attacks.autoattack import EPSILONS
+from attacks.slots import Options
+
 #: Raised when rows made before would differ from rows made now (draws, definitions, kept columns).
 GENERATION = 1
 
@@ -17,7 +20,7 @@ BUDGETS = (1, 10, 50, 100, 1000)
 #: Options that a label names in its own way, or not at all: those of SimBA and those that all attacks have. Others are
 #: a library's and are named as they were given.
 _NAMED = ("max_iterations", "epsilon", "basis", "order", "step", "objective", "targeted", "linf", "max_queries",
-          "convention", "norm", "schedule", "white_box")
+          "convention", "clip", "norm", "schedule", "white_box")
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,21 @@ class Evaluation:
     def label(self) -> str:
         """What tells this attack from others, as tables and file names have it, e.g. ``simba-dct``.
 
-        A seed other than 0 is part of it, so that every seed has its own entries in the tables.
+        An epsilon other than the attack's default and a seed other than 0 are part of it, so that every epsilon and
+        seed has its own entries in the tables.
         """
         extras = [str(self.options[name]) for name, usual in
                   (("basis", None), ("order", "random"), ("step", "first-improving"), ("objective", "margin"),
-                   ("norm", None), ("convention", "pixel-clip"))
+                   ("norm", None), ("convention", "pixel-clip"), ("clip", "anew"))
                   if self.options.get(name, usual) != usual]
         extras += [word for name, word in (("targeted", "targeted"), ("white_box", "white-box"))
                    if self.options.get(name)]
         extras += [f"{name.replace('_', '')}{self.options[name]:g}" for name in ("linf", "max_queries", "schedule")
                    if self.options.get(name) is not None]
         extras += [f"{name}={value}" for name, value in sorted(self.options.items()) if name not in _NAMED]
+        epsilon = self.options.get("epsilon")
+        if epsilon not in (None, _usual_epsilon(self.attack, self.options)):
+            extras.append(f"eps{str(epsilon).removesuffix('.0')}")
         if self.seed and self.attack != "none":
             extras.append(f"s{self.seed}")
         return "-".join([self.attack, *extras])
@@ -77,6 +84,16 @@ class Evaluation:
         attack = [] if self.attack == "none" else [self.label, *([] if self.seed else ["s0"])]
         words = "-".join([self.model, self.domain, *cell, *attack, self.key[:12]])
         return re.sub(r"[^A-Za-z0-9._-]+", "_", words)[-180:] + ".parquet"
+
+
+def _usual_epsilon(attack: str, options: dict[str, Any]) -> float:
+    """Return the epsilon that a label leaves out: the attack's default (see `attacks.registry.plan`)."""
+    if attack in ("simba", "noise"):
+        return Options.epsilon
+    if attack in ("square", "apgd"):
+        return EPSILONS[options["norm"]]
+    # Foolbox's, told by name and options: to ask the library costs seconds.
+    return 8 / 255 if attack.lower().startswith("foolbox:linf") or options.get("distance") == "linf" else 1.0
 
 
 def _hash(value: Any) -> str:

@@ -31,6 +31,9 @@ TABLES = ("attack", "shift")
 #: Options that make no sense as a default of many runs.
 _NO_KEYS = ("help", "protocol", "transfer_from")
 
+#: Options that take several values, and may be written as a single one.
+_ONE_OR_MORE = ("epsilon",)
+
 _WORDS = {int: "an integer", float: "a number", str: "a string"}
 
 
@@ -152,6 +155,8 @@ def _value(action: argparse.Action, value: Any, what: str) -> Any:
         return value
     if action.nargs != "+":
         return _single(action, value, what)
+    if action.dest in _ONE_OR_MORE and not isinstance(value, list):
+        return [_single(action, value, what)]
     if not isinstance(value, list) or not value:
         raise InputError(f"{what} must be a list of one or more values in [ ], not {value!r}")
     return [_single(action, entry, what) for entry in value]

@@ -238,9 +238,8 @@ def _name(rows: Rows, among: Sequence[Rows]) -> str:
     if len({other.evaluation.domain for other in among}) > 1:
         extras.append(evaluation.domain)
     alike = [other.evaluation.options for other in among if other.evaluation.label == evaluation.label]
-    for word, name in (("epsilon", "epsilon"), ("iterations", "max_iterations")):
-        if len({options.get(name) for options in alike}) > 1:
-            extras.append(f"{word} {evaluation.options.get(name)}")
+    if len({options.get("max_iterations") for options in alike}) > 1:
+        extras.append(f"iterations {evaluation.options.get('max_iterations')}")
     return ", ".join(extras)
 
 

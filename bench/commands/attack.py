@@ -41,8 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the paper's algorithm, or the authors' batched code (default: first-improving)")
     add("--objective", choices=["margin", "probability"], default="margin",
         help="what a step must lower (default: margin)")
-    add("--epsilon", type=number, default=None, help="simba, noise: step along a direction, pixels in [0, 1] "
-        "(default: 0.2); others: their bound (default: 8/255 for Linf; L2 0.5, of foolbox's 1)")
+    add("--epsilon", nargs="+", type=number, default=None, metavar="E", help="simba, noise: step along a direction, "
+        "pixels in [0, 1] (default: 0.2); others: their bound (default: 8/255 for Linf; L2 0.5, of foolbox's 1); "
+        "several are an evaluation each")
+    add("--clip", choices=["anew", "cumulative"], default="anew", help="simba to [0, 1]: each image shown, or, as some "
+        "harnesses do, each accepted image for good (default: anew)")
     add("--convention", choices=["pixel-clip", "normalised-clip"], default="pixel-clip",
         help="where simba clips to [0, 1]: pixels, or, to explain others' figures, normalised ones")
     add("--linf", type=float, default=None, help="bound on the largest change of a pixel value (default: none)")

@@ -16,7 +16,7 @@ def direction(index: int, basis: str, shape: tuple[int, int, int]) -> np.ndarray
 
 
 def attack(logits, x, label, example, *, max_iterations, epsilon, basis, order, step, objective, targeted, linf,
-           max_queries, seed):
+           max_queries, seed, clip="anew"):
     """Return (x_adv, success_iteration, queries, steps)."""
     n = x.size
     queries = 0
@@ -42,10 +42,17 @@ def attack(logits, x, label, example, *, max_iterations, epsilon, basis, order, 
         frequency = [max(d // width % height, d % width) for d in directions]
         directions = directions[np.argsort(frequency, kind="stable")]
 
-    def show(delta):
-        return np.clip(x + (delta if linf is None else np.clip(delta, -linf, linf)), 0, 1)
+    bound = np.inf if linf is None else linf
 
-    delta, steps = np.zeros_like(x), []
+    def moved(state, change):  # the state is the image where the clip accumulates, else the perturbation
+        if clip == "cumulative":
+            return np.clip(np.clip(state + change, x - bound, x + bound), 0, 1)
+        return state + change
+
+    def show(state):
+        return state if clip == "cumulative" else np.clip(x + np.clip(state, -bound, bound), 0, 1)
+
+    state, steps = x if clip == "cumulative" else np.zeros_like(x), []
     best, hit = look(x)
     if hit:
         return x, 0, queries, steps
@@ -55,21 +62,21 @@ def attack(logits, x, label, example, *, max_iterations, epsilon, basis, order, 
         for sign in (1, -1):
             if max_queries is not None and queries >= max_queries:
                 break
-            trials.append((*look(show(delta + sign * q)), sign))
+            trials.append((*look(show(moved(state, sign * q))), sign))
             if step == "first-improving" and trials[-1][0] < best:
                 break
         better = [t for t in trials if t[0] < best]
         whole = better or len(trials) == 2
         if not whole:
-            return show(delta), -1, queries, steps
+            return show(state), -1, queries, steps
         if better:
             best, hit, sign = min(better, key=lambda t: t[0])
-            delta = delta + sign * q
+            state = moved(state, sign * q)
             steps.append(sign)
             if hit:
-                return show(delta), len(steps), queries, steps
+                return show(state), len(steps), queries, steps
         else:
             steps.append(0)
         if max_queries is not None and queries >= max_queries:
             break
-    return show(delta), -1, queries, steps
+    return show(state), -1, queries, steps

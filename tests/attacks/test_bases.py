@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from scipy.fft import idctn
 
-from attacks.bases import BASES, _dct_vectors, frequencies
+from attacks.bases import BASES, CumulativeDCTBasis, _dct_vectors, frequencies
 
 
 def test_the_dct_basis_is_orthonormal_and_scipys():
@@ -16,16 +17,21 @@ def test_the_dct_basis_is_orthonormal_and_scipys():
         np.testing.assert_allclose(vectors[k].reshape(6, 4).numpy(), idctn(unit, norm="ortho"), atol=1e-13)
 
 
-def test_a_trial_that_is_taken_back_leaves_no_trace():
+@pytest.mark.parametrize("linf", [None, 0.3])
+@pytest.mark.parametrize("kind", [*BASES.values(), CumulativeDCTBasis])
+def test_a_trial_that_is_taken_back_leaves_no_trace(kind, linf):
     x = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-    for name, kind in BASES.items():
-        basis = kind(2, (3, 5, 5), torch.float32, torch.device("cpu"), None)
-        rows, directions = np.arange(2), np.array([7, 31])
-        basis.admit(rows, x)
+    basis = kind(2, (3, 5, 5), torch.float32, torch.device("cpu"), linf)
+    rows, kept = np.arange(2), x
+    basis.admit(rows, x)
+    for directions in (np.array([7, 31]), np.array([9, 33])):
         basis.show(rows, directions, np.array([0.9, -0.9]))
-        assert not torch.equal(basis.images, x), name
+        assert not torch.equal(basis.images, kept)
         basis.show(rows, directions, np.zeros(2))
-        assert torch.equal(basis.images, x), name
+        assert torch.equal(basis.images, kept)
+        basis.show(rows, directions, np.array([-0.8, 0.8]))
+        basis.keep(rows, directions, np.array([-0.8, 0.8]))
+        kept = basis.images.clone()
 
 
 def test_frequencies_grow_from_the_constant():

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from attacks.convention import NormalisedClip
-from attacks.simba import Options, simba
+from attacks.simba import Options
 from framebench.errors import InputError
 from models.layers import Normalize
+from tests.attacks.reference import attack as reference
 
 SHAPE = (3, 4, 4)
 
@@ -24,27 +25,37 @@ def model():
     return net.requires_grad_(False)
 
 
-def test_it_is_simba_on_clipped_normalised_images(model):
+@pytest.fixture
+def data(model):
     x = torch.rand(40, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     y = model(x).argmax(1)
     y[:4] = (y[:4] + 1) % 4  # clean errors
-    options = Options(max_iterations=30, epsilon=0.5, step="best-of-two", basis="dct")
-    done = list(NormalisedClip(model).stream(model, lambda ids: (x[ids], y[ids]), np.arange(40), options, seed=3,
-                                             batch_size=8))
+    return x, y
+
+
+@pytest.mark.parametrize("clip", ["anew", "cumulative"])
+@pytest.mark.parametrize("basis", ["pixel", "dct"])
+def test_it_is_simba_on_clipped_normalised_images(model, data, basis, clip):
+    x, y = data
+    options = {"max_iterations": 30, "epsilon": 0.5, "basis": basis, "order": "random", "step": "best-of-two",
+               "objective": "margin", "targeted": False, "linf": None, "max_queries": None, "clip": clip}
     z = model.normalize(x).clamp(0, 1)
-    expected = simba(model.rest, z, y, max_iterations=30, epsilon=0.5, step="best-of-two", basis="dct", seed=3)
     seen = {}
-    for d in done:
-        for i, example in enumerate(d.ids):
-            seen[int(example)] = d.success_iteration[i]
-            assert d.success_iteration[i] == expected.success_iteration[example]
-            assert d.queries[i] == expected.queries[example], "the control is not charged"
-            assert d.clean_prediction[i] == model(x[[example]]).argmax(), "before the clip"
-            x_adv = expected.x_adv[example] * model.normalize.std[0] + model.normalize.mean[0]
-            torch.testing.assert_close(d.x_adv[i], x_adv)
-            assert d.l2[i] == pytest.approx(float((x_adv - x[example]).norm()))
-            assert d.linf[i] == pytest.approx(float((x_adv - x[example]).abs().max()))
-    assert len(seen) == 40
+    for done in NormalisedClip(model).stream(model, lambda ids: (x[ids], y[ids]), np.arange(40), Options(**options),
+                                             seed=3, batch_size=8):
+        for i, example in enumerate(done.ids.tolist()):
+            expected, success, queries, steps = reference(
+                lambda image: model.rest(torch.from_numpy(image[None]))[0].numpy(), z[example].numpy(),
+                int(y[example]), example, seed=3, **options)
+            seen[example] = success
+            assert done.success_iteration[i] == success and done.steps[i].tolist() == steps
+            assert done.queries[i] == queries, "the control is not charged"
+            assert done.clean_prediction[i] == model(x[[example]]).argmax(), "before the clip"
+            x_adv = torch.from_numpy(expected) * model.normalize.std[0] + model.normalize.mean[0]
+            torch.testing.assert_close(done.x_adv[i], x_adv)
+            assert done.l2[i] == pytest.approx(float((x_adv - x[example]).norm()))
+            assert done.linf[i] == pytest.approx(float((x_adv - x[example]).abs().max()))
+    assert len(seen) == 40 and max(seen.values()) > 1
     broken_by_the_clip = (model.rest(z).argmax(1) != y) & (model(x).argmax(1) == y)
     assert broken_by_the_clip.any() and all(seen[int(i)] == 0 for i in torch.nonzero(broken_by_the_clip))
 

@@ -37,7 +37,8 @@ VARIANTS = [
     for basis, step, objective in itertools.product(("pixel", "dct"), ("first-improving", "best-of-two"),
                                                     ("margin", "probability"))
     for order in (("random",) if basis == "pixel" else ("random", "low-frequency"))
-    for extra in ({}, {"linf": 0.1}, {"targeted": True}, {"max_queries": 14}, {"max_queries": 15, "targeted": True})
+    for extra in ({}, {"linf": 0.1}, {"targeted": True}, {"max_queries": 14}, {"max_queries": 15, "targeted": True},
+                  {"clip": "cumulative"}, {"clip": "cumulative", "linf": 0.1})
 ]
 
 
@@ -95,10 +96,21 @@ def test_linear_model_closed_form(basis):
     assert 0 < int((result.success_iteration > 0).sum())
 
 
-@pytest.mark.parametrize("basis", ["pixel", "dct"])
-def test_rows_depend_on_neither_batch_nor_order_nor_shard(mlp, data, basis):
+def test_what_a_cumulative_clip_removes_is_lost(mlp, data):
     x, y = data
-    options = {"max_iterations": D, "basis": basis, "epsilon": 0.1}
+    options = {"max_iterations": 40, "epsilon": 0.6, "step": "best-of-two"}
+    results = {(basis, clip): simba(mlp, x, y, basis=basis, clip=clip, **options)
+               for basis in ("pixel", "dct") for clip in ("anew", "cumulative")}
+    assert not torch.equal(results["dct", "anew"].x_adv, results["dct", "cumulative"].x_adv)
+    for name in ("x_adv", "success_iteration", "queries", "l2", "linf"):  # no pixel is clipped twice
+        assert torch.equal(*(getattr(results["pixel", clip], name) for clip in ("anew", "cumulative"))), name
+
+
+@pytest.mark.parametrize("clip", ["anew", "cumulative"])
+@pytest.mark.parametrize("basis", ["pixel", "dct"])
+def test_rows_depend_on_neither_batch_nor_order_nor_shard(mlp, data, basis, clip):
+    x, y = data
+    options = {"max_iterations": D, "basis": basis, "epsilon": 0.1, "clip": clip}
     whole = simba(mlp, x, y, batch_size=256, **options)
     for batch_size in (1, 7):
         again = simba(mlp, x, y, batch_size=batch_size, **options)
@@ -196,6 +208,7 @@ def test_no_images_is_an_empty_result(mlp):
 @pytest.mark.parametrize(("options", "message"), [
     ({"basis": "dft"}, "unknown basis 'dft'; did you mean dct"),
     ({"step": "best"}, "unknown step"),
+    ({"clip": "cumulativ"}, "unknown clip 'cumulativ'; did you mean cumulative"),
     ({"max_iterations": -1}, "must not be negative"),
     ({"max_iterations": D + 1}, "more than the 48 directions"),
     ({"epsilon": 0.0}, "epsilon must be above 0"),

@@ -1,4 +1,4 @@
-"""The attack command with attacks besides SimBA, seeds, caps, conventions and saved images."""
+"""The attack command with attacks besides SimBA, epsilons, seeds, caps, conventions and saved images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
+import bench
 from attacks.registry import plan
 from bench.protocol import Evaluation
 from bench.run import main
 from bench.store import Store
 from bench.tables import ATTACK_COLUMNS
+from framebench.errors import InputError
 
 
 def attack(out, model_file, *more, models=("linear",)):
@@ -49,11 +51,12 @@ def model_file(model_file):
 
 
 @pytest.mark.parametrize(("options", "label", "epsilon", "units"), [
-    (["--attack", "noise", "--basis", "dct", "--epsilon", "5"], "noise-dct", 5, ["iterations", "queries"]),
-    (["--attack", "square", "--epsilon", "51/255"], "square-Linf-schedule12", 0.2, ["iterations", "queries"]),
-    (["--attack", "apgd", "--epsilon", "2/255"], "apgd-Linf-white-box-schedule12", 2 / 255, ["iterations"]),
+    (["--attack", "noise", "--basis", "dct", "--epsilon", "5"], "noise-dct-eps5", 5, ["iterations", "queries"]),
+    (["--attack", "square", "--epsilon", "51/255"], "square-Linf-schedule12-eps0.2", 0.2, ["iterations", "queries"]),
+    (["--attack", "apgd", "--epsilon", "2/255"], f"apgd-Linf-white-box-schedule12-eps{2 / 255}", 2 / 255,
+     ["iterations"]),
     (["--attack", "foolbox:SaltAndPepperNoiseAttack", "--attack-option", "steps=20", "--epsilon", "6"],
-     "foolbox:SaltAndPepperNoiseAttack-steps=20", 6, ["iterations", "queries"]),
+     "foolbox:SaltAndPepperNoiseAttack-steps=20-eps6", 6, ["iterations", "queries"]),
 ])
 def test_on_the_samples(tmp_path, model_file, options, label, epsilon, units):
     out = tmp_path / "out"
@@ -136,6 +139,40 @@ def test_every_seed_has_its_own_entries(tmp_path, model_file):
     assert "simba-pixel-s2" in (tmp_path / "report" / "index.html").read_text()
 
 
+def test_every_epsilon_has_its_own_entries(tmp_path, model_file, capsys):
+    more = ["--budgets", "9", "-n", "6"]
+    assert attack(tmp_path / "sweep", model_file, *more, "--epsilon", "0.2", "102/255", models=("linear", "other")) == 0
+    printed = capsys.readouterr().out
+    found = table(tmp_path / "sweep")
+    assert found.groupby("attack")["epsilon"].unique().map(list).to_dict() == {"simba-pixel": [0.2],
+                                                                               "simba-pixel-eps0.4": [0.4]}
+    assert (found.groupby(["model", "attack", "unit", "budget"]).size() == 1).all()
+    paired = pd.read_csv(tmp_path / "sweep" / "paired.csv")
+    assert paired["attack"].tolist() == ["simba-pixel"] * 2 + ["simba-pixel-eps0.4"] * 2, "no pair of two epsilons"
+    page = (tmp_path / "sweep" / "report" / "index.html").read_text()
+    for name in set(found["attack"]):
+        assert f"factories:other · {name} on samples: " in printed
+        assert page.count(f">factories:other · {name}</text>") == 2, "a curve of its own against either unit"
+
+    assert attack(tmp_path / "alone", model_file, *more, "--epsilon", "0.4") == 0
+    (alone,) = Store(tmp_path / "alone").all()
+    (swept,) = (rows for rows in Store(tmp_path / "sweep").all() if rows.evaluation.key == alone.evaluation.key)
+    pd.testing.assert_frame_equal(swept.frame(), alone.frame(), check_exact=True)
+
+
+def test_epsilons_from_python(model_file):
+    model = f"python:{model_file}:linear"
+    swept = bench.attack(model, n=4, budgets=[2], epsilon=np.array([0.1, 0.2]), threads=1).attack
+    assert swept.groupby("attack")["epsilon"].unique().map(list).to_dict() == {"simba-pixel": [0.2],
+                                                                               "simba-pixel-eps0.1": [0.1]}
+    alone = bench.attack(model, n=4, budgets=[2], epsilon=0.1, threads=1).attack
+    pd.testing.assert_frame_equal(alone, swept[swept["epsilon"] == 0.1].reset_index(drop=True))
+    for bad, message in (("8/x", "a number or a list of numbers"), ([0.1, None], "a number or a list of numbers"),
+                         ([0.1, 0.1], "each epsilon once"), ([0.1, -1], "must be above 0")):
+        with pytest.raises(InputError, match=message):
+            bench.attack(model, n=4, budgets=[2], epsilon=bad)
+
+
 def test_successes_beyond_a_cap_do_not_count(tmp_path, model_file):
     assert attack(tmp_path, model_file, "--budgets", "60") == 0
     assert attack(tmp_path, model_file, "--budgets", "60", "--l2", "0.5") == 0
@@ -153,13 +190,30 @@ def test_successes_beyond_a_cap_do_not_count(tmp_path, model_file):
 def test_the_normalised_clip_shows_in_its_control(tmp_path, model_file):
     more = ["--budgets", "1", "20", "--epsilon", "2", "--basis", "dct", "--step", "best-of-two"]
     assert attack(tmp_path, model_file, *more, models=("normalised",)) == 0
-    assert attack(tmp_path, model_file, *more, "--convention", "normalised-clip", models=("normalised",)) == 0
+    for clip in ("anew", "cumulative"):
+        assert attack(tmp_path, model_file, *more, "--convention", "normalised-clip", "--clip", clip,
+                      models=("normalised",)) == 0
     found = table(tmp_path).query("budget == 0").groupby("attack")["asr"].agg(["min", "max"])
-    assert tuple(found.loc["simba-dct-best-of-two"]) == (0, 0)
-    low, high = found.loc["simba-dct-best-of-two-normalised-clip"]
+    assert tuple(found.loc["simba-dct-best-of-two-eps2"]) == (0, 0)
+    low, high = found.loc["simba-dct-best-of-two-normalised-clip-eps2"]
     assert low == high > 0
-    usual, clip = sorted(Store(tmp_path).all(), key=lambda rows: len(rows.evaluation.options))
-    assert (usual.frame()["clean_prediction"] == clip.frame()["clean_prediction"]).all()
+    assert tuple(found.loc["simba-dct-best-of-two-normalised-clip-cumulative-eps2"]) == (low, high)
+    stored = sorted(Store(tmp_path).all(), key=lambda rows: len(rows.evaluation.options))
+    usual, *clipped = (rows.frame() for rows in stored)
+    options = stored[0].evaluation.options
+    assert len(clipped) == 2 and not {"clip", "convention"} & set(options), "rows from before there was a choice"
+    for frame in clipped:
+        assert (usual["clean_prediction"] == frame["clean_prediction"]).all()
+
+
+def test_a_cumulative_clip_goes_on_where_it_was_cut_off(tmp_path, model_file):
+    more = ["--budgets", "1", "20", "--epsilon", "2", "--basis", "dct", "--clip", "cumulative"]
+    assert attack(tmp_path / "whole", model_file, *more) == 0
+    assert attack(tmp_path / "parts", model_file, *more, "-n", "9", "--batch-size", "4") == 0
+    assert attack(tmp_path / "parts", model_file, *more, "--batch-size", "3") == 0
+    (whole,), (parts,) = (Store(tmp_path / name).all() for name in ("whole", "parts"))
+    pd.testing.assert_frame_equal(whole.frame(), parts.frame(), check_exact=True)
+    assert whole.evaluation.options["clip"] == "cumulative" and whole.evaluation.label == "simba-dct-cumulative-eps2"
 
 
 def test_saved_images_are_the_rows_and_transfer(tmp_path, model_file, capsys):
@@ -212,6 +266,11 @@ def test_a_model_of_labels_alone_takes_decision_based_attacks(tmp_path, model_fi
     (["--attack", "noise", "--budgets", "5000"], "beyond the last direction"),
     (["--attack", "square", "--epsilon", "0"], "epsilon must be above 0"),
     (["--epsilon", "1/0"], "1/0 divides by zero"),
+    (["--epsilon", "0.1", "0.2", "0"], "epsilon must be above 0"),
+    (["--epsilon", "0.2", "51/255"], "--epsilon 0.2 0.2: give each epsilon once"),
+    (["--attack", "square", "--epsilon", "0.1", "inf"], "epsilon must be above 0 and finite"),
+    (["--attack", "square", "--clip", "cumulative"], "--clip is an option of simba, not of square"),
+    (["--clip", "cumulativ"], "invalid choice: 'cumulativ'"),
     (["--l2", "-1"], "--l2 must be above 0"),
     (["--seeds", "1", "1"], "give each seed once"),
     (["--convention", "normalised-clip"], "needs a model with a layer `normalize`"),
