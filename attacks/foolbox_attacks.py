@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from attacks.options import check, one_of
+from attacks.options import FOOLBOX_EPSILONS, check, one_of
 from attacks.queries import Bound
 from framebench.errors import InputError, unknown
 
@@ -28,8 +28,6 @@ GRADIENT_FREE = (
     attacks.additive_noise.BaseAdditiveNoiseAttack, attacks.additive_noise.BaseRepeatedAdditiveNoiseAttack)
 
 DISTANCES = {"l0": distances.l0, "l1": distances.l1, "l2": distances.l2, "linf": distances.linf}
-#: The bounds that are usual on CIFAR-10.
-EPSILONS = {"l2": 1.0, "linf": 8 / 255}
 
 #: Options that are the benchmark's.
 _PLANNED = ("max_iterations", "epsilon", "white_box", "max_queries")
@@ -88,9 +86,9 @@ def plan(name: str, budget: int, epsilon: float | None, given: dict[str, Any]) -
     check(f"foolbox:{name}", kind.__init__, given, ("self", "tensorboard"))
     attack = _build(kind, options)
     norm = _norm(name, attack)
-    if epsilon is None and norm not in EPSILONS:
+    if epsilon is None and norm not in FOOLBOX_EPSILONS:
         raise InputError(f"foolbox:{name} minimises {norm}, for which there is no usual bound; give --epsilon")
-    options |= {"max_iterations": budget, "epsilon": EPSILONS[norm] if epsilon is None else epsilon}
+    options |= {"max_iterations": budget, "epsilon": FOOLBOX_EPSILONS[norm] if epsilon is None else epsilon}
     return options if isinstance(attack, GRADIENT_FREE) else {**options, "white_box": True}
 
 

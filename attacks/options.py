@@ -9,6 +9,9 @@ from typing import Any
 
 from framebench.errors import InputError, unknown
 
+#: Distance of an attack of foolbox -> its bound that is usual on CIFAR-10; here, since to import foolbox takes seconds.
+FOOLBOX_EPSILONS = {"l2": 1.0, "linf": 8 / 255}
+
 
 def parse(given: Iterable[str]) -> dict[str, Any]:
     """Read options such as ``steps=10``: a value is a Python literal, or text where it is none.

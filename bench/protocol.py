@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attacks.autoattack import EPSILONS
+from attacks.options import FOOLBOX_EPSILONS
 from attacks.slots import Options
 
 #: Raised when rows made before would differ from rows made now (draws, definitions, kept columns).
@@ -92,8 +93,9 @@ def _usual_epsilon(attack: str, options: dict[str, Any]) -> float:
         return Options.epsilon
     if attack in ("square", "apgd"):
         return EPSILONS[options["norm"]]
-    # Foolbox's, told by name and options: to ask the library costs seconds.
-    return 8 / 255 if attack.lower().startswith("foolbox:linf") or options.get("distance") == "linf" else 1.0
+    # Foolbox's distance, told by name and options: to ask the library costs seconds.
+    linf = attack.lower().startswith("foolbox:linf") or options.get("distance") == "linf"
+    return FOOLBOX_EPSILONS["linf" if linf else "l2"]
 
 
 def _hash(value: Any) -> str:

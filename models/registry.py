@@ -45,13 +45,12 @@ class LoadedModel:
 
 def shipped() -> dict[str, Card]:
     """Return the shipped checkpoints' cards by name, the baseline first and the series last."""
-    ordered = sorted(_shipped().items(), key=lambda item: (item[1].parent, item[0] != "baseline", item[0]))
-    return {name: read_card(path) for name, path in ordered}
+    return {name: read_card(path) for name, path in _shipped().items()}
 
 
 def default_models() -> list[str]:
     """Return the names of the models that commands take unless told otherwise: the shipped ones that are no series."""
-    return [name for name in shipped() if _shipped()[name].parent == CHECKPOINTS]
+    return [name for name, path in _shipped().items() if path.parent == CHECKPOINTS]
 
 
 def load(name: str) -> LoadedModel:
@@ -117,7 +116,8 @@ def load_model(name: str) -> nn.Module:
 
 
 def _shipped() -> dict[str, Path]:
-    return {path.stem: path for path in CHECKPOINTS.rglob("*.safetensors")}
+    paths = CHECKPOINTS.rglob("*.safetensors")
+    return {path.stem: path for path in sorted(paths, key=lambda p: (p.parent, p.stem != "baseline", p.stem))}
 
 
 def _weights(name: str) -> Path:
