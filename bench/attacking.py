@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from attacks import registry
 from attacks.convention import CONVENTIONS, NormalisedClip
-from attacks.simba import Options, Predict
+from attacks.simba import Options
 from bench import protocol_file
 from bench.adversarial import Adversarial
-from bench.checks import check_model
 from bench.commands.options import device, threads
 from bench.evaluate import evaluate
-from bench.flags import flagged
+from bench.prepare import Prepared, prepare
 from bench.progress import AttackProgress
 from bench.protocol import Evaluation
 from bench.provenance import provenance
@@ -28,7 +26,6 @@ from bench.store import Rows, Store
 from domains import Domain
 from framebench.errors import InputError
 from models.blackbox import BlackBoxModel
-from models.predictor import Predictor
 from models.registry import LoadedModel
 
 #: Options that only SimBA has, and their defaults.
@@ -122,6 +119,7 @@ def attack_model(model: LoadedModel, domain: Domain, ids: np.ndarray, asked: Pla
                          "decision-based attack such as foolbox:HopSkipJumpAttack or foolbox:BoundaryAttack")
     convention = NormalisedClip(model.module) if "convention" in asked.variants[0] else None
     made = provenance()
+    forms: dict[str | None, Prepared] = {}
     for options, seed in itertools.product(asked.variants, asked.seeds):
         evaluation = Evaluation(model.name, model.digest, domain.name, domain.digest, asked.attack, options, seed)
         facts = {"title": domain.title, "classes": list(domain.classes), "budgets": asked.budgets,
@@ -137,34 +135,20 @@ def attack_model(model: LoadedModel, domain: Domain, ids: np.ndarray, asked: Pla
         name += f" seed {seed}" if len(asked.seeds) > 1 else ""
         with AttackProgress(name, len(ids), len(ids) - left) as progress:
             if left:
-                predict = _predictor(model, rows, domain, arguments, progress.say)
-                evaluate(rows, progress.counting(predict), domain, ids, batch_size=arguments.batch_size,
+                ready = _prepared(model, rows, domain, forms, arguments, progress.say)
+                evaluate(rows, progress.counting(ready.predict), domain, ids, batch_size=arguments.batch_size,
                          report=progress.update, convention=convention, saved=saved)
             rows.flush()  # budgets, caps and versions may have been added
 
 
-def _predictor(model: LoadedModel, rows: Rows, domain: Domain, arguments: argparse.Namespace,
-               say: Callable[[str], None]) -> Predict:
-    example, _ = domain.load(domain.order[:32])
-    predict: Predict
-    if rows.evaluation.options.get("white_box"):
-        predict, rows.facts["predictor"] = _Differentiable(model.module, device(arguments.device)), "eager"
-    else:
-        predict = Predictor(model.module, example, device=device(arguments.device), threads=threads(arguments.threads),
-                            kind=rows.facts.get("predictor"))
-        rows.facts["predictor"] = predict.kind
-    check_model(model, predict, domain, example)
-    if not isinstance(model.module, BlackBoxModel):  # whose answers may have to be paid for
-        rows.facts["warnings"] = flagged(predict, domain, model, rows.facts["warnings"], say)
-    return predict
-
-
-class _Differentiable:
-    """A model as it is, for attacks that take gradients with respect to the images."""
-
-    def __init__(self, module: torch.nn.Module, where: torch.device) -> None:
-        self._module, self._device = module.to(where).eval().requires_grad_(False), where
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self._module(x.to(self._device))
-        return logits
+def _prepared(model: LoadedModel, rows: Rows, domain: Domain, forms: dict[str | None, Prepared],
+              arguments: argparse.Namespace, say: Callable[[str], None]) -> Prepared:
+    """Return the model in the form of the rows, from `forms` if it was made before, and note form and flags."""
+    kind = rows.facts.get("predictor")
+    if kind not in forms:
+        made = prepare(model, domain, kind=kind, device=device(arguments.device), threads=threads(arguments.threads),
+                       say=say, white_box=bool(rows.evaluation.options.get("white_box")))
+        forms[kind] = forms[made.kind] = made
+    rows.facts["predictor"] = forms[kind].kind
+    rows.facts["warnings"] = list(dict.fromkeys([*rows.facts["warnings"], *forms[kind].flags]))
+    return forms[kind]

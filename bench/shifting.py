@@ -15,9 +15,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from bench.checks import check_model
 from bench.evaluate import classify
-from bench.flags import flagged
+from bench.prepare import Prepared, prepare
 from bench.protocol import Evaluation
 from bench.provenance import provenance
 from bench.store import Store
@@ -25,8 +24,6 @@ from domains import Domain, default_domain, load_domain
 from domains.corrupted import default_corrupted, load_corrupted
 from domains.generated import GeneratedSet
 from framebench.errors import InputError, unknown
-from models.blackbox import BlackBoxModel
-from models.predictor import Predictor
 from models.registry import LoadedModel
 
 #: From this many images on, a generated cell is kept on disk, since making it takes longer than reading it.
@@ -171,13 +168,14 @@ def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: 
     kinds = {rows.evaluation.model_digest: rows.facts.get("predictor") for rows in store.all()}
     made = provenance()
     asked = [[store.open(evaluation_of(model, cell), _facts(model, cell, made)) for model in models] for cell in cells]
-    predictors: dict[int, Predictor] = {}
+    prepared: dict[int, Prepared] = {}
     for i, model in enumerate(models):
         if all(np.isin(wanted, own[i].ids).all() for wanted, own in zip(ids, asked, strict=True)):
             continue  # a predictor takes seconds to make
-        predictors[i], flags = _prepare(model, cells[0].images, kinds.get(model.digest), device, threads)
+        prepared[i] = prepare(model, cells[0].images, kind=kinds.get(model.digest), device=device, threads=threads,
+                              say=print)
         for own in asked:
-            own[i].facts["warnings"] = list(dict.fromkeys([*own[i].facts["warnings"], *flags]))
+            own[i].facts["warnings"] = list(dict.fromkeys([*own[i].facts["warnings"], *prepared[i].flags]))
     with tqdm(total=sum(map(len, ids)) * len(models), unit="image", dynamic_ncols=True, smoothing=0.05) as bar:
         def advance(done: int) -> None:
             bar.update(done)
@@ -196,24 +194,10 @@ def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: 
             pixels, labels, picture = cell.images.pixels(union), cell.images.labels[union], _picture(cell)
             for i, (rows, left) in enumerate(zip(own, missing, strict=True)):
                 if len(left):
-                    rows.facts |= {"predictor": predictors[i].kind, "picture": picture}
+                    rows.facts |= {"predictor": prepared[i].kind, "picture": picture}
                     at = np.searchsorted(union, left)
-                    classify(rows, predictors[i], pixels[at], labels[at], left, batch_size=batch_size, report=advance)
-
-
-def _prepare(model: LoadedModel, domain: Domain, kind: str | None, device: Any, threads: int,
-             ) -> tuple[Predictor, list[str]]:
-    """Return a model's form for inference, `kind` if its rows so far were made with one, and its flags.
-
-    Raises:
-        InputError: if it does not fit the images.
-    """
-    example, _ = domain.load(domain.order[:32])
-    predictor = Predictor(model.module, example, device=device, threads=threads, kind=kind)
-    check_model(model, predictor, domain, example)
-    if isinstance(model.module, BlackBoxModel):  # whose answers may have to be paid for
-        return predictor, []
-    return predictor, flagged(predictor, domain, model, list(model.notes), print)
+                    classify(rows, prepared[i].predict, pixels[at], labels[at], left, batch_size=batch_size,
+                             report=advance)
 
 
 def _facts(model: LoadedModel, cell: Cell, made: dict[str, Any]) -> dict[str, Any]:

@@ -145,6 +145,14 @@ def test_failures_change_neither_rows_nor_accounts(tmp_path, service, more):
     assert answered_again == answered and len(failed) > 10
 
 
+def test_one_look_at_the_model_serves_all_its_evaluations(tmp_path, service):
+    assert attack(service, "scores", tmp_path, *BUDGETS, "--epsilon", "0.1", "0.2", "--seeds", "0", "1") == 0
+    answered, _ = accounts(service)
+    stored = Store(tmp_path).all()
+    assert len(stored) == 4
+    assert sum(answered) == PROBE + sum(one.frame()["queries"].sum() for one in stored)
+
+
 @pytest.mark.parametrize("more", [[*BUDGETS, "--batch-size", "4"],
                                   ["--attack", "square", "--epsilon", "0.1", *BUDGETS]], ids=str)
 def test_an_outage_keeps_what_is_finished(tmp_path, service, more, capsys):

@@ -11,6 +11,7 @@ from torch import nn
 
 from bench.flags import PAGE, duplicate_flags, gradient_flags, model_flags, result_flags
 from bench.run import main
+from bench.store import Store
 from domains import load_domain
 from models import load_model
 
@@ -193,3 +194,10 @@ def test_flags_are_printed_and_head_the_report(tmp_path, capsys):
     captured = capsys.readouterr()
     assert "its labels are shifted" in captured.out + captured.err
     assert "its labels are shifted" in (out / "report" / "index.html").read_text()
+    capsys.readouterr()
+    assert main(["attack", "--models", f"python:{path}:make", "--domain", "samples", "--out", str(out), "-n", "2",
+                 "--budgets", "1", "--epsilon", "0.1", "0.2", "--threads", "1"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).count("its labels are shifted") == 1, "once, not for every epsilon"
+    attacked = [rows for rows in Store(out).all() if rows.evaluation.attack == "simba"]
+    assert [any("labels are shifted" in flag for flag in rows.facts["warnings"]) for rows in attacked] == [True, True]

@@ -201,8 +201,8 @@ def test_only_models_with_rows_to_make_are_prepared_and_all_before_the_first_row
     import bench.shifting
 
     out, prepared = tmp_path / "out", []
-    real = bench.shifting.Predictor
-    monkeypatch.setattr("bench.shifting.Predictor", lambda *a, **k: prepared.append(a[0]) or real(*a, **k))
+    real = bench.shifting.prepare
+    monkeypatch.setattr("bench.shifting.prepare", lambda *a, **k: prepared.append(a[0]) or real(*a, **k))
     assert shift(out, model_file, *SMALL) == 0
     before = rows(out)
     assert shift(out, model_file, *SMALL, models=("linear", "other")) == 0

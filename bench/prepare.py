@@ -1,0 +1,70 @@
+"""A model made ready for the images of a domain: made fast, checked, and looked at for signs of a wrong set-up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from attacks.simba import Predict
+from bench.checks import check_model
+from bench.flags import flagged
+from domains import Domain
+from models.blackbox import BlackBoxModel
+from models.predictor import Predictor
+from models.registry import LoadedModel
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model ready for use.
+
+    Attributes:
+        predict: Maps images [n, C, H, W] in [0, 1] to logits [n, classes].
+        kind: Its form, "fused" or "eager", to be stored with results: another form may differ in the last bits.
+        flags: What looks wrong with it.
+    """
+
+    predict: Predict
+    kind: str
+    flags: list[str]
+
+
+def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, device: torch.device, threads: int,
+            say: Callable[[str], object], white_box: bool = False) -> Prepared:
+    """Make a model ready, which takes seconds, and queries that may have to be paid for: once a model is enough.
+
+    Args:
+        model: The model.
+        domain: Whose images it is to be used on.
+        kind: The form that its rows so far were made with; None takes the fastest that agrees with the model.
+        device: Where to compute.
+        threads: CPU threads.
+        say: Told every flag.
+        white_box: Whether gradients with respect to the images are needed.
+
+    Raises:
+        InputError: if the model does not fit the images, or `kind` can't be had here.
+    """
+    example, _ = domain.load(domain.order[:32])
+    predict: Predict
+    if white_box:
+        predict, kind = _Differentiable(model.module, device), "eager"
+    else:
+        predict = Predictor(model.module, example, device=device, threads=threads, kind=kind)
+        kind = predict.kind
+    check_model(model, predict, domain, example)
+    black_box = isinstance(model.module, BlackBoxModel)  # only the queries of the attack, then
+    return Prepared(predict, kind, [] if black_box else flagged(predict, domain, model, list(model.notes), say))
+
+
+class _Differentiable:
+    """A model as it is, for attacks that take gradients with respect to the images."""
+
+    def __init__(self, module: torch.nn.Module, where: torch.device) -> None:
+        self._module, self._device = module.to(where).eval().requires_grad_(False), where
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self._module(x.to(self._device))
+        return logits
