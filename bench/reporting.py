@@ -25,7 +25,7 @@ from domains.corruptions import NAMES
 from framebench.errors import InputError
 from framebench.files import atomic
 from reports.attack import attack_section
-from reports.page import Section, report
+from reports.page import Section, figures, report
 from reports.shift import shift_section
 
 
@@ -62,7 +62,7 @@ class Results:
 
 def write_report(out: Path, *, baseline: str | None = None, matched: list[str] | None = None,
                  logs: dict[str, Path] | None = None) -> Results:
-    """Write the tables and ``report/index.html`` from all that was measured into `out`.
+    """Write the tables, ``report/index.html`` and its figures from all that was measured into `out`.
 
     What is None is as it was at the last report.
 
@@ -99,7 +99,9 @@ def write_report(out: Path, *, baseline: str | None = None, matched: list[str] |
     warnings = [f"{rows.evaluation.model}: {text}" for rows in stored for text in rows.facts["warnings"]]
     warnings = list(dict.fromkeys([*warnings, *(result_flags(tables["attack"]) if attacks else [])]))
     page = out / "report" / "index.html"
-    _write(page, report(warnings, sections))
+    text = report(warnings, sections)
+    _write(page, text)
+    _write_figures(page.parent / "figures", figures(text))
     return Results(**{field.name: tables.get(field.name, pd.DataFrame()) for field in dataclasses.fields(Results)
                       if field.name != "page"}, page=page)
 
@@ -257,6 +259,15 @@ def _pictures(rows: Rows) -> list[tuple[str, np.ndarray, np.ndarray, str]]:
         columns.append((f"{example}: {classes[row['label']]}", *pair,
                         f"{classes[row['prediction']]}\n{outcome}\n{row['queries']} queries"))
     return columns
+
+
+def _write_figures(folder: Path, drawn: dict[str, str]) -> None:
+    """Write figures as SVG files, for papers, and remove those of earlier reports."""
+    for path in folder.glob("*.svg"):
+        if path.stem not in drawn:
+            path.unlink()
+    for name, svg in drawn.items():
+        _write(folder / f"{name}.svg", svg)
 
 
 def _write(path: Path, text: str) -> None:

@@ -40,7 +40,8 @@ def attack_section(results: pd.DataFrame, paired: pd.DataFrame, seeds: pd.DataFr
                   "Clean and robust accuracy are over all n images. An iteration of SimBA and of noise is one "
                   "direction, of other attacks one query after the clean image's.", "soft"),
         '<div class="row">' + "".join(
-            figure(asr_curves(by_model, unit, budgets), f"ASR against {unit}; bands are 95% Wilson intervals.")
+            figure(asr_curves(by_model, unit, budgets), f"ASR against {unit}; bands are 95% Wilson intervals.",
+                   f"asr {unit}")
             for unit, by_model in curves.items()) + "</div>"),
         *attack_seeds_sections(seeds), *trainings_sections(trainings),
         section("Cost of the attack", _cost(iterations), paragraph(
@@ -59,7 +60,8 @@ def attack_section(results: pd.DataFrame, paired: pd.DataFrame, seeds: pd.DataFr
     for heading, columns in pictures.items():
         blocks.append(section(heading, figure(
             attacked_images(columns, _scale(columns)),
-            "Images from the head of the common order. Below each: prediction, iterations and queries spent.")))
+            "Images from the head of the common order. Below each: prediction, iterations and queries spent.",
+            heading)))
     return Section("Black-box attack", f"{data}; n = {sizes} images a model", blocks, provenance)
 
 

@@ -32,10 +32,11 @@ def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, logs: di
     for group in groups:
         names = f": {', '.join(group)}" if len(groups) > 1 else ""
         drawn = [figure(bounds_by_layer(group), "The interval from A to B of every layer, in the order of the calls; "
-                        "the line is at 1. With zero padding its lower end is an estimate from above.")]
+                        "the line is at 1. With zero padding its lower end is an estimate from above.",
+                        f"bounds{names}")]
         if all(frame["spectrum"].notna().any() for frame in group.values()):
             drawn.append(figure(spectra(group, shares), "All eigenvalues of every layer, sorted: A at the left, B at "
-                                "the right end. A tight frame is a flat line."))
+                                "the right end. A tight frame is a flat line.", f"spectra{names}"))
         parts.append(section(f"Bounds by layer{names}", *drawn))
         measured = {label: frame for label, frame in group.items() if frame["reconstruction_error"].notna().any()}
         if measured:
@@ -43,10 +44,11 @@ def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, logs: di
                 reconstruction_by_layer(measured),
                 "How far the input that 50 steps of conjugate gradients find from a layer's output is from the real "
                 "one. Filled: the layer could keep all of it; hollow: it has fewer outputs than inputs, so that part "
-                "is lost.")))
+                "is lost.", f"undoing{names}")))
     if logs:
         parts.append(section("Bounds in the course of training", figure(
-            bounds_over_epochs(logs), "A and B (the edges of a band) of every layer after each epoch.")))
+            bounds_over_epochs(logs), "A and B (the edges of a band) of every layer after each epoch.",
+            "training")))
     for label, frame in models.items():
         parts.append(section(f"Layers of {label}", _layers(frame)))
     parts.append(section("What the columns are", paragraph(

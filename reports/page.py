@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,9 +63,15 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{html.escape(text)}</p>' if kind else f"<p>{html.escape(text)}</p>"
 
 
-def figure(svg: str, caption: str) -> str:
-    """Return a figure with its caption."""
-    return f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
+def figure(content: str, caption: str, name: str = "") -> str:
+    """Return a figure, an SVG element or images, with its caption; one with a name is an SVG that `figures` finds."""
+    of = f' id="{re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")}"' if name else ""
+    return f"<figure{of}>{content}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def figures(text: str) -> dict[str, str]:
+    """Return the named figures of a page: name, fit for a file -> SVG element."""
+    return dict(re.findall(r'<figure id="([^"]+)">(<svg.*?</svg>\s*)<figcaption>', text, flags=re.DOTALL))
 
 
 def section(title: str, *parts: str) -> str:

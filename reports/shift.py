@@ -110,14 +110,15 @@ def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame
         own = cells[(cells["domain"] == domain) & (cells["corruption"] != "")]
         drawn = [figure(severity_curves(pd.concat([clean[group.columns], group])),
                         f"{domain}: mean accuracy over the benchmark's corruptions against severity; 0 is clean. Bands "
-                        "are 95% intervals over images."),
+                        "are 95% intervals over images.", f"severity {domain}"),
                  figure(heat_map(own), f"{domain}: accuracy in percent; " + (
-                     "mean over severities." if own["model"].nunique() > 1 else "by severity."))]
+                     "mean over severities." if own["model"].nunique() > 1 else "by severity."),
+                        f"corruptions {domain}")]
         blocks.append(f'<div class="row">{"".join(drawn)}</div>')
     shifted = summary[summary["clean_accuracy"].notna() & (summary["part"] != "extras")]
     if len(shifted) and shifted["model"].nunique() > 1:
         blocks.append(figure(clean_against_shifted(shifted), "Clean against shifted accuracy, a point a model and "
-                             "domain, with 95% intervals of the latter."))
+                             "domain, with 95% intervals of the latter.", "clean against shifted"))
     return [section("Where accuracy goes", *blocks)] if blocks else []
 
 

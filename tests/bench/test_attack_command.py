@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -46,6 +47,10 @@ def test_samples_from_nothing(tmp_path, model_file, capsys):
     assert (table["n"] == 20).all() and table["n_correct"].between(1, 19).all()
     page = (out / "report" / "index.html").read_text()
     assert "factories:linear" in page and page.count("<svg") == 3
+    drawn = {path.name: ElementTree.parse(path) for path in (out / "report" / "figures").iterdir()}
+    assert sorted(drawn) == ["asr-iterations.svg", "asr-queries.svg",
+                             "attacked-images-factories-linear-simba-pixel.svg"]
+    assert all(tree.getroot().tag == "{http://www.w3.org/2000/svg}svg" for tree in drawn.values())
     (stored,) = Store(out).all()
     assert {"torch", "commit", "processor"} <= set(stored.facts["provenance"][0])
     assert stored.facts["predictor"] in ("fused", "eager")

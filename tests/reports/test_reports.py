@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from reports.page import Cell, folded, page, paragraph, table
+from reports.page import Cell, figure, figures, folded, page, paragraph, table
 from reports.plots import asr_curves, attacked_images, clean_against_shifted, heat_map, severity_curves
 from reports.seeds import attack_seeds_sections, trainings_sections
 
@@ -18,6 +18,13 @@ def test_names_of_models_can_not_inject_markup():
     text = page(evil, evil, table(["a", evil], [[evil, Cell(evil, evil)]]), folded(evil, paragraph(evil)),
                 asr_curves({(evil, "a"): _curve(), ("b", "a"): _curve()}, "iterations", [1, 10]))
     assert "<script" not in text and text.count("&lt;script") >= 8
+
+
+def test_named_figures_are_found_in_a_page():
+    svg = asr_curves({("m", "a"): _curve()}, "queries", [1])
+    text = page("t", "s", figure(svg, "one", "ASR: a/../b!"), figure("<img>", "two"), figure(svg, "three"),
+                figure(svg, "four", "ASR 0.2"))
+    assert figures(text) == {"asr-a-..-b": svg, "asr-0.2": svg}
 
 
 def test_plots_are_svg_and_the_same_each_time():
