@@ -117,6 +117,13 @@ def load_attack(name: str, options: dict[str, Any]) -> Attack:
     return foolbox_attacks.FoolboxAttack(name.removeprefix("foolbox:"), options)
 
 
+def bound_of(name: str, options: dict[str, Any]) -> Bound:
+    """Return the distance within which a success of an attack counts; that of SimBA and noise has none but by linf."""
+    if name == "simba":
+        return Bound() if options["linf"] is None else Bound("linf", options["linf"])
+    return load_attack(name, options).bound
+
+
 def stream(name: str, options: dict[str, Any], predict: Predict, load: Load, ids: np.ndarray, *, seed: int = 0,
            batch_size: int = 256) -> Iterator[Finished]:
     """Attack the examples `ids`, giving finished images out as they finish.

@@ -122,7 +122,9 @@ def attack_model(model: LoadedModel, domain: Domain, ids: np.ndarray, asked: Pla
     forms: dict[str | None, Prepared] = {}
     for options, seed in itertools.product(asked.variants, asked.seeds):
         evaluation = Evaluation(model.name, model.digest, domain.name, domain.digest, asked.attack, options, seed)
+        bound = registry.bound_of(asked.attack, options)
         facts = {"title": domain.title, "classes": list(domain.classes), "budgets": asked.budgets,
+                 "norm": bound.norm, "bound": None if bound.norm is None else bound.epsilon,
                  "warnings": list(model.notes), "provenance": [made],
                  "card": None if model.card is None else dataclasses.asdict(model.card)}
         rows = store.open(evaluation, facts)

@@ -6,7 +6,6 @@ images before it is evaluated; flags of results are read off the tables.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import numpy as np
@@ -154,17 +153,18 @@ def _weak_white_boxes(attack: pd.DataFrame) -> list[str]:
     last = attack[attack["unit"] == "iterations"].sort_values("budget").drop_duplicates(
         ["model", "domain", "attack", "epsilon"], keep="last")
     for (model, domain, _), group in last.groupby(["model", "domain", "n"], sort=False):
-        bounded = [(entry, bound) for entry in group.to_dict("records")
-                   if (bound := _bound(entry["attack"], entry["epsilon"])) is not None]
-        blind = [(entry, bound) for entry, bound in bounded if "-white-box" not in entry["attack"]]
-        for seeing, (norm, epsilon) in bounded:
+        bounded = [entry for entry in group.to_dict("records")
+                   if pd.notna(entry["bound"]) and "-targeted" not in entry["attack"]]  # whose ASR is another quantity
+        blind = [entry for entry in bounded if "-white-box" not in entry["attack"]]
+        for seeing in bounded:
             name = seeing["attack"]
             # One step, or an attack that counts under a bound which it was not told of, is weak by itself.
             if "-white-box" not in name or seeing["budget"] < WHITE_BOX_STEPS or "FastGradient" in name \
-                    or "-L2cap" in name:
+                    or seeing["bound"] != seeing["epsilon"]:
                 continue
-            stronger = [entry for entry, (other, size) in blind
-                        if other == norm and size <= epsilon * (1 + 1e-9) and entry["ci_low"] > seeing["ci_high"]]
+            stronger = [entry for entry in blind
+                        if entry["norm"] == seeing["norm"] and entry["bound"] <= seeing["bound"] * (1 + 1e-9)
+                        and entry["ci_low"] > seeing["ci_high"]]
             if stronger:
                 best = max(stronger, key=lambda entry: float(entry["ci_low"]))
                 sentence = (f"{name} on {domain} breaks {seeing['asr']:.1%} of the images, {best['attack']} "
@@ -172,24 +172,6 @@ def _weak_white_boxes(attack: pd.DataFrame) -> list[str]:
                             "the model is not robust")
                 flags.append(f"{model}: " + _flag("weaker-than-black-box", sentence))
     return flags
-
-
-def _bound(attack: str, epsilon: float) -> tuple[str, float] | None:
-    """Return norm and size of the bound within which an attack of that label works, or None where it tells none.
-
-    ``attack.csv`` has no column for the norm; labels have it as an option or in the name of foolbox's class.
-    """
-    words = attack.split("-")
-    if "targeted" in words:
-        return None  # its ASR is another quantity
-    if cap := re.search(r"-L2cap([\d.e-]+)$", attack):
-        return "l2", float(cap[1])
-    if words[0] in ("simba", "noise"):  # their epsilon is a step
-        limit = re.search(r"-linf([\d.]+(?:e-\d+)?)", attack)
-        return ("linf", float(limit[1])) if limit else None
-    named = re.search(r"-(L1|L2|Linf)(?=-|$)|foolbox:(L0|L1|L2|Linf)(?=[A-Z])|(?:constraint|distance)=(l0|l1|l2|linf)",
-                      attack)
-    return None if named is None else (next(filter(None, named.groups())).lower(), float(epsilon))
 
 
 #: From this margin on the softmax probability of a float32 is exactly 1.

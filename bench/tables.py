@@ -13,9 +13,9 @@ from bench.protocol import Evaluation
 from bench.stats import holm, mcnemar, paired_difference, wilson
 from bench.store import Rows
 
-ATTACK_COLUMNS = ["model", "domain", "attack", "epsilon", "unit", "budget", "n", "n_correct", "successes", "asr",
-                  "ci_low", "ci_high", "clean_accuracy", "robust_accuracy", "queries_mean", "queries_median",
-                  "l2_median"]
+ATTACK_COLUMNS = ["model", "domain", "attack", "epsilon", "norm", "bound", "unit", "budget", "n", "n_correct",
+                  "successes", "asr", "ci_low", "ci_high", "clean_accuracy", "robust_accuracy", "queries_mean",
+                  "queries_median", "l2_median"]
 
 PAIRED_COLUMNS = ["model_a", "model_b", "domain", "attack", "metric", "budget", "n", "a", "b", "difference", "ci_low",
                   "ci_high", "only_a", "only_b", "p_value", "p_holm"]
@@ -93,7 +93,10 @@ def queries_within(rows: pd.DataFrame, evaluation: Evaluation, unit: str, budget
 
 
 def attack_table(stored: Iterable[Rows]) -> pd.DataFrame:
-    """Return ``attack.csv``: an entry an evaluation, cap on L2, unit and budget. Rates are fractions."""
+    """Return ``attack.csv``: an entry an evaluation, cap on L2, unit and budget. Rates are fractions.
+
+    Successes count within `bound` in `norm`; both are empty where any distance counts (then epsilon is a step).
+    """
     entries: list[dict[str, Any]] = []
     for rows in stored:
         evaluation, frame = rows.evaluation, rows.frame()
@@ -101,14 +104,15 @@ def attack_table(stored: Iterable[Rows]) -> pd.DataFrame:
         budgets = sorted({0, *rows.facts["budgets"]})
         for cap, unit in itertools.product(caps(rows), units(evaluation)):
             spent = queries_within(frame, evaluation, unit, budgets)[among]
+            norm, bound = (rows.facts.get("norm"), rows.facts.get("bound")) if cap is None else ("l2", cap)
             for column, budget in enumerate(budgets):
                 won = succeeded(frame, unit, budget, cap) & among
                 n_correct, successes = int(among.sum()), int(won.sum())
                 low, high = wilson(successes, n_correct)
                 entries.append({
                     "model": evaluation.model, "domain": evaluation.domain, "attack": name_of(evaluation, cap),
-                    "epsilon": evaluation.options.get("epsilon"), "unit": unit, "budget": budget, "n": len(frame),
-                    "n_correct": n_correct, "successes": successes,
+                    "epsilon": evaluation.options.get("epsilon"), "norm": norm, "bound": bound, "unit": unit,
+                    "budget": budget, "n": len(frame), "n_correct": n_correct, "successes": successes,
                     "asr": successes / n_correct if n_correct else np.nan, "ci_low": low, "ci_high": high,
                     "clean_accuracy": float((frame["clean_prediction"] == frame["label"]).mean()),
                     "robust_accuracy": float(robust(frame, unit, budget, cap).mean()),

@@ -73,12 +73,14 @@ def _scale(columns: list[tuple[str, np.ndarray, np.ndarray, str]]) -> float:
 def _success(results: pd.DataFrame) -> str:
     budgets = sorted(int(b) for b in results["budget"].unique())
     rows: list[list[Cell | str]] = []
-    for names, group in results.groupby(["model", "domain", "attack", "epsilon"], sort=False):
+    for names, group in results.groupby(["model", "domain", "attack"], sort=False):
         at = {entry["budget"]: entry for entry in group.to_dict("records")}
         first, last = at[0], at[max(at)]
         asr = [Cell(percent(at[b]["asr"]), interval(at[b]["ci_low"], at[b]["ci_high"])) if b in at else ""
                for b in budgets]
-        rows.append([*map(str, names), f"{last['n']:,}", Cell(percent(first["clean_accuracy"]),
+        counts = "any distance" if pd.isna(last["bound"]) else f"{last['norm'].capitalize()} ≤ {last['bound']:.4g}"
+        rows.append([*map(str, names), Cell(f"{last['epsilon']:.4g}", counts), f"{last['n']:,}",
+                     Cell(percent(first["clean_accuracy"]),
                      f"{first['n_correct']:,} right"), *asr,
                      percent(last["robust_accuracy"]) if budgets[-1] in at else ""])
     return table(["model", "data", "attack", "epsilon", "n", "clean accuracy", *(f"ASR at {b:,}" for b in budgets),

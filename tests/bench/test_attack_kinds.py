@@ -50,21 +50,26 @@ def model_file(model_file):
     return model_file
 
 
-@pytest.mark.parametrize(("options", "label", "epsilon", "units"), [
-    (["--attack", "noise", "--basis", "dct", "--epsilon", "5"], "noise-dct-eps5", 5, ["iterations", "queries"]),
-    (["--attack", "square", "--epsilon", "51/255"], "square-Linf-schedule12-eps0.2", 0.2, ["iterations", "queries"]),
-    (["--attack", "apgd", "--epsilon", "2/255"], f"apgd-Linf-white-box-schedule12-eps{2 / 255}", 2 / 255,
+@pytest.mark.parametrize(("options", "label", "epsilon", "norm", "units"), [
+    (["--attack", "noise", "--basis", "dct", "--epsilon", "5"], "noise-dct-eps5", 5, None, ["iterations", "queries"]),
+    (["--attack", "square", "--epsilon", "51/255"], "square-Linf-schedule12-eps0.2", 0.2, "linf",
+     ["iterations", "queries"]),
+    (["--attack", "apgd", "--epsilon", "2/255"], f"apgd-Linf-white-box-schedule12-eps{2 / 255}", 2 / 255, "linf",
      ["iterations"]),
     (["--attack", "foolbox:SaltAndPepperNoiseAttack", "--attack-option", "steps=20", "--epsilon", "6"],
-     "foolbox:SaltAndPepperNoiseAttack-steps=20-eps6", 6, ["iterations", "queries"]),
+     "foolbox:SaltAndPepperNoiseAttack-steps=20-eps6", 6, "l2", ["iterations", "queries"]),
 ])
-def test_on_the_samples(tmp_path, model_file, options, label, epsilon, units):
+def test_on_the_samples(tmp_path, model_file, options, label, epsilon, norm, units):
     out = tmp_path / "out"
     command = [out, model_file, "--budgets", "1", "12", *options]
     assert attack(*command) == 0
     found = table(out)
     assert list(found.columns) == ATTACK_COLUMNS and set(found["attack"]) == {label}
     assert found["epsilon"].unique() == pytest.approx([epsilon])
+    if norm is None:
+        assert found[["norm", "bound"]].isna().all(axis=None)
+    else:
+        assert (found["norm"] == norm).all() and (found["bound"] == found["epsilon"]).all()
     assert list(dict.fromkeys(found["unit"])) == units
     assert found["budget"].tolist() == [0, 1, 12] * len(units)
     assert (found["n"] == 20).all() and (found["n_correct"] == 6).all()
@@ -179,6 +184,8 @@ def test_successes_beyond_a_cap_do_not_count(tmp_path, model_file):
     (rows,) = Store(tmp_path).all()
     frame = rows.frame()
     found = table(tmp_path, "iterations").query("budget == 60").set_index("attack")
+    assert found.loc["simba-pixel-L2cap0.5", ["norm", "bound"]].tolist() == ["l2", 0.5]
+    assert found.loc["simba-pixel", ["norm", "bound"]].isna().all()
     for name, within in (("simba-pixel", np.inf), ("simba-pixel-L2cap0.5", 0.5)):
         won = (frame["success_iteration"] > 0) & (frame["l2"] <= within)
         assert found.loc[name, "successes"] == won.sum()

@@ -132,7 +132,7 @@ def test_every_flag_has_its_section():
 
 def _entry(attack, unit, budget, asr, low, high):
     return {"model": "m", "domain": "d", "attack": attack, "epsilon": 0.2, "unit": unit, "budget": budget, "n": 100,
-            "asr": asr, "ci_low": low, "ci_high": high}
+            "norm": None, "bound": None, "asr": asr, "ci_low": low, "ci_high": high}
 
 
 def test_results_are_read_over():
@@ -145,23 +145,23 @@ def test_results_are_read_over():
     assert "square on d breaks fewer images than random noise at 100 queries" in weak
 
 
-def _last(attack, epsilon, low, high, budget=100, n=100):
-    return {**_entry(attack, "iterations", budget, (low + high) / 2, low, high), "epsilon": epsilon, "n": n}
+def _last(attack, epsilon, norm, bound, low, high, budget=100, n=100):
+    return {**_entry(attack, "iterations", budget, (low + high) / 2, low, high), "epsilon": epsilon, "norm": norm,
+            "bound": bound, "n": n}
 
 
 @pytest.mark.parametrize(("white", "black", "raised"), [
-    (("apgd-Linf-white-box-schedule100", 0.03), ("square-Linf-schedule100", 0.03), True),
-    (("apgd-Linf-white-box-schedule100", 0.03), ("square-Linf-schedule100-s1", 0.02), True),
-    (("apgd-Linf-white-box-schedule100", 0.03), ("square-Linf-schedule100", 0.04), False),
-    (("apgd-L2-white-box-schedule100", 0.5), ("square-Linf-schedule100", 0.03), False),
-    (("apgd-Linf-white-box-schedule100", 0.03), ("simba-pixel-linf0.03", 0.2), True),
-    (("apgd-Linf-white-box-schedule100", 0.03), ("simba-pixel", 0.01), False),
-    (("apgd-L2-white-box-schedule100", 0.5), ("simba-dct-L2cap0.5", 0.2), True),
-    (("apgd-L2-white-box-schedule100-L2cap0.1", 0.5), ("simba-dct-L2cap0.1", 0.2), False),
-    (("foolbox:L2PGD-white-box", 1.0), ("foolbox:HopSkipJumpAttack-constraint=l2", 1.0), True),
-    (("foolbox:DDNAttack-white-box", 1.0), ("foolbox:HopSkipJumpAttack-constraint=l2", 1.0), False),
-    (("foolbox:LinfFastGradientAttack-white-box", 0.03), ("square-Linf-schedule100", 0.03), False),
-    (("apgd-Linf-white-box-schedule100", 0.03), ("simba-pixel-targeted-linf0.03", 0.2), False),
+    (("apgd-Linf-white-box", 0.03, "linf", 0.03), ("square-Linf", 0.03, "linf", 0.03), True),
+    (("apgd-Linf-white-box", 0.03, "linf", 0.03), ("square-Linf", 0.02, "linf", 0.02), True),
+    (("apgd-Linf-white-box", 0.03, "linf", 0.03), ("square-Linf", 0.04, "linf", 0.04), False),
+    (("apgd-L2-white-box", 0.5, "l2", 0.5), ("square-Linf", 0.03, "linf", 0.03), False),
+    (("apgd-Linf-white-box", 0.03, "linf", 0.03), ("simba-pixel-linf0.03", 0.2, "linf", 0.03), True),
+    (("apgd-Linf-white-box", 0.03, "linf", 0.03), ("simba-pixel", 0.01, None, None), False),
+    (("apgd-L2-white-box", 0.5, "l2", 0.5), ("simba-dct-L2cap0.5", 0.2, "l2", 0.5), True),
+    (("apgd-L2-white-box-L2cap0.1", 0.5, "l2", 0.1), ("simba-dct-L2cap0.1", 0.2, "l2", 0.1), False),
+    (("foolbox:DDNAttack-white-box", 1.0, "l2", 1.0), ("foolbox:HopSkipJumpAttack", 1.0, "l2", 1.0), True),
+    (("foolbox:LinfFastGradientAttack-white-box", 0.03, "linf", 0.03), ("square-Linf", 0.03, "linf", 0.03), False),
+    (("apgd-Linf-white-box", 0.03, "linf", 0.03), ("simba-pixel-targeted-linf0.03", 0.2, "linf", 0.03), False),
 ])
 def test_a_white_box_attack_that_a_blind_one_beats(white, black, raised):
     flags = result_flags(pd.DataFrame([_last(*white, 0.1, 0.2), _last(*black, 0.3, 0.4)]))
@@ -172,8 +172,8 @@ def test_a_white_box_attack_that_a_blind_one_beats(white, black, raised):
 
 
 def test_white_boxes_are_compared_fairly():
-    white = _last("apgd-Linf-white-box-schedule100", 0.03, 0.1, 0.2)
-    black = _last("square-Linf-schedule100", 0.03, 0.3, 0.4)
+    white = _last("apgd-Linf-white-box", 0.03, "linf", 0.03, 0.1, 0.2)
+    black = _last("square-Linf", 0.03, "linf", 0.03, 0.3, 0.4)
     assert result_flags(pd.DataFrame([white, {**black, "n": 50}])) == [], "other images"
     assert result_flags(pd.DataFrame([white, {**black, "ci_low": 0.15}])) == [], "intervals overlap"
     assert result_flags(pd.DataFrame([{**white, "budget": 10}, black])) == [], "too few steps"
