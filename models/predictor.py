@@ -7,9 +7,11 @@ an image then depend neither on the batch it is in nor on the number of cores (t
 
 from __future__ import annotations
 
+import random
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,6 +20,8 @@ from models.fuse import fuse
 
 #: Images a chunk: enough to fill the vector units, few enough that a layer's output stays in the L2 cache.
 CHUNK = 16
+#: Calls by which a model that answers for its inputs alone is told from a random one.
+CALLS = 4
 
 
 class Predictor:
@@ -79,6 +83,8 @@ class Predictor:
         try:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of operators that the trace does not need
+                if not _answers_for_inputs_alone(self._model, example[:2]):
+                    return None
                 fused = fuse(self._model, example)
                 with torch.inference_mode():
                     want, got = self._model(example), fused(example)
@@ -86,3 +92,22 @@ class Predictor:
         except Exception:  # anything goes wrong in tracing a stranger's model; the model itself is what counts
             return None
         return fused if alike else None
+
+
+def _answers_for_inputs_alone(model: nn.Module, example: torch.Tensor) -> bool:
+    """Tell whether a model is a function of its images; the trace of another keeps what it did that one time.
+
+    A function answers alike each time, and leaves the global generators and its own buffers and attributes alone.
+    """
+    before = _state(model)
+    with torch.inference_mode():
+        first, *others = [model(example) for _ in range(CALLS)]
+    return before == _state(model) and all(torch.equal(first, other) for other in others)
+
+
+def _state(model: nn.Module) -> list[object]:
+    _, keys, position, *_ = np.random.get_state()
+    own = [(name, value) for module in model.modules() for name, value in vars(module).items()
+           if isinstance(value, (bool, int, float, str))]
+    return [random.getstate(), np.asarray(keys).tobytes(), position, torch.get_rng_state().numpy().tobytes(), own,
+            [buffer.cpu().flatten().view(torch.uint8).numpy().tobytes() for buffer in model.buffers()]]

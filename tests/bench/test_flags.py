@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_the_shipped_model_has_none(samples):
     (None, lambda z: z.softmax(1), "probabilities"),
     (None, lambda z: 20 * z, "saturated"),
     (None, lambda z: z + 0.01 * torch.randn_like(z), "random"),
+    (None, lambda z: random.choice([z, z + 0.01]), "random"),
     (None, lambda z: z - z.mean(0), "batch"),
     (None, lambda z: z.roll(1, 1), "labels"),
     (lambda x: x / 255, None, "normalisation"),

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,6 +64,45 @@ def test_a_model_that_cannot_be_traced_runs_as_it_is(images):
     torch.testing.assert_close(predictor(images), images.mean((2, 3)))
     with pytest.raises(InputError, match="can.t be fused"):
         Predictor(Branching(), images, kind="fused")
+
+
+class Moody(nn.Module):
+    """Flips its images at some calls; `mood` says at which. A trace would flip them always or never."""
+
+    def __init__(self, mood):
+        super().__init__()
+        self.network, self.mood, self.calls = make_network("speednet"), mood, 0
+        self.register_buffer("counted", torch.zeros((), dtype=torch.bfloat16))
+
+    def forward(self, x):
+        return self.network(x.flip(3) if self.mood(self) else x)
+
+
+def _every_ninth(model):
+    model.calls += 1
+    return model.calls % 9 == 0
+
+
+def _from_a_buffer(model):
+    model.counted += 1
+    return getattr(model.counted, "item", int)() == 40
+
+
+@pytest.mark.parametrize("mood", [
+    lambda model: random.random() < 1e-6, lambda model: np.random.random() < 1e-6,  # noqa: NPY002
+    lambda model: bool(torch.rand(()) < 1e-6), _every_ninth, _from_a_buffer],
+    ids=["python", "numpy", "torch", "attribute", "buffer"])
+def test_a_model_that_does_not_answer_for_its_images_alone_runs_as_it_is(images, mood):
+    assert Predictor(Moody(mood), images).kind == "eager"
+
+
+def test_a_model_with_state_that_stands_still_is_fused(images):
+    assert Predictor(Moody(lambda model: model.calls), images).kind == "fused"
+
+
+def test_a_model_that_fails_prints_nothing(images, capfd):
+    Predictor(nn.Sequential(nn.Conv2d(1, 2, 3)), images)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_fused_form_that_disagrees_is_not_used(network, images, monkeypatch):
