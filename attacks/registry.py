@@ -27,8 +27,6 @@ ATTACKS = {
     "foolbox:NAME": "any attack of foolbox, such as foolbox:HopSkipJumpAttack",
 }
 
-_STEP = 0.2  # SimBA's, and so the noise's
-
 #: Images that are attacked at once by attacks that own their loop. More fill the forward passes no better.
 _LANES = 64
 
@@ -93,7 +91,7 @@ def plan(name: str, budget: int, *, epsilon: float | None, given: Iterable[str],
     parsed = options.parse(given)
     if name == "noise":
         options.check(name, lambda: None, parsed, ())
-        planned = {"max_iterations": budget, "epsilon": _STEP if epsilon is None else epsilon, "basis": basis}
+        planned = {"max_iterations": budget, "epsilon": Options.epsilon if epsilon is None else epsilon, "basis": basis}
     elif name in ("square", "apgd"):
         planned = autoattack.plan(name, budget, epsilon, parsed)
     else:
@@ -118,9 +116,9 @@ def load_attack(name: str, options: dict[str, Any]) -> Attack:
 
 
 def bound_of(name: str, options: dict[str, Any]) -> Bound:
-    """Return the distance within which a success of an attack counts; that of SimBA and noise has none but by linf."""
-    if name == "simba":
-        return Bound() if options["linf"] is None else Bound("linf", options["linf"])
+    """Return the distance from the clean image within which an attack's success counts; most often SimBA has none."""
+    if name == "simba":  # in another convention linf is not a distance between images
+        return Bound() if options["linf"] is None or "convention" in options else Bound("linf", options["linf"])
     return load_attack(name, options).bound
 
 

@@ -84,6 +84,8 @@ def simba(predict: Predict, x: torch.Tensor, y: torch.Tensor, *, max_iterations:
         raise InputError(f"images must be floating point [n, C, H, W], not {x.dtype} {list(x.shape)}")
     if y.shape != x.shape[:1] or (targets is not None and targets.shape != y.shape):
         raise InputError(f"there are {len(x)} images; labels and targets must have as many entries")
+    if any(len(labels) and int(labels.min()) < 0 for labels in (y, *([] if targets is None else [targets]))):
+        raise InputError("labels and targets must be classes, from 0 up")
     if len(x) and not (float(x.min()) >= 0 and float(x.max()) <= 1):
         raise InputError("images must lie in [0, 1]; put the normalisation inside the model")
     numbers = np.arange(len(x)) if ids is None else np.asarray(ids, dtype=np.int64)

@@ -8,15 +8,26 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from framebench import __version__
 
-PACKAGES = ("torch", "torchvision", "numpy", "foolbox", "pandas")
+#: Packages that results depend on; of those that are not installed the version is None.
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "foolbox", "eagerpy", "pyautoattack", "robustbench",
+            "timm", "pandas")
 
 
-def provenance() -> dict[str, Any]:
-    """Return versions, the commit of the source (None outside a checkout), and the processor."""
-    return {"framebench": __version__, "commit": _commit(), "python": platform.python_version(),
+def provenance(device: torch.device | None = None) -> dict[str, Any]:
+    """Return versions, the commit of the source (None outside a checkout), the processor and the device.
+
+    Args:
+        device: Where was computed; None for the CPU.
+    """
+    made = {"framebench": __version__, "commit": _commit(), "python": platform.python_version(),
             **{name: _version(name) for name in PACKAGES}, "machine": platform.machine(), "processor": _processor()}
+    if device is not None and device.type == "cuda":
+        made["device"] = torch.cuda.get_device_name(device)
+    return made
 
 
 def _version(package: str) -> str | None:

@@ -165,15 +165,14 @@ def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: 
         InputError: if a model does not fit the images; all are tried before anything is evaluated.
     """
     ids = [cell.images.first(n if n is None else min(n, len(cell.images))) for cell in cells]
-    kinds = {rows.evaluation.model_digest: rows.facts.get("predictor") for rows in store.all()}
-    made = provenance()
+    made = provenance(device)
     asked = [[store.open(evaluation_of(model, cell), _facts(model, cell, made)) for model in models] for cell in cells]
     prepared: dict[int, Prepared] = {}
     for i, model in enumerate(models):
         if all(np.isin(wanted, own[i].ids).all() for wanted, own in zip(ids, asked, strict=True)):
             continue  # a predictor takes seconds to make
-        prepared[i] = prepare(model, cells[0].images, kind=kinds.get(model.digest), device=device, threads=threads,
-                              say=print)
+        kind = next((kind for own in asked if (kind := own[i].facts.get("predictor"))), None)
+        prepared[i] = prepare(model, cells[0].images, kind=kind, device=device, threads=threads, say=print)
         for own in asked:
             own[i].facts["warnings"] = list(dict.fromkeys([*own[i].facts["warnings"], *prepared[i].flags]))
     with tqdm(total=sum(map(len, ids)) * len(models), unit="image", dynamic_ncols=True, smoothing=0.05) as bar:

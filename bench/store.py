@@ -34,7 +34,7 @@ SCHEMA = pa.schema([
 
 _META = b"framebench"
 #: Facts that grow with every run that adds rows.
-_LISTS = ("budgets", "provenance", "warnings")
+_LISTS = ("budgets", "l2_caps", "provenance", "warnings")
 _WRITE_EVERY = 10.0  # seconds
 
 
@@ -62,6 +62,9 @@ class Store:
             except OSError:
                 raise InputError(f"another run is writing to {self.folder.parent}; wait for it, or choose another "
                                "--out") from None
+            for folder in (self.folder, self.folder.parent / "adversarial"):
+                for path in folder.glob(".*.part"):
+                    path.unlink(missing_ok=True)  # of a run that was killed as it wrote
             yield
 
     def open(self, evaluation: Evaluation, facts: dict[str, Any]) -> Rows:
@@ -76,11 +79,13 @@ class Store:
     def _find(self, evaluation: Evaluation, facts: dict[str, Any],
               same: Callable[[Evaluation, Evaluation], bool]) -> Rows:
         known = self._stored()
-        for rows in known:
-            if same(rows.evaluation, evaluation):
-                joined = {name: _union(rows.facts.get(name, []), facts.get(name, [])) for name in _LISTS}
-                rows.facts = {**facts, **rows.facts, **joined}
-                return rows
+        if found := [rows for rows in known if same(rows.evaluation, evaluation)]:
+            # Of several the shortest: the others' missing rows would cost a longer attack than is asked for.
+            rows = min(found, key=lambda rows: int(rows.evaluation.options.get("max_iterations", 0)))
+            joined = {name: _union(rows.facts.get(name, []), facts.get(name, [])) for name in _LISTS
+                      if name in rows.facts or name in facts}
+            rows.facts = {**facts, **rows.facts, **joined}
+            return rows
         rows = Rows(self.folder / evaluation.file_name, evaluation, facts)
         known.append(rows)
         return rows
@@ -169,23 +174,26 @@ class Rows:
     @property
     def _parts(self) -> list[pa.Table]:
         if self._tables is None:
-            with _damage_named(self.path):
-                self._tables = [pq.read_table(self.path, partitioning=None).cast(SCHEMA)]
+            self._tables = self._columns(SCHEMA.names)
         return self._tables
+
+    def _columns(self, names: list[str]) -> list[pa.Table]:
+        """Read some columns of the file."""
+        with _damage_named(self.path):
+            table = pq.read_table(self.path, columns=names, partitioning=None)
+            return [table.cast(pa.schema([SCHEMA.field(name) for name in table.column_names]))]
 
     @property
     def ids(self) -> np.ndarray:
-        """Ids of the examples that have a row."""
-        return np.concatenate([np.zeros(0, np.int64), *(t.column("example").to_numpy() for t in self._parts)])
+        """Ids of the examples that have a row; the other columns are not read."""
+        parts = self._columns(["example"]) if self._tables is None else self._tables
+        return np.concatenate([np.zeros(0, np.int64), *(part.column("example").to_numpy() for part in parts)])
 
     def outcomes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return example ids, labels and predictions, int64 [n] each, by id; the other columns are not read."""
         names = ["example", "label", "prediction"]
-        if self._tables is None:
-            with _damage_named(self.path):
-                table = pq.read_table(self.path, columns=names, partitioning=None)
-        else:
-            table = pa.concat_tables(self._tables).select(names) if self._tables else SCHEMA.empty_table().select(names)
+        parts = self._columns(names) if self._tables is None else [part.select(names) for part in self._tables]
+        table = pa.concat_tables([SCHEMA.empty_table().select(names), *parts])
         examples, labels, predictions = (table.column(name).to_numpy() for name in names)
         order = np.argsort(examples, kind="stable")
         return examples[order], labels[order], predictions[order]

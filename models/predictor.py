@@ -47,6 +47,8 @@ class Predictor:
         self._chunk = CHUNK if self.device.type == "cpu" else None
         self._pool: ThreadPoolExecutor | None = None
         self._threads = threads
+        if self.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa are coarser than what a step changes
         if self._chunk:
             torch.set_num_threads(1)
             if threads > 1:

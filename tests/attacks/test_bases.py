@@ -5,16 +5,28 @@ import pytest
 import torch
 from scipy.fft import idctn
 
-from attacks.bases import BASES, CumulativeDCTBasis, _dct_vectors, frequencies
+from attacks.bases import BASES, CumulativeDCTBasis, DCTBasis, frequencies
 
 
-def test_the_dct_basis_is_orthonormal_and_scipys():
-    vectors = _dct_vectors(6, 4)
-    torch.testing.assert_close(vectors @ vectors.T, torch.eye(24, dtype=torch.float64), atol=1e-13, rtol=0)
-    for k in (0, 1, 4, 23):
-        unit = np.zeros((6, 4))
-        unit.flat[k] = 1
-        np.testing.assert_allclose(vectors[k].reshape(6, 4).numpy(), idctn(unit, norm="ortho"), atol=1e-13)
+def test_the_dct_directions_are_scipys_orthonormal_ones():
+    shape = (2, 6, 4)
+    directions = np.arange(48)
+    basis = DCTBasis(48, shape, torch.float64, torch.device("cpu"), None)
+    basis.admit(directions, torch.full((48, *shape), 0.5, dtype=torch.float64))
+    basis.show(directions, directions, np.full(48, 0.4))
+    vectors = (basis.images.numpy() - 0.5) / 0.4
+    want = idctn(np.eye(48).reshape(48, *shape), axes=(2, 3), norm="ortho")
+    np.testing.assert_allclose(vectors, want, atol=1e-13)
+
+
+def test_large_images_take_little_memory():
+    basis = DCTBasis(2, (3, 224, 224), torch.float32, torch.device("cpu"), None)
+    basis.admit(np.arange(2), torch.full((2, 3, 224, 224), 0.5))
+    directions = np.array([224 * 224 + 224 * 5 + 7, 3])
+    basis.show(np.arange(2), directions, np.array([20.0, 20.0]))
+    unit = np.zeros((224, 224))
+    unit[5, 7] = 20
+    np.testing.assert_allclose(basis.images[0, 1].numpy() - 0.5, idctn(unit, norm="ortho"), atol=1e-6)
 
 
 @pytest.mark.parametrize("linf", [None, 0.3])

@@ -234,6 +234,9 @@ def test_bad_images_and_answers_are_refused(mlp, data):
         simba(mlp, x.long(), y, max_iterations=1)
     with pytest.raises(InputError, match="as many entries"):
         simba(mlp, x, y[:4], max_iterations=1)
+    for labels, targets in ((y - 9, None), (y, y - 9)):
+        with pytest.raises(InputError, match="from 0 up"):
+            simba(mlp, x, labels, targets=targets, max_iterations=1)
     with pytest.raises(InputError, match="not finite"):
         simba(lambda b: mlp(b) * float("nan"), x, y, max_iterations=1)
     with pytest.raises(InputError, match="3 classes, but there is a label"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -210,6 +211,20 @@ def test_only_models_with_rows_to_make_are_prepared_and_all_before_the_first_row
     assert len(prepared) == 2 and len(rows(out)) == 2 * len(before)
     assert shift(out, model_file, "--domains", "samples-c/snow/1", models=("linear", "broken")) == 2
     assert len(rows(out)) == 2 * len(before)
+
+
+def test_the_form_of_a_model_is_that_of_its_rows_under_shift(tmp_path, model_file):
+    few = ["--domains", "samples", "-n"]
+    assert shift(tmp_path, model_file, *few, "5") == 0
+    (first,) = Store(tmp_path).all()
+    other = "eager" if first.facts["predictor"] == "fused" else "fused"
+    attacked = Store(tmp_path).open(dataclasses.replace(first.evaluation, attack="apgd", options={"white_box": True}),
+                                    {**first.facts, "predictor": other})
+    attacked.join(first)
+    attacked.flush()
+    assert shift(tmp_path, model_file, *few, "10") == 0
+    after = {rows.evaluation.attack: rows.facts["predictor"] for rows in Store(tmp_path).all()}
+    assert after == {"none": first.facts["predictor"], "apgd": other}
 
 
 def test_the_same_images_under_two_names_have_one_row_each(tmp_path, model_file, data_root):

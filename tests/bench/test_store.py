@@ -55,6 +55,30 @@ def test_rows_of_a_larger_budget_answer_a_smaller_one_only(tmp_path):
     assert store.open(dataclasses.replace(smaller, seed=1), FACTS).ids.tolist() == []
 
 
+@pytest.mark.parametrize("seed", range(6))  # which decides the order of the files
+def test_of_rows_of_several_budgets_the_shortest_answer(tmp_path, seed):
+    store = Store(tmp_path)
+    long, short = (dataclasses.replace(EVALUATION, seed=seed, options={**EVALUATION.options, "max_iterations": k})
+                   for k in (1000, 10))
+    _filled(store, [1, 2, 3], short)
+    _filled(store, [1], long)
+    for asked in (short, dataclasses.replace(short, options={**short.options, "max_iterations": 5})):
+        assert Store(tmp_path).open(asked, FACTS).ids.tolist() == [1, 2, 3]
+    assert Store(tmp_path).open(long, FACTS).ids.tolist() == [1]
+
+
+def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
+    store = Store(tmp_path)
+    rows = _filled(store, [1])
+    left = [tmp_path / "examples" / ".a.parquet.x.part", tmp_path / "adversarial" / ".b.safetensors.x.part"]
+    others = [tmp_path / "train" / ".c.json.x.part", tmp_path / "adversarial" / "b.safetensors"]
+    for path in left + others:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    with store.lock():
+        assert not any(path.exists() for path in left) and all(path.exists() for path in [*others, rows.path])
+
+
 def test_shards_are_joined(tmp_path):
     first, second = Store(tmp_path / "a"), Store(tmp_path / "b")
     for store, examples in ((first, [1, 2]), (second, [2, 3])):
