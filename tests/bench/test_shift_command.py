@@ -218,7 +218,8 @@ def test_the_form_of_a_model_is_that_of_its_rows_under_shift(tmp_path, model_fil
     assert shift(tmp_path, model_file, *few, "5") == 0
     (first,) = Store(tmp_path).all()
     other = "eager" if first.facts["predictor"] == "fused" else "fused"
-    attacked = Store(tmp_path).open(dataclasses.replace(first.evaluation, attack="apgd", options={"white_box": True}),
+    options = {"white_box": True, "norm": "Linf", "epsilon": 8 / 255, "schedule": 1}
+    attacked = Store(tmp_path).open(dataclasses.replace(first.evaluation, attack="apgd", options=options),
                                     {**first.facts, "predictor": other})
     attacked.join(first)
     attacked.flush()
