@@ -16,7 +16,7 @@ from domains import Domain
 from framebench.errors import InputError
 from framebench.files import writable_folder
 from models.architectures import ARCHITECTURES
-from models.checkpoint import HELD_OUT, Card, save
+from models.checkpoint import HELD_OUT, Card, save, stored
 from models.recipe import Recipe
 from models.train import Trainer
 from models.watch import LayerLog
@@ -66,7 +66,7 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
     card.data.update(n_train=len(trainer.training), n_validation=len(trainer.held_out))
     model = trainer.run().cpu()
     if half:
-        model = model.half().float()
+        model.load_state_dict(stored(model, torch.float16))
     accuracy = [*(measure(model, domain, torch.device("cpu")) for domain in tests),
                 *_held_out(trainer.log[-1]["validation_accuracy"], trainer)]
     seconds = round(sum(entry["seconds"] for entry in trainer.log))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from domains.archives import unpack
 from domains.contents import mismatch
+from domains.folder import SUFFIXES
 from domains.sources import Download, Source
 from domains.transfer import Part, Patience, download
 from domains.web import looks_like_html, web_address
@@ -32,7 +33,8 @@ def fetch(source: Source, root: Path, *, url: str | None = None, archive: Path |
         url: A mirror: the address of the archive or, for a set of plain files, of the folder that holds them.
         archive: A local copy instead of the net: the archive or, for a set of plain files, their folder or any archive
             of them. It is checked as a download is, and kept.
-        force: Replace a folder that is there, at the end. What else lies in it is taken over.
+        force: Replace a folder that is there, at the end. What else lies in it and below is taken over, but for images
+            in the set's own subfolders, which would count as the set's.
         patience: How long to put up with servers.
 
     Returns:
@@ -202,7 +204,16 @@ def _finish_exchange(source: Source, root: Path) -> None:
     if not final.exists():
         os.rename(old, final)
         return
-    for entry in old.iterdir():  # a user's own files in the former folder are not ours to delete
-        if not (final / entry.name).exists():
-            os.rename(entry, final / entry.name)
+    for entry in old.iterdir():
+        _take_over(entry, final / entry.name)
     shutil.rmtree(old)
+
+
+def _take_over(former: Path, new: Path) -> None:
+    """Move a file or folder, or what the new folder lacks of it: a user's own files are not ours to delete."""
+    if not new.exists():
+        os.rename(former, new)
+    elif former.is_dir() and not former.is_symlink() and new.is_dir():
+        for entry in former.iterdir():
+            if entry.suffix.lower() not in SUFFIXES:
+                _take_over(entry, new / entry.name)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from domains.base import CIFAR10_CLASSES, Domain
 from framebench.errors import InputError
 from framebench.files import atomic, cache_folder
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+#: Raised whenever the same files give other arrays: what an earlier decoder left in the cache is then not used.
+DECODER = 2
 #: Other names that a folder of a CIFAR-10 class may have; each can only mean that one class.
 SYNONYMS = {"plane": "airplane", "aeroplane": "airplane", "car": "automobile"}
 SIZE = 32
@@ -23,8 +26,9 @@ SIZE = 32
 def load_folder(path: Path) -> Domain:
     """Load ``<path>/<class>/*`` as images of CIFAR-10's classes, told by the folders' names whatever their case.
 
-    Classes may be missing. Images of another size are cut to their central square and resized to 32x32. Ids are
-    positions: classes in CIFAR-10's order, then file names.
+    Classes may be missing. Images are turned as their EXIF orientation says, cut to their central square and resized
+    to 32x32 where they have another size; 16-bit greys are scaled to 8 bits. Ids are positions: classes in CIFAR-10's
+    order, then file names. What a class folder holds besides images is skipped, and the title says how much that is.
 
     Raises:
         InputError: for folders that name no class or the same one, and images that can't be decoded.
@@ -40,6 +44,7 @@ def load_folder(path: Path) -> Domain:
     if resized:
         facts += f"; {int((sizes != SIZE).any(1).sum()):,} resized to {SIZE}x{SIZE} from " + (
             f"{resized[0][1]}x{resized[0][0]}" if len(resized) == 1 else f"{len(resized)} other sizes")
+    facts += _skipped(list(folders.values()))
     resolved = path.resolve()
     name = "/".join(resolved.parts[-2:]) if resolved.name in {"test", "train", "val", "valid"} else resolved.name
     return Domain(f"folder:{path}", f"folder {name} ({facts})", CIFAR10_CLASSES, images, labels)
@@ -99,16 +104,27 @@ def _images_of(folder: Path) -> list[Path]:
     return found
 
 
+def _skipped(folders: Sequence[Path]) -> str:
+    """Return how many entries of class folders are not read, hidden ones left out, and their suffixes."""
+    entries = [entry for folder in folders for entry in folder.iterdir()
+               if entry.suffix.lower() not in SUFFIXES and not entry.name.startswith(".")]
+    if not entries:
+        return ""
+    kinds = sorted({"folders" if entry.is_dir() else entry.suffix or "no suffix" for entry in entries})
+    return f"; {len(entries):,} skipped as no image ({', '.join(kinds[:5])}{', ...' if len(kinds) > 5 else ''})"
+
+
 def _decoded(root: Path, files: Sequence[Path], resize: bool) -> tuple[np.ndarray, np.ndarray]:
     """Decode `files` below `root`, or read what was decoded before.
 
-    The arrays are kept in the cache folder, keyed by every file's path, size and modification time.
+    The arrays are kept in the cache folder, keyed by the decoder and every file's path, size and modification time.
 
     Returns:
         images uint8 [n, 32, 32, 3] and the sizes that they had, int32 [n, 2] (height, width).
     """
     stamps = [f"{path.relative_to(root)}|{s.st_size}|{s.st_mtime_ns}" for path in files for s in [path.stat()]]
-    key = hashlib.sha256("\n".join([str(root.resolve()), str(SIZE), str(resize), *stamps]).encode()).hexdigest()[:32]
+    parts = [f"decoder {DECODER}", str(root.resolve()), str(SIZE), str(resize), *stamps]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     kept = [cache_folder() / "decoded" / f"{key}{suffix}.npy" for suffix in ("", "-sizes")]
     try:
         images, sizes = (np.load(path, mmap_mode="r", allow_pickle=False) for path in kept)
@@ -133,7 +149,7 @@ def _decoded(root: Path, files: Sequence[Path], resize: bool) -> tuple[np.ndarra
 def _decode(path: Path, resize: bool) -> tuple[np.ndarray, tuple[int, int]]:
     try:
         with Image.open(path) as image:
-            picture = image.convert("RGB")
+            picture = _eight_bits(_upright(image), image.format).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"can't decode the image {path} ({error}); replace or remove it") from None
     width, height = picture.size
@@ -142,6 +158,26 @@ def _decode(path: Path, resize: bool) -> tuple[np.ndarray, tuple[int, int]]:
             raise InputError(f"the image {path} is {width}x{height}, not {SIZE}x{SIZE}")
         picture = shrink(picture)
     return np.asarray(picture), (height, width)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, struct.error):  # of EXIF data that can't be read; if it is the pixels, reading them says so
+        return image
+
+
+def _eight_bits(picture: Image.Image, kind: str | None) -> Image.Image:
+    """Scale a 16-bit grey to 8 bits: Pillow's own conversion cuts every value above 255 to 255.
+
+    Raises:
+        ValueError: for 32-bit values, whose white is unknown.
+    """
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and kind in {"PNG", "PPM"}):  # "I" has 16 bits there
+        return Image.fromarray(((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if picture.mode in {"I", "F"}:
+        raise ValueError("32-bit values have no known white; convert it to 8 bits a channel")
+    return picture
 
 
 def shrink(picture: Image.Image) -> Image.Image:

@@ -48,7 +48,7 @@ class GeneratedCell(Domain):
 
     @cached_property
     def digest(self) -> str:
-        """Hash of what the pixels depend on: the same for a cell made on the fly and one from the cache."""
+        """Hash of what says which pixels are meant: the same for a cell made on the fly and one from the cache."""
         return self._set.digest(*self._cell)
 
     def pixels(self, ids: np.ndarray) -> np.ndarray:
@@ -87,8 +87,12 @@ class GeneratedSet(CorruptedSet):
         return GeneratedCell(self, corruption, severity)
 
     def digest(self, corruption: str, severity: int) -> str:
-        """Hash of all that a cell's pixels depend on."""
-        # Its pictures are the one thing that differs between installations: they come from a wheel or are drawn.
+        """Hash of what says which pixels a cell has: clean images, generator, corruption, severity and seed.
+
+        Versions of libraries are not in it, though another libjpeg may round jpeg_compression and another NumPy draw
+        differently: results record them, as kept cells do (`generator_facts`), and a cell once kept stays as it is.
+        """
+        # Frost's pictures are another matter: they come from a wheel or are drawn, and look different.
         textures = generator_facts()["frost_digest"] if corruption == "frost" else None
         parts = [self.clean.digest, VERSION, textures, corruption, severity, self.seed]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

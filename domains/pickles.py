@@ -11,10 +11,12 @@ import numpy as np
 
 from framebench.errors import InputError
 
-#: The only names that CIFAR's files refer to; numpy 2 moved its reconstructors, the files keep the old paths.
+#: What a pickled array names as its maker, asked of an array, because numpy 2 moved it.
+_RECONSTRUCT = np.empty(0).__reduce__()[0]
+#: The only names that CIFAR's files refer to; they keep numpy 1's path.
 _ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
-    ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): lambda text, encoding: text.encode("latin1") if encoding == "latin1" else b"",

@@ -36,7 +36,8 @@ class Card:
         width: Channels of the first stage.
         classes: Names of the classes, in the order of the logits.
         data: What it was trained on: ``title``, ``sha256`` of images and labels, ``n_train``, ``n_validation``.
-        recipe: How: every option of the training, the seed included.
+        recipe: How: every option of the training, the seed included. Earlier cards, those of the shipped checkpoints
+            among them, leave out options of a regularizer that have their defaults: lower 0.5, upper 1.5 of the frames.
         accuracy: Measured clean accuracies: ``data``, ``n``, ``correct``, ``accuracy``; the data are named as they are.
         provenance: Versions, commit, hardware and seconds of the training.
         sha256: Digest of the weights file.
@@ -57,13 +58,12 @@ def save(model: nn.Module, card: Card, folder: Path, *, dtype: torch.dtype = tor
     """Write ``NAME.safetensors`` and ``NAME.json`` into `folder` and return the path of the weights.
 
     Args:
-        model: The model; its floating-point tensors are stored as `dtype`.
+        model: The model; what is stored of it are its `stored` tensors.
         card: Its card; `sha256` is filled in here.
         folder: Where to write.
         dtype: torch.float32, or torch.float16 for half the size.
     """
-    tensors = {name: (t.to(dtype) if t.is_floating_point() else t).detach().cpu().contiguous()
-               for name, t in model.state_dict().items()}
+    tensors = {name: t.cpu().contiguous() for name, t in stored(model, dtype).items()}
     weights = folder / f"{card.name}.safetensors"
     with atomic(weights) as temporary:
         save_file(tensors, temporary)
@@ -72,6 +72,18 @@ def save(model: nn.Module, card: Card, folder: Path, *, dtype: torch.dtype = tor
         filled = dataclasses.asdict(dataclasses.replace(card, sha256=digest))
         temporary.write_text(json.dumps(filled, indent=1) + "\n")
     return weights
+
+
+def stored(model: nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Return a model's state dict with floating-point tensors as `dtype`, in which the model is stored.
+
+    A tensor that does not stay finite keeps its type: variances may be above 65,504, the largest float16.
+    """
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        converted = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        tensors[name] = (converted if torch.isfinite(converted).all() else tensor).detach()
+    return tensors
 
 
 def read_card(weights: Path) -> Card:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 
 from framebench.errors import InputError, unknown
+from models.regularizers import build
 
 INITS = ("default", "delta-orthogonal")
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class Recipe:
         precision: "fp32", or "bf16" for autocast.
         regularizer: "none", or a name of `models.regularizers.REGULARIZERS`.
         gamma: Coefficient of its penalty.
-        regularizer_options: The regularizer's own options.
-        every: Steps between two applications of the penalty, which is multiplied by as much.
+        regularizer_options: The regularizer's own options; those not given are filled in, so that a card and a run to
+            resume say them all, whatever the defaults are by then.
+        every: Steps between two applications of the penalty, counted over the whole run; it is multiplied by as much.
         init: "default" (the architecture's own), or "delta-orthogonal" (arXiv 1806.05393).
     """
 
@@ -76,9 +79,15 @@ class Recipe:
                 raise InputError(f"the {name} must not be negative, not {value}")
         if self.init not in INITS:
             raise unknown("init", self.init, INITS)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         if self.regularizer != "none" and not self.gamma:
             raise InputError(f"the regularizer {self.regularizer} with gamma 0 does nothing; give --gamma, or leave "
                              "--regularizer away")
+        if self.regularizer != "none":
+            regularizer = build(self.regularizer, **self.regularizer_options)
+            options = {option.name: getattr(regularizer, option.name) for option in fields(regularizer) if option.init}
+            object.__setattr__(self, "regularizer_options", options)  # the dataclass is frozen
 
 
 def best_precision(device: torch.device) -> str:

@@ -43,7 +43,8 @@ def load(name: str) -> Found:
     ``normalize.mean`` and ``normalize.std``), ``size`` that images are resized to (as they are).
 
     Raises:
-        InputError: for a name that does not read so, and for a file that does not give all tensors of ARCH.
+        InputError: for a name that does not read so, a file that does not give all tensors of ARCH, and a
+            normalisation that is not finite or divides by 0 or less.
     """
     arch, options, path = _parse(name)
     tensors = _tensors(path)
@@ -57,6 +58,9 @@ def load(name: str) -> Found:
     if own:
         given = {key: _rgb(tensor, path) for key, tensor in own.items()}
     mean, std = given.get("mean", CIFAR10_MEAN), given.get("std", CIFAR10_STD)
+    if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise InputError(f"{path if own else f'state:{name}'} has mean {_text(mean)} and std {_text(std)}; both must "
+                         "be finite, and std above 0")
     note = f"{path.name} holds no normalisation: CIFAR-10's mean {_text(mean)} and std {_text(std)} are taken; " \
         f"others are given as state:{arch},mean=R/G/B,std=R/G/B:PATH"
     module, source = _build(arch, options, mean, std, tensors, path)

@@ -35,17 +35,19 @@ STEEP = 1 / 3
 
 
 def split(labels: np.ndarray, validation: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split a training set into (training ids, validation ids), class-balanced; the same for every run.
+    """Split a training set into (training ids, validation ids), as many of every class; the same for every run.
 
     Raises:
-        InputError: if fewer than half of the images would be left to train on.
+        InputError: if fewer than half of a class's images would be left to train on.
     """
-    if validation > len(labels) // 2:
-        raise InputError(f"can't hold {validation} of {len(labels)} images out for validation; choose fewer")
     rng = generator(0, "validation-split")
-    classes = np.unique(labels)
+    classes, counts = np.unique(labels, return_counts=True)
     shares = np.full(len(classes), validation // len(classes))
     shares[: validation % len(classes)] += 1
+    for c, share, count in zip(classes, shares, counts, strict=True):
+        if 2 * share > count:
+            raise InputError(f"can't hold {validation} of {len(labels)} images out for validation: class {c} would "
+                             f"lose {share} of its {count}; choose fewer")
     held = [rng.permutation(np.flatnonzero(labels == c))[:share] for c, share in zip(classes, shares, strict=True)]
     held_out = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
@@ -147,16 +149,17 @@ class Trainer:
         return accuracy
 
     def _train_epoch(self, bar: Any) -> tuple[float, float, float]:
-        """Return the epoch's mean loss (without the penalty), mean penalty and accuracy."""
+        """Return the epoch's mean loss (without the penalty), mean penalty (0 where none was applied) and accuracy."""
         self.model.train()
         losses, penalties, correct = [], [], []
         halfway = self.steps // 2 if self.epoch + 0.5 > (1 - STEEP) * self.recipe.epochs else 0
-        for step, (x, y) in enumerate(self._batches()):
-            if halfway and step == halfway:
+        first = self.epoch * self.steps
+        for step, (x, y) in enumerate(self._batches(), first):  # of the whole run: schedules go by it
+            if halfway and step == first + halfway:
                 self._keep(self.epoch + 0.5)
                 self.model.train()
             for group in self.optimizer.param_groups:
-                group["lr"] = self._learning_rate(self.epoch * self.steps + step)
+                group["lr"] = self._learning_rate(step)
             with self._autocast():
                 logits = self.forward(x)
             loss = F.cross_entropy(logits.float(), y, label_smoothing=self.recipe.label_smoothing)
@@ -164,7 +167,7 @@ class Trainer:
             if self.regularizer is not None and step % self.recipe.every == 0:
                 penalty = self.regularizer(self.model)
                 penalties.append(penalty.detach())
-                done = (self.epoch * self.steps + step) / (self.recipe.epochs * self.steps)
+                done = step / (self.recipe.epochs * self.steps)
                 loss = loss + self.recipe.gamma * self.recipe.every * self.regularizer.schedule(done) * penalty
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

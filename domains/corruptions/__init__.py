@@ -97,7 +97,9 @@ def frost_source() -> str:
 def generator_facts() -> dict[str, str | int | None]:
     """Return what pixels depend on besides the arguments: the generator's version, frost's digest, libraries."""
     return {"version": VERSION, "frost": frost.source(), "frost_digest": frost.textures_digest(),
-            **{name: version(name) for name in ("numpy", "scipy", "pillow")}, "libjpeg": features.version("jpg")}
+            **{name: version(name) for name in ("numpy", "scipy", "pillow")},
+            # "jpg" is the level of the interface, 6.2, whichever library it is.
+            "libjpeg": features.version("libjpeg_turbo") or features.version("jpg")}
 
 
 def _check_images(images: np.ndarray, name: str) -> None:

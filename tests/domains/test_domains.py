@@ -118,6 +118,13 @@ def test_arrays_are_all_that_a_batch_can_hold(tmp_path):
     assert batch["data"].tolist() == [0, 1, 2] and batch["names"] == ["a"]
 
 
+def test_arrays_of_numpy_1_and_2_are_read(tmp_path):
+    whole = pickle.dumps({b"data": np.arange(3)}, protocol=2)
+    for new, old in ((b"numpy._core", b"numpy.core"), (b"numpy.core", b"numpy._core")):
+        (tmp_path / "batch").write_bytes(whole.replace(new, old))
+        assert read_batch(tmp_path / "batch")["data"].tolist() == [0, 1, 2]
+
+
 def test_the_order_is_balanced_nested_and_the_same_for_all():
     labels = np.repeat(np.arange(10), 7)
     domain = Domain("d", "d", CIFAR10_CLASSES, np.zeros((70, 4, 4, 3), np.uint8), labels)

@@ -12,7 +12,7 @@ import pytest
 import domains.archives
 import domains.transfer
 from domains import load_domain
-from domains.contents import checksums
+from domains.contents import checksums, class_folders
 from domains.fetch import fetch
 from domains.sources import SOURCES
 from domains.transfer import Part, Patience
@@ -64,6 +64,22 @@ def test_what_is_there_but_not_whole_is_replaced_by_force_only(server, tmp_path,
     _fetch(source, tmp_path, force=True)
     assert _files(folder) == {**CONTENT, "notes/mine.txt": b"mine"}
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_force_takes_over_what_lies_below_but_not_images_among_the_sets_own(server, tmp_path):
+    archive = tar_of({"train/cat/1.png": b"one"})
+    source = replace(
+        packed(server, archive), members=r"(?P<path>train/cat/\d\.png)", files=1,
+        downloads=tuple(replace(item, size=len(archive), checksum=md5(archive)) for item in packed(server).downloads),
+        checks=(class_folders(["train"], ["cat"], 1),))
+    server.files["toy.tar.gz"] = archive
+    mine = {"train/my_notes.txt": b"mine", "train/cat/labels.csv": b"mine", "photos/cat.png": b"mine"}
+    for name, content in {**mine, "train/cat/1.png": b"damaged", "train/cat/2.png": b"not of the set"}.items():
+        (tmp_path / "toy" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "toy" / name).write_bytes(content)
+    _fetch(source, tmp_path, force=True)
+    assert _files(tmp_path) == {f"toy/{name}": content for name, content in {**mine, "train/cat/1.png": b"one"}.items()}
+    assert "nothing to do" in _fetch(source, tmp_path)
 
 
 def test_a_forced_fetch_that_fails_leaves_what_is_there(server, tmp_path):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from framebench.errors import InputError
 from models import load_model
-from models.checkpoint import Card, load_checkpoint, save
+from models.checkpoint import Card, load_checkpoint, save, stored
 from models.registry import load
 from tests.conftest import make_network
 
@@ -49,6 +49,19 @@ def test_half_precision_is_smaller_and_near(saved, images, tmp_path):
     assert half.stat().st_size < 0.65 * path.stat().st_size
     with torch.inference_mode():
         torch.testing.assert_close(load_checkpoint(half)[0](images), model(images), rtol=0.02, atol=0.02)
+
+
+def test_a_tensor_too_large_for_half_precision_keeps_its_own(saved, tmp_path):
+    model, path = saved
+    model.bn.running_var[0] = 1e6
+    half = save(model, load_checkpoint(path)[1], tmp_path / "half", dtype=torch.float16)
+    loaded, _ = load_checkpoint(half)
+    assert torch.equal(loaded.bn.running_var, model.bn.running_var)
+    kinds = {name: tensor.dtype for name, tensor in load_file(half).items()}
+    assert kinds.pop("bn.running_var") == torch.float32
+    assert {kind for name, kind in kinds.items() if "num_batches" not in name} == {torch.float16}
+    tensors = stored(model, torch.float16)
+    assert all(torch.equal(value, tensors[name].to(value.dtype)) for name, value in loaded.state_dict().items())
 
 
 def test_the_digest_follows_the_weights_not_the_name(saved, tmp_path):

@@ -138,6 +138,7 @@ def test_sums_of_other_shapes_and_branches_are_left_alone(images):
     torch.manual_seed(0)
     model = Odd().eval()
     predictor = Predictor(model, images)
+    assert predictor.kind == "fused"
     with torch.inference_mode():
         torch.testing.assert_close(predictor(images), model(images), rtol=1e-5, atol=1e-5)
 

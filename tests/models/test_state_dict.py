@@ -122,6 +122,14 @@ def test_names_that_don_t_fit_the_file(network, tmp_path, head, message):
         load(f"state:{head}:{path}")
 
 
+@pytest.mark.parametrize("std", ["0/0/0", "0.2/0.2/-0.2"])
+def test_a_std_that_can_t_be_divided_by(network, tmp_path, std):
+    tensors = {key: value for key, value in network.state_dict().items() if not key.startswith("normalize")}
+    name = f"state:resnet20,width=4,mean=0/0/0,std={std}:{write(tmp_path / 'mine.pt', tensors)}"
+    with pytest.raises(InputError, match=re.escape(f"{name} has mean 0/0/0 and std {std}; both must be finite, and")):
+        load(name)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet18:", ":mine.pt", ""])
 def test_names_that_are_not_whole(name):
     with pytest.raises(InputError, match=re.escape(f"'state:{name}' must read state:ARCH")):
@@ -155,6 +163,8 @@ def test_damaged_and_missing_files(network, tmp_path):
     (lambda t: t.update(more=torch.zeros(1)), "unknown tensor 'more'"),
     (lambda t: t.pop("normalize.std"), "mean and std go together"),
     (lambda t: t.update({"normalize.mean": torch.zeros(4)}), r"normalisation has the shape \[4\]"),
+    (lambda t: t.update({"normalize.std": torch.zeros(3)}), "mine.pt has mean 0.5/0.5/0.5 and std 0/0/0; both must be"),
+    (lambda t: t.update({"normalize.mean": torch.full((3,), torch.inf)}), "mine.pt has mean inf/inf/inf and std"),
 ])
 def test_wrong_tensors_are_named(network, tmp_path, edit, message):
     tensors = {key: value.clone() for key, value in network.state_dict().items()}

@@ -9,6 +9,7 @@ import torch
 
 from framebench.errors import InputError
 from models.recipe import Recipe
+from models.regularizers import KINDS
 from models.train import Trainer, split
 
 RECIPE = Recipe(arch="resnet20", width=4, epochs=3, batch_size=20, lr=0.1, validation=20, pad=1)
@@ -128,8 +129,8 @@ def test_a_penalty_every_few_steps_counts_as_much_and_follows_its_schedule(data,
             return layer.module.weight.sum() * 0 + 1
 
     added, layers, real = {}, 22, torch.Tensor.backward
-    monkeypatch.setattr("models.train.build_regularizer", lambda *_: One())
-    for every in (1, 5):
+    monkeypatch.setattr("models.train.build_regularizer", lambda *_, **__: One())
+    for every in (1, 2, 5):
         losses = []
 
         def spy(loss, *args, losses=losses, **kwargs):
@@ -143,9 +144,38 @@ def test_a_penalty_every_few_steps_counts_as_much_and_follows_its_schedule(data,
             trainer.run(progress=False)
         cross_entropy = sum(entry["train_loss"] for entry in trainer.log) * trainer.steps
         added[every] = (sum(losses) - cross_entropy) / (0.5 * layers)
-    # 15 steps, of which the first half warms up linearly.
-    assert added[1] == pytest.approx(sum(min(1, 2 * step / 15) for step in range(15)), abs=1e-3)
-    assert added[5] == pytest.approx(5 * sum(min(1, 2 * step / 15) for step in (0, 5, 10)), abs=1e-3)
+    # 15 steps in epochs of 5, of which the first half warms up linearly.
+    for every, found in added.items():
+        expected = every * sum(min(1, 2 * step / 15) for step in range(0, 15, every))
+        assert found == pytest.approx(expected, abs=1e-3), every
+
+
+def test_a_recipe_says_all_options_of_its_regularizer(data, tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=1, regularizer="frame", gamma=1e-5, regularizer_options={"upper": 2.0})
+    assert recipe.regularizer_options == {"layers": KINDS, "lower": 0.5, "upper": 2.0, "relative": False}
+    assert dataclasses.replace(recipe, seed=1).regularizer_options == recipe.regularizer_options
+    _trainer(data, tmp_path, recipe).run(progress=False)
+    assert _trainer(data, tmp_path, recipe).epoch == 1
+
+
+def test_a_run_that_does_not_say_all_options_is_not_resumed(data, tmp_path):
+    """So did earlier versions, and what their defaults were is not known here."""
+    recipe = dataclasses.replace(RECIPE, epochs=1, regularizer="frame", gamma=1e-5)
+    _trainer(data, tmp_path, recipe).run(progress=False)
+    state = torch.load(tmp_path / "state.pt")
+    state["identity"]["regularizer_options"] = {}
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(InputError, match="holds a run with another regularizer_options; choose another --name"):
+        _trainer(data, tmp_path, recipe)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"precision": "fp16"}, "unknown precision 'fp16'; did you mean bf16 or fp32"),
+    ({"regularizer": "frame", "gamma": 1.0, "regularizer_options": {"lover": 1}}, "unknown option of frame 'lover'"),
+])
+def test_unknown_names_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        Recipe(**options)
 
 
 @pytest.mark.parametrize("options", [{"epochs": 0}, {"lr": -1.0}, {"lr": float("nan")}, {"warmup": 1.0},
@@ -158,8 +188,12 @@ def test_bad_recipes_are_refused(options):
 def test_too_large_a_batch_or_validation_is_refused(data, tmp_path):
     with pytest.raises(InputError, match="batch of 101 is more than the 100"):
         _trainer(data, tmp_path, dataclasses.replace(RECIPE, batch_size=101))
-    with pytest.raises(InputError, match="can't hold 61 of 120"):
+    with pytest.raises(InputError, match="can't hold 61 of 120 .*: class 0 would lose 16 of its 30; choose fewer"):
         split(data[1], 61)
+    uneven = np.repeat([0, 1], [90, 10])
+    with pytest.raises(InputError, match="can't hold 40 of 100 .*: class 1 would lose 20 of its 10; choose fewer"):
+        split(uneven, 40)
+    assert np.bincount(uneven[split(uneven, 10)[0]]).tolist() == [85, 5]
 
 
 def test_the_split_is_balanced_and_disjoint():

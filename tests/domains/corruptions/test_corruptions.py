@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
+from PIL import features
 
 from domains import corruptions
 from domains.corruptions import (
@@ -175,4 +176,5 @@ def test_frost_from_a_wheel_or_drawn(monkeypatch):
 def test_the_facts_name_everything_that_pixels_depend_on():
     facts = generator_facts()
     assert set(facts) == {"version", "frost", "frost_digest", "numpy", "scipy", "pillow", "libjpeg"}
+    assert facts["libjpeg"] == (features.version("libjpeg_turbo") or features.version("jpg"))
     assert facts["version"] == VERSION and facts["numpy"] == np.__version__ and len(facts["frost_digest"]) == 64

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
+from models.architectures import build
 from models.initialise import delta_orthogonal_
 from models.regularizers import REGULARIZERS, gershgorin
+from models.regularizers.layers import find_layers
 from tests.models.regularizers import dense
 
 EXACT = ("frame", "frame-spectral", "so", "dso", "mc", "srip", "ocnn")
@@ -189,3 +191,22 @@ def test_the_frame_penalty_shrinks_what_is_far_from_dominant():
         values.append(REGULARIZERS["frame"]()(layer).item())
         layer.weight.data *= 0.3
     assert values == sorted(values, reverse=True) and values[-1] == pytest.approx(0.25, abs=1e-2)
+
+
+def test_what_the_docstrings_say_of_the_initialisation():
+    """The mean diagonal, the range of R, and which coefficients give the gradient of weight decay its norm."""
+    torch.manual_seed(0)
+    model = build("speednet", width=48)
+    layers = find_layers(model)
+    for layer, (v, _) in zip(layers[:-1], gershgorin(model).values(), strict=False):  # the last has 10 rows only
+        c_out, c_in, s = *layer.weight.shape[:2], layer.step[0]
+        assert v == pytest.approx(max(1, c_out / (s**2 * c_in)) / 3, rel=0.05), layer.name
+    weights = [layer.module.weight for layer in layers]
+    for name, gamma in {"frame": 9.4e-6, "frame-spectral": 1.5e-3}.items():
+        penalty = REGULARIZERS[name]()
+        values = penalty.values(model)
+        if name == "frame":
+            assert all(12 < value.item() < 1600 for value in list(values.values())[:-1])
+        gradients = torch.autograd.grad(sum(values.values()), weights)
+        norms = [math.hypot(*(tensor.norm().item() for tensor in tensors)) for tensors in (weights, gradients)]
+        assert 5e-4 * norms[0] / norms[1] == pytest.approx(gamma, rel=0.05 if name == "frame" else 0.2)
