@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--url", default=None, help="a mirror to use instead of the public host")
     add("--archive", type=Path, metavar="FILE", default=None, help="a file or folder that is here already, instead of "
         "the net")
-    add("--force", action="store_true", help="replace the set that is there, once the new one is complete")
+    add("--force", action="store_true", help="replace the set that is there, once the new one is complete; "
+        "your own files in it stay, except images in the set's folders")
 
 
 def run(arguments: argparse.Namespace) -> None:
