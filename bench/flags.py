@@ -125,14 +125,7 @@ def result_flags(attack: pd.DataFrame) -> list[str]:
         if len(control):
             flags.append(f"{model}: " + _flag("control", f"ASR of {name} on {domain} is {control['asr'].max():.1%} at "
                                               "budget 0: something other than the attack breaks images"))
-    by_queries = attack[(attack["unit"] == "queries") & (attack["budget"] > 0)]
-    for (model, domain, budget), group in by_queries.groupby(["model", "domain", "budget"], sort=False):
-        noise = group[group["attack"].str.startswith("noise")]["ci_low"].max()
-        for weak in group[~group["attack"].str.startswith("noise") & (group["ci_high"] < noise)].to_dict("records"):
-            flags.append(f"{model}: " + _flag("weaker-than-noise", f"{weak['attack']} on {domain} breaks fewer images "
-                                              f"than random noise at {budget:,} queries: the attack fails, the model "
-                                              "is not robust"))
-    return list(dict.fromkeys([*flags, *_weak_white_boxes(attack)]))
+    return list(dict.fromkeys([*flags, *_weaker_than_noise(attack), *_weak_white_boxes(attack)]))
 
 
 def duplicate_flags(domain: str, right: np.ndarray, twice: np.ndarray) -> list[str]:
@@ -148,6 +141,23 @@ def duplicate_flags(domain: str, right: np.ndarray, twice: np.ndarray) -> list[s
     without = f"{right[~twice].mean():.1%} without them" if not twice.all() else "no others are left"
     return [_flag("duplicates", f"{int(twice.sum()):,} of {len(twice):,} images of {domain} ({twice.mean():.1%}) are, "
                   f"exactly or nearly, images of CIFAR-10's training set: accuracy is {right.mean():.1%}, {without}")]
+
+
+def _weaker_than_noise(attack: pd.DataFrame) -> list[str]:
+    """Flag SimBA where it breaks fewer images than its control: noise along its own directions, of the same step."""
+    flags = []
+    kind = attack["attack"].str.extract("^(?P<kind>simba|noise)-(?P<basis>[a-z]+)")
+    # Under a bound of its own, in another order, from the clip's images or towards a target: not what noise does.
+    other = attack["attack"].str.contains("-linf|-low-frequency|-normalised-clip|-targeted")
+    both = attack.join(kind)[kind["kind"].notna() & ~other & (attack["unit"] == "queries") & (attack["budget"] > 0)]
+    alike = ["model", "domain", "n", "budget", "basis", "epsilon", "norm", "bound"]
+    for (model, domain, _, budget, *_), group in both.groupby(alike, sort=False, dropna=False):
+        noise = group.loc[group["kind"] == "noise", "ci_low"].max()
+        for name in group.loc[(group["kind"] == "simba") & (group["ci_high"] < noise), "attack"]:
+            flags.append(f"{model}: " + _flag("weaker-than-noise", f"{name} on {domain} breaks fewer images than "
+                                              f"random noise of the same steps at {budget:,} queries: the attack "
+                                              "fails, the model is not robust"))
+    return flags
 
 
 def _weak_white_boxes(attack: pd.DataFrame) -> list[str]:

@@ -56,6 +56,15 @@ class Evaluation:
         return _hash([GENERATION, self.model_digest, self.domain_digest, self.attack, self.options, self.seed])
 
     @property
+    def family(self) -> str:
+        """Hash of the attack on whatever model, data and seed, and of whatever length, unless its steps depend on that.
+
+        What such an attack did by iteration k does not depend on how many were to follow, so the runs of a family can
+        be compared at every budget that all of them reach.
+        """
+        return _hash([self.attack, {name: value for name, value in self.options.items() if name != "max_iterations"}])
+
+    @property
     def label(self) -> str:
         """What tells this attack from others, as tables and file names have it, e.g. ``simba-dct``.
 

@@ -20,7 +20,7 @@ from bench.protocol import Evaluation
 from bench.seeds import attack_seeds_table, trainings_table
 from bench.shift_tables import paired_shift_table, parts, severity_table, shift_table, summary_table
 from bench.store import Pictures, Rows, Store
-from bench.tables import attack_table, curve, paired_table, units
+from bench.tables import attack_table, curve, longest_runs, name_of, paired_table, units
 from domains.corruptions import NAMES
 from framebench.errors import InputError
 from framebench.files import atomic
@@ -82,7 +82,7 @@ def write_report(out: Path, *, baseline: str | None = None, matched: list[str] |
     settings = _settings(out, baseline=baseline, matched=matched,
                          logs=None if logs is None else {name: str(path.resolve()) for name, path in logs.items()})
     stored.sort(key=lambda rows: _rank(rows.evaluation))
-    attacks = [rows for rows in stored if rows.evaluation.attack != "none"]
+    attacks = longest_runs(rows for rows in stored if rows.evaluation.attack != "none")
     shifts = [rows for rows in stored if rows.evaluation.attack == "none"]
     tables: dict[str, pd.DataFrame] = {}
     sections = []
@@ -234,15 +234,9 @@ def _facts(rows: Rows) -> dict[str, Any]:
 
 
 def _name(rows: Rows, among: Sequence[Rows]) -> str:
-    """Return the attack's label, with what else tells it from the others' under the same label."""
-    evaluation = rows.evaluation
-    extras = [evaluation.label]
-    if len({other.evaluation.domain for other in among}) > 1:
-        extras.append(evaluation.domain)
-    alike = [other.evaluation.options for other in among if other.evaluation.label == evaluation.label]
-    if len({options.get("max_iterations") for options in alike}) > 1:
-        extras.append(f"iterations {evaluation.options.get('max_iterations')}")
-    return ", ".join(extras)
+    """Return the attack's name, with the domain where there are several."""
+    several = len({other.evaluation.domain for other in among}) > 1
+    return f"{name_of(rows)}, {rows.evaluation.domain}" if several else name_of(rows)
 
 
 def _pictures(rows: Rows) -> list[tuple[str, np.ndarray, np.ndarray, str]]:

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.protocol import Evaluation
 from bench.stats import shares_interval, t_interval, wilson
 from bench.store import Rows
-from bench.tables import attacked, caps, longest, name_of, succeeded, units
+from bench.tables import attacked, capped, caps, longest, succeeded, units
 
 ATTACK_SEED_COLUMNS = ["model", "domain", "attack", "epsilon", "unit", "budget", "seeds", "n", "n_correct", "asr", "sd",
                        "ci_low", "ci_high", "asr_any", "any_low", "any_high"]
@@ -38,22 +37,17 @@ def attack_seeds_table(stored: Iterable[Rows]) -> pd.DataFrame:
     mean over the seeds, `sd` their standard deviation, the interval over images, the seeds as they are; `asr_any` is
     the share of images that at least one seed breaks, the worst case over restarts, with Wilson's interval.
     """
-    groups: dict[str, dict[int, Rows]] = {}
+    groups: dict[tuple[str, str, str], dict[int, Rows]] = {}
     for rows in stored:
-        group, seed = groups.setdefault(_attack_key(rows.evaluation), {}), rows.evaluation.seed
-        if seed not in group or longest(rows.evaluation) > longest(group[seed].evaluation):
+        evaluation, seed = rows.evaluation, rows.evaluation.seed
+        group = groups.setdefault((evaluation.model_digest, evaluation.domain_digest, evaluation.family), {})
+        if seed not in group or longest(evaluation) > longest(group[seed].evaluation):
             group[seed] = rows
     entries: list[dict[str, Any]] = []
     for group in groups.values():
         if len(group) > 1:
             entries += _attack_entries(list(group.values()))
     return pd.DataFrame(entries, columns=ATTACK_SEED_COLUMNS)
-
-
-def _attack_key(evaluation: Evaluation) -> str:
-    """Return what all seeds of an attack have in common; a run with a larger budget answers for a smaller one."""
-    options = {name: value for name, value in evaluation.options.items() if name != "max_iterations"}
-    return dataclasses.replace(evaluation, options=options, seed=0).key
 
 
 def _attack_entries(runs: list[Rows]) -> list[dict[str, Any]]:
@@ -76,7 +70,7 @@ def _attack_entries(runs: list[Rows]) -> list[dict[str, Any]]:
         low, high = shares_interval(won.mean(0), len(runs))
         any_low, any_high = wilson(broken, n_correct)
         entries.append({
-            "model": evaluation.model, "domain": evaluation.domain, "attack": name_of(evaluation, cap),
+            "model": evaluation.model, "domain": evaluation.domain, "attack": capped(evaluation.label, cap),
             "epsilon": evaluation.options.get("epsilon"), "unit": unit, "budget": budget, "seeds": len(runs),
             "n": len(common), "n_correct": n_correct, "asr": by_seed.mean(), "sd": by_seed.std(ddof=1), "ci_low": low,
             "ci_high": high, "asr_any": broken / n_correct if n_correct else np.nan, "any_low": any_low,
@@ -102,8 +96,9 @@ class _Training:
 def trainings_table(table: pd.DataFrame, cards: Mapping[str, dict[str, Any] | None]) -> pd.DataFrame:
     """Return entries of ``trainings.csv``: means over models whose trainings differ by the seed alone.
 
-    Intervals are Student's over the trainings: the mean of all trainings by this recipe, on these images. Where a
-    training has several models (kept epochs) none can be preferred, and there is no summary.
+    Intervals are Student's over the trainings: the mean of all trainings by this recipe, on these images; none where
+    all have the same value, since that tells nothing of how trainings differ. Where a training has several models (kept
+    epochs) none can be preferred, and there is no summary.
 
     Args:
         table: The table of ``attack.csv`` or ``shift_summary.csv``.
@@ -118,13 +113,12 @@ def trainings_table(table: pd.DataFrame, cards: Mapping[str, dict[str, Any] | No
         of = {model: trainings[model] for model in sorted(group["model"], key=lambda name: trainings[name].seed)}
         if not len({training.seed for training in of.values()}) == len(of) > 1:
             continue
-        # A shorter and a longer run of one attack both have an entry at 0, the same one.
-        by_model = group.drop_duplicates("model").set_index("model")
+        by_model = group.set_index("model")
         for metric, bounds in _METRICS.items():
             if metric not in by_model or by_model[metric].isna().any():
                 continue
             values = by_model[metric].to_numpy(dtype=np.float64)
-            low, high = np.clip(t_interval(values), *bounds)
+            low, high = np.clip(t_interval(values), *bounds) if np.ptp(values) else (np.nan, np.nan)
             entries.append({
                 "trained": ", ".join(dict.fromkeys(training.name for training in of.values())),
                 **dict(zip(keys, key[1:], strict=True)), "metric": metric, "trainings": len(of),

@@ -20,6 +20,7 @@ from bench.stats import (
     independent_difference,
     mcnemar,
     paired_difference,
+    paired_proportions,
     resample_weights,
     sign_flip,
     wilson,
@@ -162,8 +163,9 @@ def severity_table(found: Sequence[Part]) -> pd.DataFrame:
 def paired_shift_table(found: Sequence[Part]) -> pd.DataFrame:
     """Compare every two models on the images and the cells that both have rows for.
 
-    Accuracy (mean over the cells) of a minus b with its bootstrap interval over images; McNemar's exact test where
-    there is one cell, else a sign-flip test of the images' differences; p adjusted (Holm) over the pairs of models.
+    Accuracy of a minus b. Of one cell: with Newcombe's interval and McNemar's exact test; of the mean over cells: with
+    a bootstrap interval over images and a sign-flip test of the images' differences. p adjusted (Holm) over the pairs
+    of models.
     """
     entries: list[dict[str, Any]] = []
     for _, group in itertools.groupby(sorted(found, key=lambda p: (p.domain, p.name)), lambda p: (p.domain, p.name)):
@@ -176,7 +178,7 @@ def paired_shift_table(found: Sequence[Part]) -> pd.DataFrame:
             right_a, right_b = (part.right[rows][:, [part.cells.index(cell) for cell in cells]]
                                 for part, rows in ((a, rows_a), (b, rows_b)))
             x, y, single = right_a.mean(1), right_b.mean(1), len(cells) == 1
-            difference, low, high = paired_difference(x, y)
+            difference, low, high = paired_proportions(x, y) if single else paired_difference(x, y)
             p_value = mcnemar(right_a[:, 0], right_b[:, 0]).p_value if single else sign_flip(x, y)
             compared.append({"model_a": a.model, "model_b": b.model, "domain": a.domain, "part": a.name,
                              "cells": len(cells), "n": len(common), "a": x.mean(), "b": y.mean(),
@@ -203,7 +205,8 @@ def _gap(part: Part, clean: Part | None) -> dict[str, float]:
                                                 (len(clean.scores), len(part.scores)))
         return {"clean_accuracy": clean.scores.mean(), "gap": gap, "gap_low": low, "gap_high": high}
     _, own, theirs = np.intersect1d(part.examples, clean.examples, return_indices=True)
-    gap, low, high = paired_difference(clean.scores[theirs], part.scores[own])
+    paired = paired_proportions if len(part.cells) == 1 else paired_difference
+    gap, low, high = paired(clean.scores[theirs], part.scores[own])
     return {"clean_accuracy": clean.scores[theirs].mean() if len(theirs) else np.nan, "gap": gap, "gap_low": low,
             "gap_high": high}
 

@@ -22,10 +22,22 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
         raise ValueError(f"{successes} successes of {n} are not possible")
     if not 0 < level < 1:
         raise ValueError(f"the level must lie in (0, 1), not {level}")
-    if n == 0:
-        return 0.0, 1.0
-    interval = stats.binomtest(int(successes), int(n)).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
+    return _score_interval(successes / n, n, level) if n else (0.0, 1.0)
+
+
+def _score_interval(p: float, n: float, level: float) -> tuple[float, float]:
+    """Return Wilson's interval of a proportion p of n outcomes, of which there can be a fraction."""
+    z = _quantile(level)
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+    # Exactly 0 and 1 where that is what the difference of the two is up to rounding.
+    return 0.0 if p == 0 else centre - half, 1.0 if p == 1 else centre + half
+
+
+@lru_cache
+def _quantile(level: float) -> float:
+    """Return the standard normal quantile of a two-sided interval."""
+    return float(stats.norm.ppf(0.5 + level / 2))
 
 
 def shares_interval(shares: np.ndarray, outcomes: int, level: float = 0.95) -> tuple[float, float]:
@@ -47,10 +59,7 @@ def shares_interval(shares: np.ndarray, outcomes: int, level: float = 0.95) -> t
     added = np.concatenate([shares, [0, 0, 1, 1]])
     worth = added.mean() * (1 - added.mean()) / added.var()  # of an example's outcomes, in independent ones
     p, n = float(np.mean(shares)), len(shares) * float(np.clip(worth, 1, outcomes))
-    z = float(stats.norm.ppf(0.5 + level / 2))
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return _score_interval(p, n, level)
 
 
 def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -90,21 +99,62 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> McNemar:
     Raises:
         ValueError: if the two don't have the same length.
     """
-    first, second = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
-    if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"paired outcomes must be vectors of one length, not {first.shape} and {second.shape}")
+    first, second = _paired(a, b)
     only_a, only_b = int((first & ~second).sum()), int((~first & second).sum())
     total = only_a + only_b
     return McNemar(only_a, only_b, float(stats.binomtest(only_a, total).pvalue) if total else 1.0)
+
+
+def _paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    first, second = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(f"paired outcomes must be vectors of one length, not {first.shape} and {second.shape}")
+    return first, second
+
+
+def paired_proportions(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """Return the difference of two proportions of the same examples and its interval (Newcombe 1998, paired).
+
+    Method 10 of Statistics in Medicine 17:2635: Wilson's intervals of both, put together with the correlation phi of
+    the outcomes, which is taken nearer to 0 where it is positive. It covers where a bootstrap does not: where few
+    examples differ, or none.
+
+    Args:
+        a: bool [n].
+        b: bool [n], the same examples in the same order.
+        level: Coverage of the interval.
+
+    Returns:
+        difference a - b, low, high; nan for n = 0.
+
+    Raises:
+        ValueError: if the two don't have the same length.
+    """
+    first, second = _paired(a, b)
+    n, of_a, of_b = len(first), int(first.sum()), int(second.sum())
+    if n == 0:
+        return math.nan, math.nan, math.nan
+    covariance = n * int((first & second).sum()) - of_a * of_b  # n^2 times that of the outcomes
+    scale = math.sqrt(of_a * (n - of_a) * of_b * (n - of_b))
+    phi = (max(covariance - n / 2, 0) if covariance > 0 else covariance) / scale if scale else 0.0
+    p1, p2, (l1, u1), (l2, u2) = of_a / n, of_b / n, wilson(of_a, n, level), wilson(of_b, n, level)
+
+    def together(x: float, y: float) -> float:
+        return math.sqrt(x * x - 2 * phi * x * y + y * y)
+
+    difference = (of_a - of_b) / n
+    return difference, difference - together(p1 - l1, u2 - p2), difference + together(u1 - p1, p2 - l2)
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95, draws: int = 10000,
                       seed: int = 0) -> tuple[float, float, float]:
     """Return mean(a) - mean(b) and its percentile interval from a bootstrap over examples.
 
+    For scores that are means; of plain outcomes, few of which may differ, `paired_proportions` is the interval.
+
     Args:
-        a: Outcomes [n], bool or float.
-        b: Outcomes [n] of the same examples.
+        a: Scores [n].
+        b: Scores [n] of the same examples.
         level: Coverage of the interval.
         draws: Bootstrap samples.
         seed: Seed of the samples.

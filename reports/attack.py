@@ -49,9 +49,9 @@ def attack_section(results: pd.DataFrame, paired: pd.DataFrame, seeds: pd.DataFr
             "whether broken or not. L2 is the median over the images broken within the budget.", "soft"))]
     if len(paired):
         blocks.append(section("Models compared under attack, on the same images", _paired(paired), paragraph(
-            "Difference a - b with a 95% bootstrap interval over images; p of McNemar's exact test, adjusted over the "
-            "budgets by Holm. Robust accuracy over all common images, ASR over those that both models get right.",
-            "soft")))
+            "Difference a - b with Newcombe's 95% interval for paired proportions; p of McNemar's exact test. Holm's "
+            "adjustment is over the budgets of one pair of models and one rate, not over pairs. Robust accuracy over "
+            "all common images, ASR over those that both models get right.", "soft")))
     if len(transfers):
         blocks += [section(f"Transfer: {name}, epsilon {epsilon:g}, on {domain}", _transfer(group), paragraph(
             "ASR on one model (column) of images that another (row) was attacked with, over those that the former gets "
@@ -82,7 +82,8 @@ def _success(results: pd.DataFrame) -> str:
         rows.append([*map(str, names), Cell(f"{last['epsilon']:.4g}", counts), f"{last['n']:,}",
                      Cell(percent(first["clean_accuracy"]),
                      f"{first['n_correct']:,} right"), *asr,
-                     percent(last["robust_accuracy"]) if budgets[-1] in at else ""])
+                     Cell(percent(last["robust_accuracy"]), interval(last["robust_low"], last["robust_high"]))
+                     if budgets[-1] in at else ""])
     return table(["model", "data", "attack", "epsilon", "n", "clean accuracy", *(f"ASR at {b:,}" for b in budgets),
                   f"robust at {budgets[-1]:,}"], rows, text_columns=3)
 
@@ -108,10 +109,10 @@ def _transfer(transfers: pd.DataFrame) -> str:
 
 def _paired(paired: pd.DataFrame) -> str:
     names = {"robust_accuracy": "robust accuracy", "asr": "ASR"}
-    rows = [[row["model_a"], row["model_b"], row["attack"], names[row["metric"]], f"{row['budget']:,}", f"{row['n']:,}",
-             percent(row["a"]), percent(row["b"]),
+    rows = [[row["model_a"], row["model_b"], row["domain"], row["attack"], names[row["metric"]],
+             f"{row['budget']:,}", f"{row['n']:,}", percent(row["a"]), percent(row["b"]),
              Cell(f"{100 * row['difference']:+.1f}", interval(row["ci_low"], row["ci_high"])),
              f"{row['only_a']} / {row['only_b']}", p_value(row["p_value"]), p_value(row["p_holm"])]
             for row in paired.to_dict("records")]
-    return table(["a", "b", "attack", "of", "iterations", "n", "a", "b", "a - b, points", "only a / only b", "p",
-                  "p (Holm)"], rows, text_columns=4)
+    return table(["a", "b", "data", "attack", "of", "iterations", "n", "a", "b", "a - b, points", "only a / only b",
+                  "p", "p (Holm)"], rows, text_columns=5)

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.frames_plots import bounds_by_layer, bounds_over_epochs, reconstruction_by_layer, spectra
+from reports.frames_plots import FLOOR, bounds_by_layer, bounds_over_epochs, reconstruction_by_layer, spectra
 from reports.page import Cell, Section, figure, paragraph, section, table
+
+#: A log axis has no place for 0.
+_NOUGHT = f" What is below {FLOOR:g} of the largest value, 0 too, is drawn there."
 
 
 def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, logs: dict[str, pd.DataFrame],
@@ -32,11 +35,11 @@ def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, logs: di
     for group in groups:
         names = f": {', '.join(group)}" if len(groups) > 1 else ""
         drawn = [figure(bounds_by_layer(group), "The interval from A to B of every layer, in the order of the calls; "
-                        "the line is at 1. With zero padding its lower end is an estimate from above.",
+                        "the line is at 1. With zero padding its lower end is an estimate from above." + _NOUGHT,
                         f"bounds{names}")]
         if all(frame["spectrum"].notna().any() for frame in group.values()):
             drawn.append(figure(spectra(group, shares), "All eigenvalues of every layer, sorted: A at the left, B at "
-                                "the right end. A tight frame is a flat line.", f"spectra{names}"))
+                                "the right end. A tight frame is a flat line." + _NOUGHT, f"spectra{names}"))
         parts.append(section(f"Bounds by layer{names}", *drawn))
         measured = {label: frame for label, frame in group.items() if frame["reconstruction_error"].notna().any()}
         if measured:
@@ -47,7 +50,7 @@ def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, logs: di
                 "is lost.", f"undoing{names}")))
     if logs:
         parts.append(section("Bounds in the course of training", figure(
-            bounds_over_epochs(logs), "A and B (the edges of a band) of every layer after each epoch.",
+            bounds_over_epochs(logs), "A and B (the edges of a band) of every layer after each epoch." + _NOUGHT,
             "training")))
     for label, frame in models.items():
         parts.append(section(f"Layers of {label}", _layers(frame)))

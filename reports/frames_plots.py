@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from reports.plots import COLORS, new_figure, to_svg
+from reports.plots import COLORS, new_figure, shown, to_svg
 
 #: Eigenvalues below this share of the largest in a plot are drawn there: nothing in float64 tells them from 0.
 FLOOR = 1e-14
@@ -28,7 +28,7 @@ def bounds_by_layer(models: dict[str, pd.DataFrame]) -> str:
     for i, (model, frame) in enumerate(models.items()):
         x = np.arange(len(layers)) + (i - (len(models) - 1) / 2) * 0.6 / len(models)
         lower, upper = frame["lower"].clip(lower=floor), frame["upper"].clip(lower=floor)
-        axes.vlines(x, lower, upper, color=COLORS[i % len(COLORS)], linewidth=2.2, label=model)
+        axes.vlines(x, lower, upper, color=COLORS[i % len(COLORS)], linewidth=2.2, label=shown(model))
         axes.plot(np.r_[x, x], np.r_[lower, upper], "_", color=COLORS[i % len(COLORS)], markersize=9, markeredgewidth=2)
     axes.axhline(1, color="#57606a", linewidth=0.8)
     axes.set_yscale("log")
@@ -48,7 +48,7 @@ def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> str:
     figure, axes = new_figure(min(3 + 0.42 * len(layers), 13), 3.2)
     for i, (model, frame) in enumerate(models.items()):
         color, error = COLORS[i % len(COLORS)], frame["reconstruction_error"].astype(float).clip(lower=1e-8)
-        axes.plot(error, "-", color=color, linewidth=0.9, alpha=0.6, label=model)
+        axes.plot(error, "-", color=color, linewidth=0.9, alpha=0.6, label=shown(model))
         for side, face in (("input", color), ("output", "white")):
             chosen = frame["side"] == side
             axes.plot(np.flatnonzero(chosen), error[chosen], "o", color=color, markerfacecolor=face, markersize=6)
@@ -72,7 +72,8 @@ def spectra(models: dict[str, pd.DataFrame], shares: np.ndarray) -> str:
     for i, (model, frame) in enumerate(models.items()):
         for axes, values in zip(panels, frame["spectrum"], strict=True):
             if values is not None:
-                axes.plot(shares, np.maximum(values, floor), color=COLORS[i % len(COLORS)], label=model, linewidth=1.6)
+                axes.plot(shares, np.maximum(values, floor), color=COLORS[i % len(COLORS)],
+                          label=shown(model), linewidth=1.6)
     for axes in panels:
         axes.axhline(1, color="#57606a", linewidth=0.7)
         axes.set_xlim(0, 1)
@@ -95,7 +96,7 @@ def bounds_over_epochs(logs: dict[str, pd.DataFrame]) -> str:
         for axes, layer in zip(panels, layers, strict=True):
             entries = log[log["layer"] == layer].sort_values("epoch")
             lower, upper = entries["lower"].clip(lower=floor), entries["upper"].clip(lower=floor)
-            axes.plot(entries["epoch"], upper, color=color, linewidth=1.6, label=name)
+            axes.plot(entries["epoch"], upper, color=color, linewidth=1.6, label=shown(name))
             axes.plot(entries["epoch"], lower, color=color, linewidth=1.6)
             axes.fill_between(entries["epoch"], lower, upper, color=color, alpha=0.1, linewidth=0)
     _legend(figure, panels[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -70,8 +71,12 @@ def figure(content: str, caption: str, name: str = "") -> str:
 
 
 def figures(text: str) -> dict[str, str]:
-    """Return the named figures of a page: name, fit for a file -> SVG element."""
-    return dict(re.findall(r'<figure id="([^"]+)">(<svg.*?</svg>\s*)<figcaption>', text, flags=re.DOTALL))
+    """Return the named figures of a page: name, fit for a file -> SVG element; a name that repeats gets a number."""
+    found: dict[str, str] = {}
+    for name, svg in re.findall(r'<figure id="([^"]+)">(<svg.*?</svg>\s*)<figcaption>', text, flags=re.DOTALL):
+        names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
+        found[next(unused for unused in names if unused not in found)] = svg
+    return found
 
 
 def section(title: str, *parts: str) -> str:

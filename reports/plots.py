@@ -37,7 +37,7 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
         # Of one model the attacks have a colour each: there can be more of them (an epsilon each) than dashes.
         color = COLORS[(models.index(model) if len(models) > 1 else attacks.index(attack)) % len(COLORS)]
         label = " · ".join([model] * (len(models) > 1 or len(attacks) == 1) + [attack] * (len(attacks) > 1))
-        axes.step(curve["budget"], curve["asr"], where="post", color=color, label=label, linewidth=1.8,
+        axes.step(curve["budget"], curve["asr"], where="post", color=color, label=shown(label), linewidth=1.8,
                   linestyle=DASHES[attacks.index(attack) % len(DASHES)])
         axes.fill_between(curve["budget"], curve["ci_low"], curve["ci_high"], step="post", color=color, alpha=0.13,
                           linewidth=0)
@@ -97,7 +97,7 @@ def severity_curves(frame: pd.DataFrame) -> str:
     for i, (model, own) in enumerate(frame.groupby("model", sort=False)):
         line = own.sort_values("severity")
         color = COLORS[i % len(COLORS)]
-        axes.plot(line["severity"], line["accuracy"], marker="o", markersize=4, color=color, label=str(model),
+        axes.plot(line["severity"], line["accuracy"], marker="o", markersize=4, color=color, label=shown(str(model)),
                   linewidth=1.8, linestyle=DASHES[i // len(COLORS) % len(DASHES)])
         axes.fill_between(line["severity"], line["ci_low"], line["ci_high"], color=color, alpha=0.13, linewidth=0)
     axes.set_xticks(sorted(frame["severity"].unique()))
@@ -112,6 +112,8 @@ def severity_curves(frame: pd.DataFrame) -> str:
 def heat_map(cells: pd.DataFrame) -> str:
     """Draw accuracy by corruption and model (mean over severities), or of a single model by corruption and severity.
 
+    Of several models the cells that all have count: means over other severities could not be compared.
+
     Args:
         cells: Columns model, corruption, severity, accuracy.
 
@@ -119,8 +121,9 @@ def heat_map(cells: pd.DataFrame) -> str:
         The plot as an SVG element.
     """
     by = "model" if cells["model"].nunique() > 1 else "severity"
-    grid = cells.pivot_table(index="corruption", columns=by, values="accuracy", sort=False)
-    grid = grid.loc[list(dict.fromkeys(cells["corruption"])), list(dict.fromkeys(cells[by]))]
+    common = in_all_models(cells) if by == "model" else cells
+    grid = common.pivot_table(index="corruption", columns=by, values="accuracy", sort=False)
+    grid = grid.reindex(list(dict.fromkeys(cells["corruption"])), columns=list(dict.fromkeys(cells[by])))
     figure = Figure(figsize=(2.6 + 0.62 * max(grid.shape[1], 3), 0.9 + 0.27 * len(grid)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=1)
@@ -129,7 +132,7 @@ def heat_map(cells: pd.DataFrame) -> str:
             axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8,
                       color="white" if value < 0.6 else "black")
     axes.set_yticks(range(len(grid)), [name.replace("_", " ") for name in grid.index], fontsize=8)
-    axes.set_xticks(range(grid.shape[1]), [str(name) for name in grid.columns], fontsize=8,
+    axes.set_xticks(range(grid.shape[1]), [shown(str(name)) for name in grid.columns], fontsize=8,
                     rotation=0 if by == "severity" else 30, ha="center" if by == "severity" else "right")
     if by == "severity":
         axes.set_xlabel("severity")
@@ -153,15 +156,26 @@ def clean_against_shifted(summary: pd.DataFrame) -> str:
                       color=COLORS[models.index(row["model"]) % len(COLORS)],
                       marker=MARKERS[domains.index(row["domain"]) % len(MARKERS)])
     for i, model in enumerate(models):
-        axes.plot([], [], "o", color=COLORS[i % len(COLORS)], label=str(model))
+        axes.plot([], [], "o", color=COLORS[i % len(COLORS)], label=shown(str(model)))
     for i, domain in enumerate(domains):
-        axes.plot([], [], MARKERS[i % len(MARKERS)], color="#57606a", label=str(domain))
+        axes.plot([], [], MARKERS[i % len(MARKERS)], color="#57606a", label=shown(str(domain)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("clean accuracy")
     axes.set_ylabel("shifted accuracy")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return to_svg(figure)
+
+
+def in_all_models(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return those cells (columns model, corruption, severity, ...) that every model has."""
+    models = cells.groupby(["corruption", "severity"])["model"].transform("nunique")
+    return cells[models == cells["model"].nunique()]
+
+
+def shown(name: str) -> str:
+    """Return a name as a label that Matplotlib shows as it is: not left out of legends, no mathematics."""
+    return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:

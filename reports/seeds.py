@@ -53,7 +53,8 @@ def trainings_sections(trainings: pd.DataFrame) -> list[str]:
         "Over the seeds of the training",
         table(["trained", "data", "", "of", "trainings", "n", "mean", "sd of trainings, points"], rows, text_columns=4),
         paragraph("Models whose trainings differ by the seed alone, on the same images. In brackets: 95% intervals of "
-                  "Student's over the trainings; they tell what other trainings would give on these images.", "soft"))]
+                  "Student's over the trainings; they tell what other trainings would give on these images. There is "
+                  "none where all trainings have the same value.", "soft"))]
 
 
 def _points(deviation: float) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Hashable
+import re
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import pandas as pd
@@ -33,6 +34,11 @@ def shift_section(cells: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFra
         matched: What was matched in clean accuracy, a sentence a model.
         provenance: Facts of each evaluation, printed as JSON under their ``heading``.
     """
+    short = short_names(titles)
+    cells, summary, paired, trainings, by_severity = (frame.assign(domain=frame["domain"].map(short)) for frame in
+                                                      (cells, summary, paired, trainings, by_severity))
+    clean_of = {short[domain]: short[clean] for domain, clean in clean_of.items()}
+    pictures = {(short[domain], corruption, severity): uri for (domain, corruption, severity), uri in pictures.items()}
     columns = list(summary[["domain", "part"]].drop_duplicates().itertuples(index=False, name=None))
     columns.sort(key=lambda key: (bool(clean_of.get(key[0])), key[1] == "extras"))
     blocks = []
@@ -41,16 +47,17 @@ def shift_section(cells: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFra
     blocks.append(section("Accuracy", _accuracy(summary, columns), paragraph(
         "In brackets: 95% intervals; Wilson's for one set of images, a bootstrap over images for means over the cells "
         "(corruption x severity) of a corrupted set, since its cells reuse the same images.", "soft"),
-        *[paragraph(f"{name}: {title}.", "soft") for name, title in titles.items()]))
+        *[paragraph(_note(domain, short[domain], title), "soft") for domain, title in titles.items()]))
     blocks.append(section("What the shift costs", _cost(summary), paragraph(
         "Gap: clean accuracy minus shifted accuracy, in points. " + _mce_note(summary) +
-        " Intervals: bootstrap over images; of a gap between different images, Newcombe's.", "soft")))
+        " Intervals: of means over cells a bootstrap over images, of a gap between two sets of images Newcombe's.",
+        "soft")))
     blocks += _plots(cells, summary, by_severity, clean_of)
     if len(paired):
         blocks.append(section("Models compared under shift, on the same images", _paired(paired), paragraph(
-            "Accuracy of a minus b, in points, with a 95% bootstrap interval over images. p: McNemar's exact test for "
-            "one set of images, a sign-flip test of the images' differences for means over cells; adjusted by Holm "
-            "over the pairs of models.", "soft")))
+            "Accuracy of a minus b, in points. Of one set of images: Newcombe's 95% interval for paired proportions "
+            "and McNemar's exact test; of means over cells: a 95% bootstrap interval over images and a sign-flip test "
+            "of the images' differences. p adjusted by Holm over the pairs of models.", "soft")))
     blocks += trainings_sections(trainings)
     blocks += [folded(f"{domain}: every cell", _cells(group)) for domain, group in
                cells[cells["corruption"] != ""].groupby("domain", sort=False)]
@@ -59,6 +66,23 @@ def shift_section(cells: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFra
     sizes = cells["n"].unique()
     return Section("Domain shift", f"{len(titles)} domains; n = {min(sizes):,}" + (
         f" to {max(sizes):,}" if len(sizes) > 1 else "") + " images a cell", blocks, provenance)
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the names of domains as a page has them: of a path the last two folders, or as many as tell all apart."""
+    folders = {name: re.split(r"[/\\]", name.partition(":")[2]) for name in names}
+    for depth in range(2, max(map(len, folders.values()), default=0)):
+        short = {name: f"{name.partition(':')[0]}:{'/'.join(own[-depth:])}" if len(own) > depth else name
+                 for name, own in folders.items()}
+        if len(set(short.values())) == len(short):
+            return short
+    return {name: name for name in folders}
+
+
+def _note(domain: str, short: str, title: str) -> str:
+    """Return what a domain's data are, after its name, which some titles begin with themselves."""
+    name = domain.partition(" #")[0]  # without the digest that tells it from others
+    return f"{short}: {title.removeprefix(name).strip()}."
 
 
 def _mce_note(summary: pd.DataFrame) -> str:
@@ -112,7 +136,7 @@ def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame
                         f"{domain}: mean accuracy over the benchmark's corruptions against severity; 0 is clean. Bands "
                         "are 95% intervals over images.", f"severity {domain}"),
                  figure(heat_map(own), f"{domain}: accuracy in percent; " + (
-                     "mean over severities." if own["model"].nunique() > 1 else "by severity."),
+                     "mean over severities that all models have." if own["model"].nunique() > 1 else "by severity."),
                         f"corruptions {domain}")]
         blocks.append(f'<div class="row">{"".join(drawn)}</div>')
     shifted = summary[summary["clean_accuracy"].notna() & (summary["part"] != "extras")]

@@ -143,8 +143,36 @@ def test_results_are_read_over():
     assert result_flags(pd.DataFrame(good)) == []
     (control,) = result_flags(pd.DataFrame([*good, _entry("simba-dct", "queries", 0, 0.45, 0.4, 0.5)]))
     assert "ASR of simba-dct on d is 45.0% at budget 0" in control and "#control" in control
-    (weak,) = result_flags(pd.DataFrame([*good, _entry("square", "queries", 100, 0.01, 0, 0.04)]))
-    assert "square on d breaks fewer images than random noise at 100 queries" in weak
+
+
+@pytest.mark.parametrize(("attack", "changes", "noise", "raised"), [
+    ("simba-pixel", {}, {}, True),
+    ("simba-pixel-best-of-two-probability-s1", {}, {}, True),
+    ("simba-dct", {}, {}, False),
+    ("simba-pixel-eps0.1", {"epsilon": 0.1}, {}, False),
+    ("simba-pixel", {"n": 50}, {}, False),
+    ("simba-pixel", {"budget": 50}, {}, False),
+    ("simba-pixel", {"ci_high": 0.3}, {}, False),
+    ("simba-pixel-L2cap0.5", {"norm": "l2", "bound": 0.5}, {}, False),
+    ("simba-pixel-L2cap0.5", {"norm": "l2", "bound": 0.5}, {"attack": "noise-pixel-L2cap0.5", "norm": "l2",
+                                                            "bound": 0.5}, True),
+    ("simba-pixel-linf0.1-L2cap0.5", {"norm": "l2", "bound": 0.5}, {"attack": "noise-pixel-L2cap0.5", "norm": "l2",
+                                                                    "bound": 0.5}, False),
+    ("simba-pixel-linf0.1", {"norm": "linf", "bound": 0.1}, {}, False),
+    ("simba-pixel-targeted", {}, {}, False),
+    ("simba-pixel-low-frequency", {}, {}, False),
+    ("simba-pixel-normalised-clip", {}, {}, False),
+    ("square-Linf-schedule100", {"norm": "linf", "bound": 0.2}, {}, False),
+    ("foolbox:HopSkipJumpAttack", {"norm": "l2", "bound": 1.0}, {}, False),
+])
+def test_noise_is_the_control_of_simba_of_the_same_steps(attack, changes, noise, raised):
+    weak = {**_entry(attack, "queries", 100, 0.01, 0, 0.04), **changes}
+    control = {**_entry("noise-pixel", "queries", 100, 0.3, 0.2, 0.4), **noise}
+    flags = result_flags(pd.DataFrame([weak, control]))
+    assert bool(flags) == raised
+    if raised:
+        assert f"{attack} on d breaks fewer images than random noise of the same steps at 100 queries" in flags[0]
+        assert flags[0].endswith("#weaker-than-noise)")
 
 
 def _last(attack, epsilon, norm, bound, low, high, budget=100, n=100):

@@ -19,6 +19,15 @@ def test_the_key_of_a_simba_evaluation_does_not_change():
                       2).key == "08b41eb215ae805b0e736afc26c2c3eb10985ea8468da0ffc8fbe34dcaa6072d"
 
 
+def test_a_family_is_of_any_length_unless_steps_depend_on_it():
+    one = Evaluation("m", "d", "c", "dd", "simba", SIMBA)
+    assert one.family == Evaluation("n", "e", "f", "ff", "simba", {**SIMBA, "max_iterations": 9}, 2).family
+    assert one.family != Evaluation("m", "d", "c", "dd", "simba", {**SIMBA, "epsilon": 0.1}).family
+    assert one.family != Evaluation("m", "d", "c", "dd", "noise", SIMBA).family
+    square = [Evaluation("m", "d", "c", "dd", "square", {"norm": "Linf", "schedule": length}) for length in (1, 2)]
+    assert square[0].family != square[1].family
+
+
 @pytest.mark.parametrize(("attack", "options", "seed", "label"), [
     ("simba", SIMBA, 0, "simba-pixel"),
     ("simba", {**SIMBA, "basis": "dct", "step": "best-of-two", "convention": "normalised-clip"}, 3,

@@ -14,7 +14,7 @@ from bench.shift_tables import (
     shift_table,
     summary_table,
 )
-from bench.stats import mcnemar, wilson
+from bench.stats import mcnemar, paired_proportions, wilson
 from bench.store import Rows
 
 CELLS = [("fog", 1), ("fog", 5), ("contrast", 1), ("contrast", 5)]
@@ -116,6 +116,8 @@ def test_pairs_of_models(tmp_path):
     table = paired_shift_table(parts([*a, *b, *better])).set_index(["model_a", "model_b", "domain"])
     single = table.loc[("a", "b", "d")]
     assert single["test"] == "McNemar" and single["p_value"] == mcnemar(_outcomes(0)[0], _outcomes(1)[0]).p_value
+    newcombe = paired_proportions(_outcomes(0)[0], _outcomes(1)[0])
+    assert tuple(single[["difference", "ci_low", "ci_high"]]) == pytest.approx(newcombe)
     many = table.loc[("a", "z", "c")]
     assert many["test"] == "sign flip" and many["difference"] == pytest.approx(-0.1, abs=0.02)
     assert many["p_value"] < 0.001 and many["ci_high"] < 0
@@ -127,6 +129,12 @@ def test_models_with_other_cells_are_compared_on_the_common_ones(tmp_path):
     a, b = _stored(tmp_path, "a"), _stored(tmp_path, "b", seed=1)
     (row,) = paired_shift_table(parts([*a, *b[:2]])).query("domain == 'c'").to_dict("records")
     assert row["cells"] == 1 and row["test"] == "McNemar" and row["a"] == pytest.approx(_outcomes(0)[1][:, 0].mean())
+
+
+def test_a_gap_of_one_cell_is_newcombes_paired(tmp_path):
+    clean, cells = _outcomes(0)
+    row = summary_table(parts(_stored(tmp_path)[:2]), CLEAN_OF, None).query("domain == 'c'").iloc[0]
+    assert tuple(row[["gap", "gap_low", "gap_high"]]) == pytest.approx(paired_proportions(clean, cells[:, 0]))
 
 
 def test_a_baseline_without_errors_gives_no_ratio(tmp_path):

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from bench.stats import holm, independent_difference, mcnemar, paired_difference, resample_weights, sign_flip, wilson
+from bench.stats import (
+    holm,
+    independent_difference,
+    mcnemar,
+    paired_difference,
+    paired_proportions,
+    resample_weights,
+    sign_flip,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (1, 10), (50, 96), (90, 96), (96, 96), (844, 1000)])
@@ -18,6 +27,15 @@ def test_wilson_solves_its_defining_equation(successes, n):
     for end in (low, high):
         assert abs(successes / n - end) == pytest.approx(z * math.sqrt(end * (1 - end) / n), abs=1e-9)
     assert low <= successes / n <= high
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_wilson_is_scipys(level):
+    for successes, n in ((0, 1), (1, 1), (0, 90), (1, 90), (50, 96), (96, 96), (9999, 10000)):
+        theirs = scipy.stats.binomtest(successes, n).proportion_ci(level, method="wilson")
+        assert wilson(successes, n, level) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    for n in range(1, 400):
+        assert wilson(0, n, level)[0] == 0 and wilson(n, n, level)[1] == 1, "exactly"
 
 
 def test_wilson_published_value_and_edges():
@@ -42,6 +60,41 @@ def test_mcnemar_is_the_exact_binomial_tail(b, c):
     assert test.p_value == pytest.approx(float(min(Fraction(1), 2 * tail)))
     with pytest.raises(ValueError, match="one length"):
         mcnemar(x, y[:-1])
+
+
+def _paired(both, only_a, only_b, neither):
+    return tuple(np.repeat(outcomes, (both, only_a, only_b, neither)) for outcomes in ([1, 1, 0, 0], [1, 0, 1, 0]))
+
+
+def test_newcombes_paired_interval_against_published_examples():
+    # Bentur 2009 and Cavo 2012 in chapter 8 of Fagerland, Lydersen & Laake, Statistical Analysis of Contingency Tables
+    # (2017), with the digits of their R package contingencytables.
+    assert paired_proportions(*_paired(1, 1, 7, 12)) == pytest.approx((-6 / 21, -0.507, -0.026), abs=5e-4)
+    assert paired_proportions(*_paired(59, 6, 16, 80)) == pytest.approx((-10 / 161, -0.1186, -0.0046), abs=5e-5)
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0, 9), (9, 0, 0, 0), (0, 9, 0, 0), (80, 1, 0, 9), (3, 20, 30, 2)])
+def test_newcombes_paired_interval_has_its_properties(counts):
+    both, only_a, only_b, neither = counts
+    difference, low, high = paired_proportions(*_paired(*counts))
+    assert -1 <= low < high <= 1 and low <= difference <= high and difference == (only_a - only_b) / sum(counts)
+    swapped = paired_proportions(*_paired(both, only_b, only_a, neither))
+    assert swapped == pytest.approx((-difference, -high, -low))
+    a, b = both + only_a, both + only_b
+    apart = independent_difference((a, b), (sum(counts), sum(counts)))
+    # The interval of as many independent outcomes is wider where the outcomes go together, and narrower where not.
+    width = apart[2] - apart[1]
+    assert high - low <= width if both * neither >= only_a * only_b else high - low > width
+    assert all(map(math.isnan, paired_proportions(np.zeros(0), np.zeros(0))))
+
+
+@pytest.mark.parametrize(("n", "only_a", "only_b", "both"), [
+    (90, 0.01, 0.0, 0.8), (90, 0.02, 0.01, 0.5), (90, 0.3, 0.2, 0.3), (1000, 0.03, 0.02, 0.1)])
+def test_newcombes_paired_interval_covers(n, only_a, only_b, both):
+    rng, draws = np.random.default_rng(7), 2000
+    drawn = rng.multinomial(n, [both, only_a, only_b, 1 - both - only_a - only_b], size=draws)
+    intervals = [paired_proportions(*_paired(*counts)) for counts in drawn]
+    assert np.mean([low <= only_a - only_b <= high for _, low, high in intervals]) >= 0.94
 
 
 def test_bootstrap_agrees_with_resampling_examples():

@@ -1,23 +1,25 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from bench.protocol import Evaluation
-from bench.stats import wilson
+from bench.stats import paired_proportions, wilson
 from bench.store import Rows
-from bench.tables import ATTACK_COLUMNS, attack_table, curve, paired_table
+from bench.tables import ATTACK_COLUMNS, attack_table, curve, longest_runs, name_of, paired_table
 
 
 def _rows(tmp_path, model="m", step="first-improving", success=(0, 2, 3, -1, 1), budgets=(1, 2, 3), targeted=False,
-          examples=range(5)):
+          examples=range(5), longest=3):
     """Five images: wrong at once, broken at 2, broken at 3, never, broken at 1; three iterations at most."""
     steps = {0: [], 2: [0, 1], 3: [-1, 1, 1], -1: [0, 0, 1], 1: [1]}
     cost = {1: 1 if step == "first-improving" else 2, 0: 2, -1: 2}
     evaluation = Evaluation(model, model, "d", "dd", "simba", {
-        "max_iterations": 3, "epsilon": 0.2, "step": step, "basis": "pixel", "targeted": targeted})
-    rows = Rows(tmp_path / f"{model}.parquet", evaluation, {"budgets": list(budgets)})
+        "max_iterations": longest, "epsilon": 0.2, "step": step, "basis": "pixel", "targeted": targeted, "linf": None})
+    rows = Rows(tmp_path / f"{model}-{longest}.parquet", evaluation, {"budgets": list(budgets)})
     n = len(success)
     rows.add({
         "example": list(examples), "label": [1] * n, "goal": [1] * n,
@@ -39,11 +41,32 @@ def test_attack_table_by_hand(tmp_path):
     assert (at.loc[2, "ci_low"], at.loc[2, "ci_high"]) == pytest.approx(wilson(2, 4))
     assert at["clean_accuracy"].tolist() == [0.8] * 4
     assert at["robust_accuracy"].tolist() == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert (at.loc[3, "robust_low"], at.loc[3, "robust_high"]) == wilson(1, 5)
+    assert (at.loc[3, "clean_low"], at.loc[3, "clean_high"]) == wilson(4, 5)
     # Queries within k iterations, the clean image included; steps [0, 1], [-1, 1, 1], [0, 0, 1], [1].
     assert at["queries_mean"].tolist() == [1, np.mean([3, 3, 3, 2]), np.mean([4, 4, 5, 2]), np.mean([4, 5, 6, 2])]
     assert at["queries_median"].tolist() == [1, 3, 4, 4.5]
     assert np.isnan(at.loc[0, "l2_median"])
     assert at.loc[3, "l2_median"] == pytest.approx(np.median([0.2, 0.2 * np.sqrt(3), 0.2]))
+
+
+def test_an_iteration_that_the_query_limit_cuts_short_is_paid_for(tmp_path):
+    """No sign of the first step helped (clean, +, -), and of the second only + was asked about."""
+    rows = _rows(tmp_path)
+    frame = rows.frame().iloc[[3]].assign(queries=4, steps=[np.array([0], np.int8).tobytes()])
+    cut = Rows(tmp_path / "cut.parquet", rows.evaluation, {"budgets": [1, 2, 3]})
+    cut.add({name: frame[name].tolist() for name in frame})
+    at = attack_table([cut]).query("unit == 'iterations'")
+    assert at["queries_mean"].tolist() == [1, 3, 4, 4]
+
+
+def test_rows_older_than_the_fact_have_their_bound(tmp_path):
+    older = attack_table([_library_rows(tmp_path)])
+    assert (older["norm"] == "linf").all() and (older["bound"] == 8 / 255).all()
+    told = _library_rows(tmp_path)
+    told.facts |= {"norm": None, "bound": None}
+    assert attack_table([told])["norm"].isna().all()
+    assert attack_table([_rows(tmp_path)])["bound"].isna().all(), "SimBA's epsilon is a step"
 
 
 def test_query_budgets_by_hand(tmp_path):
@@ -144,6 +167,43 @@ def test_pairs_by_hand(tmp_path):
     assert (asr.loc[3, "a"], asr.loc[3, "b"]) == pytest.approx((2 / 3, 1 / 3))
     assert (asr.loc[3, "only_a"], asr.loc[3, "only_b"]) == (1, 0)
     assert (table["p_holm"] >= table["p_value"]).all()
+
+
+    assert tuple(asr.loc[3, ["difference", "ci_low", "ci_high"]]) == pytest.approx(paired_proportions(
+        np.array([True, False, True]), np.array([True, False, False])))
+
+
+def test_pairs_of_other_lengths_are_compared_at_common_budgets(tmp_path):
+    a, b = _rows(tmp_path, "a"), _rows(tmp_path, "b", longest=7, budgets=(1, 3, 7))
+    for pair in ([a, b], [b, a]):
+        assert paired_table(pair)["budget"].tolist() == [1, 3, 1, 3]
+    schedules = [_library_rows(tmp_path), _library_rows(tmp_path, schedule=9)]
+    schedules[1].evaluation = dataclasses.replace(schedules[1].evaluation, model="b", model_digest="b")
+    assert paired_table(schedules).empty, "what is scheduled over the length is another attack"
+
+
+def test_a_longer_run_answers_for_a_shorter_one(tmp_path):
+    short, long = _rows(tmp_path, budgets=(1, 3)), _rows(tmp_path, longest=9, budgets=(2, 9))
+    short.facts["l2_caps"], other = [0.25], _rows(tmp_path, "other")
+    (view, same) = longest_runs([short, long, other])
+    assert view.evaluation == long.evaluation and same.evaluation == other.evaluation
+    assert view.facts["budgets"] == [1, 2, 3, 9] and view.facts["l2_caps"] == [0.25]
+    assert long.facts == {"budgets": [2, 9]}, "what is stored stays as it is"
+    table = attack_table([view])
+    assert not table.duplicated(["model", "attack", "unit", "budget"]).any()
+    assert table["attack"].unique().tolist() == ["simba-pixel", "simba-pixel-L2cap0.25"]
+
+
+def test_a_longer_run_of_fewer_images_stays_apart(tmp_path):
+    short = _rows(tmp_path)
+    long = _rows(tmp_path, longest=9, success=(0, 2), examples=range(2), budgets=(3, 9))
+    other = _rows(tmp_path, "other")
+    views = longest_runs([short, long, other])
+    assert [name_of(view) for view in views] == ["simba-pixel-iterations9", "simba-pixel-iterations3", "simba-pixel"]
+    assert not attack_table(views).duplicated(["model", "attack", "unit", "budget"]).any()
+    pairs = paired_table(views)
+    assert set(pairs["attack"]) == {f"simba-pixel-iterations{length} / simba-pixel" for length in (3, 9)}
+    assert not pairs.duplicated(["model_a", "model_b", "attack", "metric", "budget"]).any()
 
 
 def test_pairs_use_common_images_and_equal_attacks_only(tmp_path):

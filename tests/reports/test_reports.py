@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from reports.attack import _paired
+from reports.frames_plots import bounds_by_layer, bounds_over_epochs
 from reports.page import Cell, figure, figures, folded, page, paragraph, table
 from reports.plots import asr_curves, attacked_images, clean_against_shifted, heat_map, severity_curves
 from reports.seeds import attack_seeds_sections, trainings_sections
+from reports.shift import short_names
 
 
 def _curve():
@@ -23,8 +27,8 @@ def test_names_of_models_can_not_inject_markup():
 def test_named_figures_are_found_in_a_page():
     svg = asr_curves({("m", "a"): _curve()}, "queries", [1])
     text = page("t", "s", figure(svg, "one", "ASR: a/../b!"), figure("<img>", "two"), figure(svg, "three"),
-                figure(svg, "four", "ASR 0.2"))
-    assert figures(text) == {"asr-a-..-b": svg, "asr-0.2": svg}
+                figure(svg, "four", "ASR 0.2"), figure(svg, "five", "asr 0.2"))
+    assert figures(text) == {"asr-a-..-b": svg, "asr-0.2": svg, "asr-0.2-2": svg}
 
 
 def test_plots_are_svg_and_the_same_each_time():
@@ -56,6 +60,45 @@ def test_the_plots_of_a_shift_name_all_that_they_show():
     points = clean_against_shifted(pd.DataFrame([{"model": "one", "domain": "d", "clean_accuracy": 0.9,
                                                   "accuracy": 0.6, **bounds}]))
     assert "clean accuracy" in points and "one" in points
+
+
+def test_paths_are_cut_to_what_tells_them_apart():
+    assert short_names([]) == {} and short_names(["cifar10"]) == {"cifar10": "cifar10"}
+    assert short_names(["cifar10", "folder:/home/me/tiny/test", "folder-c:/home/me/tiny/test", "folder:tiny"]) == {
+        "cifar10": "cifar10", "folder:/home/me/tiny/test": "folder:tiny/test",
+        "folder-c:/home/me/tiny/test": "folder-c:tiny/test", "folder:tiny": "folder:tiny"}
+    assert list(short_names(["folder:/data/a/x/test", "folder:/data/b/x/test"]).values()) == [
+        "folder:a/x/test", "folder:b/x/test"]
+    assert list(short_names(["folder:x/test", "folder:/x/test"]).values()) == ["folder:x/test", "folder:/x/test"]
+    assert short_names(["folder:C:\\me\\tiny\\test"])["folder:C:\\me\\tiny\\test"] == "folder:tiny/test"
+
+
+def test_models_are_averaged_over_the_same_severities():
+    drawn = heat_map(pd.DataFrame([
+        {"model": "a", "corruption": "fog", "severity": 1, "accuracy": 0.9},
+        {"model": "a", "corruption": "fog", "severity": 5, "accuracy": 0.1},
+        {"model": "b", "corruption": "fog", "severity": 1, "accuracy": 0.9},
+        {"model": "a", "corruption": "snow", "severity": 3, "accuracy": 0.7}]))
+    assert drawn.count(">90<") == 2 and "snow" in drawn and ">50<" not in drawn and ">70<" not in drawn
+
+
+@pytest.mark.parametrize("name", ["_private", "a$b_1$c"])
+def test_names_are_shown_as_they_are(name):
+    point = {"model": name, "domain": name, "severity": 1, "clean_accuracy": 0.9, "accuracy": 0.6, "ci_low": 0.5,
+             "ci_high": 0.7}
+    layers = pd.DataFrame({"layer": ["fc"], "lower": [0.1], "upper": [2.0], "epoch": [1]})
+    for drawn in (asr_curves({(name, "x"): _curve()}, "queries", [1]), bounds_by_layer({name: layers}),
+                  bounds_over_epochs({name: layers}),
+                  severity_curves(pd.DataFrame([point])), clean_against_shifted(pd.DataFrame([point]))):
+        assert name in drawn
+
+
+def test_comparisons_name_their_data():
+    entry = {"model_a": "a", "model_b": "b", "domain": "d1", "attack": "x", "metric": "asr", "budget": 1, "n": 9,
+             "a": 0.5, "b": 0.4, "difference": 0.1, "ci_low": 0, "ci_high": 0.2, "only_a": 1, "only_b": 0,
+             "p_value": 1.0, "p_holm": 1.0}
+    html = _paired(pd.DataFrame([entry, {**entry, "domain": "d2"}]))
+    assert ">d1<" in html and ">d2<" in html
 
 
 def test_seeds_are_shown_where_there_are_several():
