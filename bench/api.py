@@ -8,6 +8,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,9 @@ from torch import nn
 
 from bench.commands import attack as attack_command
 from bench.commands import shift as shift_command
-from bench.protocol_file import parse
+from bench.protocol_file import convert, parse
 from bench.reporting import Results
-from bench.run import parser
+from bench.run import COMMANDS, parser
 from framebench.errors import InputError, unknown
 from models.registry import LoadedModel, wrap
 
@@ -33,8 +36,10 @@ def attack(*models: Model, **options: Any) -> Results:
         models: Names (`models.registry.load`), modules from images [n, C, H, W] in [0, 1] to logits (put into eval
             mode; called by their class), or pairs (name, module); none for the shipped ones.
         options: The command's options, such as ``n=100, basis="dct", data_root="data"``; see `bench attack --help`.
-            They override those of a ``protocol``. ``epsilon`` is a number or a list of numbers.
-            Without ``out``, results go to a temporary folder, and nothing is kept from one call to the next.
+            They override those of a ``protocol``; one that is None is as if it were not there. Numbers and lists may
+            be numpy's, and a list of one may be its value.
+            Without ``out``, results go to a temporary folder, which is removed when Python ends, and nothing is kept
+            from one call to the next.
 
     Returns:
         Tables as data frames, and the report.
@@ -42,10 +47,10 @@ def attack(*models: Model, **options: Any) -> Results:
     Raises:
         InputError: for what the command would refuse.
     """
-    if (epsilon := options.get("epsilon")) is not None:
-        options["epsilon"] = _numbers("epsilon", epsilon)
-    results = attack_command.run(_arguments("attack", models, options))
-    assert results is not None, "only --transfer-from, which is no option here, gives none"
+    arguments = _arguments("attack", models, options)
+    results = attack_command.run(arguments)
+    if results is None:
+        raise InputError(f"the shard {arguments.shard} has none of the images; make fewer shards")
     return results
 
 
@@ -55,28 +60,45 @@ def shift(*models: Model, **options: Any) -> Results:
 
 
 def _arguments(command: str, models: tuple[Model, ...], options: dict[str, Any]) -> argparse.Namespace:
-    protocol = options.pop("protocol", None)
-    arguments = parse(parser(), [command, *([] if protocol is None else ["--protocol", str(protocol)])])
-    known = sorted(set(vars(arguments)) - {"command", "models", "transfer_from"})
-    for name in options:
+    own = argparse.ArgumentParser(add_help=False)
+    COMMANDS[command].add_arguments(own)
+    known = {action.dest: action for action in own._actions if action.dest not in ("models", "transfer_from")}
+    given = {}
+    for name, value in options.items():
         if name not in known:
             raise unknown(f"option of bench.{command}", name, known)
-    vars(arguments).update(options, models=[_known(model) for model in models] or arguments.models)
-    out = options.get("out") or (arguments.protocol and arguments.protocol.options.get("out"))
-    arguments.out = Path(out or tempfile.mkdtemp(prefix="bench-"))
+        if value is not None and name != "protocol":
+            given[name] = convert(known[name], _plain(value), name)
+    protocol = options.get("protocol")
+    arguments = parse(parser(), [command, *([] if protocol is None else [f"--protocol={protocol}"])])
+    kept = {} if arguments.protocol is None else arguments.protocol.options
+    wrapped = [_known(model) for model in models]
+    vars(arguments).update(given, models=wrapped or arguments.models)
+    if "out" not in given and "out" not in kept:
+        arguments.out = _temporary_folder()
     return arguments
 
 
-def _numbers(name: str, given: Any) -> list[float]:
-    """Return a number, or several, as a list."""
-    try:
-        return [float(number) for number in np.atleast_1d(given)]
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be a number or a list of numbers, not {given!r}") from None
+def _plain(value: Any) -> Any:
+    """Return numbers and arrays of numpy, tuples, ranges and paths as a protocol file has them."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple | range):
+        return [_plain(entry) for entry in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _known(model: Model) -> str | LoadedModel:
+def _temporary_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="bench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _known(model: Any) -> str | LoadedModel:
     if isinstance(model, str):
         return model
-    name, module = model if isinstance(model, tuple) else (type(model).__name__, model)
+    name, module = model if isinstance(model, tuple) and len(model) == 2 else (type(model).__name__, model)
+    if not isinstance(name, str) or not isinstance(module, nn.Module):
+        raise InputError("a model must be a name, a torch.nn.Module, or a pair (name, torch.nn.Module), not a "
+                         f"{type(model).__name__}")
     return wrap(module, name)

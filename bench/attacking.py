@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from attacks import registry
 from attacks.convention import CONVENTIONS, NormalisedClip
 from attacks.simba import Options
-from bench import protocol_file
 from bench.adversarial import Adversarial
-from bench.commands.options import device, threads
 from bench.evaluate import evaluate
 from bench.prepare import Prepared, prepare
 from bench.progress import AttackProgress
@@ -55,6 +54,38 @@ class Plan:
     budgets: list[int]
     cap: float | None
     keep_images: bool
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How to compute, which changes the speed and not the rows.
+
+    Attributes:
+        device: Where.
+        threads: CPU threads.
+        batch_size: Images a forward pass.
+    """
+
+    device: torch.device
+    threads: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class _Run:
+    """An evaluation that is ready to be run.
+
+    Attributes:
+        name: What its progress bar is called.
+        rows: Its rows so far.
+        ready: The model in the form of the rows; None where no row is missing.
+        convention: Where the attack clips, if not in [0, 1] pixel space.
+    """
+
+    name: str
+    rows: Rows
+    ready: Prepared | None
+    convention: NormalisedClip | None
 
 
 def plan(arguments: argparse.Namespace, budgets: list[int]) -> Plan:
@@ -98,59 +129,83 @@ def _other(arguments: argparse.Namespace, budget: int, epsilon: float | None) ->
                          basis=arguments.basis, max_queries=arguments.max_queries)
 
 
-def attack_model(model: LoadedModel, domain: Domain, ids: np.ndarray, asked: Plan, store: Store,
-                 arguments: argparse.Namespace) -> None:
-    """Give a model a row for each of `ids`, once for every epsilon and seed, those that have one left out.
+def attack_models(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, asked: Plan, store: Store, *,
+                  computing: Computing, facts: dict[str, Any]) -> None:
+    """Give every model a row for each of `ids`, once for every epsilon and seed, those that have one left out.
 
     Args:
-        model: The model.
+        models: The models.
         domain: Where the images come from.
         ids: int64 [n].
         asked: The attack.
         store: Where the rows are kept.
-        arguments: The command's, for the protocol and the options of computing: device, threads, batch size.
+        computing: How to compute.
+        facts: Kept with all rows besides their own, those that were there before included.
 
     Raises:
-        InputError: if model, images and attack don't fit each other.
+        InputError: if models, images and attack don't fit each other; all are tried before anything is attacked.
     """
-    box = model.module
-    if isinstance(box, BlackBoxModel) and box.labels_only and registry.needs_scores(asked.attack, asked.variants[0]):
+    made = provenance(computing.device)
+    runs: list[_Run] = []
+    for model in models:
+        _check(model, asked)
+        convention = NormalisedClip(model.module) if "convention" in asked.variants[0] else None
+        forms: dict[str | None, Prepared] = {}
+        for options, seed in itertools.product(asked.variants, asked.seeds):
+            evaluation = Evaluation(model.name, model.digest, domain.name, domain.digest, asked.attack, options, seed)
+            rows = store.open(evaluation, _facts(model, domain, asked, options, made))
+            rows.facts |= facts
+            if asked.keep_images:
+                Adversarial(rows)  # refuses rows whose images were not kept
+            name = model.name + (f" epsilon {options['epsilon']:g}" if len(asked.variants) > 1 else "")
+            name += f" seed {seed}" if len(asked.seeds) > 1 else ""
+            complete = np.isin(ids, rows.ids).all()
+            ready = None if complete else _prepared(model, rows, domain, forms, computing)
+            runs.append(_Run(name, rows, ready, convention))
+    for run in runs:
+        _attack(run, domain, ids, computing, keep_images=asked.keep_images)
+
+
+def _check(model: LoadedModel, asked: Plan) -> None:
+    """Refuse an attack that asks for more than a black box answers."""
+    box, options = model.module, asked.variants[0]
+    if not isinstance(box, BlackBoxModel):
+        return
+    if box.labels_only and registry.needs_scores(asked.attack, options):
         raise InputError(f"the model {model.name} gives labels alone, and {asked.attack} needs scores; use a "
                          "decision-based attack such as foolbox:HopSkipJumpAttack or foolbox:BoundaryAttack")
-    convention = NormalisedClip(model.module) if "convention" in asked.variants[0] else None
-    made = provenance()
-    forms: dict[str | None, Prepared] = {}
-    for options, seed in itertools.product(asked.variants, asked.seeds):
-        evaluation = Evaluation(model.name, model.digest, domain.name, domain.digest, asked.attack, options, seed)
-        bound = registry.bound_of(asked.attack, options)
-        facts = {"title": domain.title, "classes": list(domain.classes), "budgets": asked.budgets,
-                 "norm": bound.norm, "bound": None if bound.norm is None else bound.epsilon,
-                 "warnings": list(model.notes), "provenance": [made],
-                 "card": None if model.card is None else dataclasses.asdict(model.card)}
-        rows = store.open(evaluation, facts)
-        rows.facts |= protocol_file.facts(arguments)
-        if asked.cap is not None:
-            rows.facts["l2_caps"] = sorted({*rows.facts.get("l2_caps", []), asked.cap})
-        saved = Adversarial(rows) if asked.keep_images else None
-        left = int((~np.isin(ids, rows.ids)).sum())
-        name = model.name + (f" epsilon {options['epsilon']:g}" if len(asked.variants) > 1 else "")
-        name += f" seed {seed}" if len(asked.seeds) > 1 else ""
-        with AttackProgress(name, len(ids), len(ids) - left) as progress:
-            if left:
-                ready = _prepared(model, rows, domain, forms, arguments, progress.say)
-                evaluate(rows, progress.counting(ready.predict), domain, ids, batch_size=arguments.batch_size,
-                         report=progress.update, convention=convention, saved=saved)
-            rows.flush()  # budgets, caps and versions may have been added
+    if options.get("white_box"):
+        raise InputError(f"the model {model.name} gives no gradients, and {asked.attack} needs them; use simba, square "
+                         "or a decision-based attack such as foolbox:HopSkipJumpAttack")
+
+
+def _facts(model: LoadedModel, domain: Domain, asked: Plan, options: dict[str, Any],
+           made: dict[str, Any]) -> dict[str, Any]:
+    bound = registry.bound_of(asked.attack, options)
+    return {"title": domain.title, "classes": list(domain.classes), "budgets": asked.budgets,
+            "l2_caps": [] if asked.cap is None else [asked.cap], "norm": bound.norm,
+            "bound": None if bound.norm is None else bound.epsilon, "warnings": list(model.notes),
+            "provenance": [made], "card": None if model.card is None else dataclasses.asdict(model.card)}
 
 
 def _prepared(model: LoadedModel, rows: Rows, domain: Domain, forms: dict[str | None, Prepared],
-              arguments: argparse.Namespace, say: Callable[[str], None]) -> Prepared:
+              computing: Computing) -> Prepared:
     """Return the model in the form of the rows, from `forms` if it was made before, and note form and flags."""
     kind = rows.facts.get("predictor")
     if kind not in forms:
-        made = prepare(model, domain, kind=kind, device=device(arguments.device), threads=threads(arguments.threads),
-                       say=say, white_box=bool(rows.evaluation.options.get("white_box")))
+        made = prepare(model, domain, kind=kind, device=computing.device, threads=computing.threads, say=print,
+                       white_box=bool(rows.evaluation.options.get("white_box")))
         forms[kind] = forms[made.kind] = made
     rows.facts["predictor"] = forms[kind].kind
     rows.facts["warnings"] = list(dict.fromkeys([*rows.facts["warnings"], *forms[kind].flags]))
     return forms[kind]
+
+
+def _attack(run: _Run, domain: Domain, ids: np.ndarray, computing: Computing, *, keep_images: bool) -> None:
+    rows = run.rows
+    with AttackProgress(run.name, len(ids), int(np.isin(ids, rows.ids).sum())) as progress:
+        if run.ready is not None:
+            evaluate(rows, progress.counting(run.ready.predict), domain, ids, batch_size=computing.batch_size,
+                     report=progress.update, convention=run.convention,
+                     saved=Adversarial(rows) if keep_images else None)
+        rows.flush()  # budgets, caps and versions may have been added

@@ -46,7 +46,7 @@ def check_model(model: LoadedModel, predict: Callable[[torch.Tensor], torch.Tens
         logits = predict(example)
     except InputError:
         raise
-    except Exception as error:  # a stranger's model can raise anything
+    except (Exception, SystemExit) as error:  # a stranger's model can raise anything
         detail = str(error).splitlines()[0] if str(error) else "no message"
         raise InputError(f"the model {model.name} fails on images {list(example.shape[1:])} ({type(error).__name__}: "
                          f"{detail}); it must map images [n, 3, H, W] in [0, 1] to logits [n, classes]") from None

@@ -12,11 +12,11 @@ from attacks.simba import Finished, Predict
 
 
 class AttackProgress:
-    """Shows images done, successes, queries a second and the time left."""
+    """Shows images done, how many of them were right and are broken, queries a second and the time left."""
 
     def __init__(self, name: str, total: int, done: int) -> None:
         self._bar = tqdm(total=total, initial=done, desc=name, unit="image", dynamic_ncols=True)
-        self._successes, self._queries, self._started, self._shown = 0, 0, time.monotonic(), 0.0
+        self._broken, self._queries, self._started, self._shown = 0, 0, time.monotonic(), 0.0
 
     def __enter__(self) -> AttackProgress:
         return self
@@ -30,19 +30,18 @@ class AttackProgress:
         def counted(x: torch.Tensor) -> torch.Tensor:
             logits = predict(x)
             self._queries += len(x)
-            now = time.monotonic()
-            if now - self._shown > 0.5:
-                self._shown = now
-                rate = self._queries / max(now - self._started, 1e-9)
-                self._bar.set_postfix_str(f"broken {self._successes}, {rate:,.0f} queries/s")
+            if time.monotonic() - self._shown > 0.5:
+                self._shown = time.monotonic()
+                self._bar.set_postfix_str(self._counts())
             return logits
         return counted
 
     def update(self, done: Finished) -> None:
         """Count finished images."""
-        self._successes += int((done.success_iteration > 0).sum())
+        self._broken += int(((done.clean_prediction == done.labels) & (done.success_iteration >= 0)).sum())
+        self._bar.set_postfix_str(self._counts(), refresh=False)
         self._bar.update(len(done.ids))
 
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._bar.write(text)
+    def _counts(self) -> str:
+        rate = self._queries / max(time.monotonic() - self._started, 1e-9)
+        return f"broken {self._broken}, {rate:,.0f} queries/s"

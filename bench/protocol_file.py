@@ -31,9 +31,6 @@ TABLES = ("attack", "shift")
 #: Options that make no sense as a default of many runs.
 _NO_KEYS = ("help", "protocol", "transfer_from")
 
-#: Options that take several values, and may be written as a single one.
-_ONE_OR_MORE = ("epsilon",)
-
 _WORDS = {int: "an integer", float: "a number", str: "a string"}
 
 
@@ -144,22 +141,31 @@ def _options(table: dict[str, Any], where: str, parser: argparse.ArgumentParser)
             raise unknown(f"option in the protocol {where}", key, known)
         if action.dest in options:
             raise InputError(f"the protocol {where} has {key} twice, with a dash and an underscore; keep one")
-        options[action.dest] = _value(action, value, f"{key} in the protocol {where}")
+        options[action.dest] = convert(action, value, f"{key} in the protocol {where}")
     return options
 
 
-def _value(action: argparse.Action, value: Any, what: str) -> Any:
+def convert(action: argparse.Action, value: Any, what: str) -> Any:
+    """Return an option's value, given as TOML has it, as it comes from the command line.
+
+    Args:
+        action: The option.
+        value: The value. A list of one, where the option takes several, may be given without its brackets.
+        what: What messages call it.
+
+    Raises:
+        InputError: for what the option does not take.
+    """
     if action.nargs == 0:
         if not isinstance(value, bool):
-            raise InputError(f"{what} must be true or false, not {value!r}")
+            raise InputError(f"{what} must be true or false, not {_shown(value)}")
         return value
     if action.nargs != "+":
         return _single(action, value, what)
-    if action.dest in _ONE_OR_MORE and not isinstance(value, list):
-        return [_single(action, value, what)]
-    if not isinstance(value, list) or not value:
-        raise InputError(f"{what} must be a list of one or more values in [ ], not {value!r}")
-    return [_single(action, entry, what) for entry in value]
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise InputError(f"{what} must be a list of one or more values in [ ], not []")
+    return [_single(action, entry, what) for entry in values]
 
 
 def _single(action: argparse.Action, value: Any, what: str) -> Any:
@@ -168,11 +174,17 @@ def _single(action: argparse.Action, value: Any, what: str) -> Any:
     kind = kind if kind in _WORDS else str  # a Path is written as a string
     fraction = kind is float and isinstance(value, str) and "/" in value  # "8/255"
     if not fraction and type(value) is not kind and not (kind is float and type(value) is int):
-        raise InputError(f"{what} must be {_WORDS[kind]}, not {value!r}")
+        raise InputError(f"{what} must be {_WORDS[kind]}, not {_shown(value)}")
     try:
         converted = convert(str(value))
     except (argparse.ArgumentTypeError, ValueError) as error:
-        raise InputError(f"{what} can't be {value!r}: {error}; correct it") from None
+        raise InputError(f"{what} can't be {_shown(value)}: {error}; correct it") from None
     if action.choices is not None and converted not in action.choices:
         raise unknown(f"value of {what}", str(value), action.choices)
     return converted
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message: in one line, whatever it is."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:80]}..."

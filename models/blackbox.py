@@ -6,6 +6,7 @@ failing the run ends with the rows so far kept, and the same command goes on fro
 
 from __future__ import annotations
 
+import difflib
 import threading
 import time
 from collections.abc import Callable
@@ -16,11 +17,15 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
+from models.foreign import reason
 
 Function = Callable[[np.ndarray], Any]
 
 #: What the function returns: logits or probabilities float [n, classes], or predicted classes int [n].
 ANSWERS = ("logits", "probabilities", "labels")
+
+#: Attributes of a function that say how it is to be called, see `BlackBoxModel`.
+_SETTINGS = ("answers", "classes", "rate", "retries", "backoff")
 
 #: The smallest probability that has a logarithm in float32.
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -87,8 +92,8 @@ class BlackBoxModel(nn.Module):
                 self.calls += 1
                 try:
                     return self._function(images)
-                except Exception as error:  # a stranger's function, over a network, can fail in any way
-                    failure = f"{type(error).__name__}: {error}"
+                except (Exception, SystemExit) as error:  # a stranger's function can fail in any way
+                    failure = reason(error)
                 if attempt < self._retries:
                     time.sleep(self._backoff * 2**attempt)
         raise InputError(f"the black box failed {self._retries + 1} times in a row ({failure}); the rows so far are "
@@ -117,7 +122,10 @@ def black_box(function: Function) -> BlackBoxModel:
     For example ``classify.answers = "labels"``, ``classify.classes = 10``, ``classify.rate = 5``.
 
     Raises:
-        InputError: for settings that can't be.
+        InputError: for settings that can't be, and for an attribute that is nearly called like one.
     """
-    names = ("answers", "classes", "rate", "retries", "backoff")
-    return BlackBoxModel(function, **{name: getattr(function, name) for name in names if hasattr(function, name)})
+    for name in getattr(function, "__dict__", {}):
+        near = difflib.get_close_matches(name.lower(), _SETTINGS, n=1, cutoff=0.8)
+        if near and name not in _SETTINGS:
+            raise InputError(f"the black box has an attribute '{name}', which is no setting; did you mean {near[0]}?")
+    return BlackBoxModel(function, **{name: getattr(function, name) for name in _SETTINGS if hasattr(function, name)})

@@ -144,7 +144,7 @@ def not_read(where: object, error: Exception) -> InputError:
                       "the model in a function of yours: python:FILE.py:FUNCTION")
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return an error's type and message in one line of a bearable length."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 else ''}" if text else type(error).__name__

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
+from models.blackbox import BlackBoxModel
 from models.fuse import fuse
 
 #: Images a chunk: enough to fill the vector units, few enough that a layer's output stays in the L2 cache.
@@ -81,6 +82,8 @@ class Predictor:
     def _fused(self, example: torch.Tensor) -> nn.Module | None:
         if self.device.type != "cpu" or example.dtype != torch.float32:
             return None
+        if any(isinstance(module, BlackBoxModel) for module in self._model.modules()):
+            return None  # its answers may have to be paid for
         example = example.contiguous(memory_format=torch.channels_last)
         try:
             with torch.no_grad(), warnings.catch_warnings():
@@ -91,7 +94,7 @@ class Predictor:
                 with torch.inference_mode():
                     want, got = self._model(example), fused(example)
                 alike = float((want - got).abs().max()) <= 1e-4 * (float(want.abs().max()) + 1e-6)
-        except Exception:  # anything goes wrong in tracing a stranger's model; the model itself is what counts
+        except (Exception, SystemExit):  # tracing a stranger's model can fail in any way; the model counts
             return None
         return fused if alike else None
 

@@ -18,7 +18,7 @@ from framebench.errors import InputError, unknown
 from models import robustbench_zoo, state_dict, zoo
 from models.blackbox import black_box
 from models.checkpoint import Card, load_checkpoint, read_card
-from models.foreign import Found
+from models.foreign import Found, reason
 
 #: The shipped checkpoints. Folders in it hold series, whose models differ by their training alone.
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -165,14 +165,24 @@ def _function(kind: str, name: str) -> tuple[Callable[..., Any], bytes]:
         container = _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
     except InputError:
         raise
-    except Exception as error:  # a user's module can raise anything
-        raise InputError(f"can't import {where} ({type(error).__name__}: {error})") from None
-    found = getattr(container, function, None)
+    except (Exception, SystemExit) as error:  # a user's module can raise anything, and can call sys.exit
+        raise InputError(f"can't import {where} ({reason(error)}); correct it, or name another") from None
+    if not hasattr(container, function):
+        raise unknown(f"function in {where}", function, _functions(container))
+    found = getattr(container, function)
     if not callable(found):
-        raise unknown(f"function in {where}", function, [n for n, v in vars(container).items() if callable(v)])
+        raise InputError(f"{function} in {where} is of the type {type(found).__name__}, not a function; name one that "
+                         "is")
     file = getattr(container, "__file__", None)
     # The function's name too: two functions of one file can give the same tensors and yet different models.
     return found, (Path(file).read_bytes() if file else where.encode()) + f"\0{function}".encode()
+
+
+def _functions(container: Any) -> list[str]:
+    """Return the names of a module's own functions and classes, or of those that it imports where it has none."""
+    found = {name: str(getattr(value, "__module__", "")) for name, value in vars(container).items() if callable(value)}
+    own = [name for name, module in found.items() if f"{module}.".startswith(f"{container.__name__}.")]
+    return own or list(found)
 
 
 def _label(name: str) -> str:
@@ -192,8 +202,8 @@ def _from_python(name: str) -> Found:
     factory, source = _function("python", name)
     try:
         model = factory()
-    except Exception as error:
-        raise InputError(f"python:{name} raised {type(error).__name__}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise InputError(f"python:{name} raised {reason(error)}; correct it, or name another") from None
     if not isinstance(model, nn.Module):
         raise InputError(f"python:{name} returned a {type(model).__name__}, not a torch.nn.Module")
     return Found(_label(name), model.eval(), source)

@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def _one_thread(monkeypatch):
     """Let the examples, which name no number of threads, use one, as the tests do."""
     monkeypatch.setattr("bench.commands.options.threads", lambda given: given or 1)
-    monkeypatch.setattr("bench.attacking.threads", lambda given: given or 1)
+    monkeypatch.setattr("bench.commands.attack.threads", lambda given: given or 1)
     monkeypatch.setattr("bench.commands.shift.threads", lambda given: given or 1)
 
 

@@ -9,10 +9,13 @@ attacked: models classify images that others were attacked with, and OUT/transfe
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import protocol_file
 from bench.commands.options import add_compute, add_data_root, add_protocol, device, positive_int, seed_int, threads
 from framebench.errors import InputError
 
@@ -87,7 +90,11 @@ def number(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> Results | None:
-    """Attack, then write tables and report; return these, or None where attacked images were only classified."""
+    """Attack, then write tables and report.
+
+    Returns:
+        These; None where attacked images were only classified, or a shard has none of the images.
+    """
     if arguments.transfer_from is not None:
         _transfer(arguments)
         return None
@@ -98,7 +105,7 @@ def run(arguments: argparse.Namespace) -> Results | None:
         raise InputError(f"--budgets {' '.join(map(str, budgets))}: give iterations from 1 up, each larger than the "
                          "last (0, the control, is always added)")
 
-    from bench.attacking import attack_model, plan
+    from bench.attacking import Computing, attack_models, plan
     from bench.checks import check_distinct
     from bench.reporting import write_report
     from bench.store import Store
@@ -114,18 +121,22 @@ def run(arguments: argparse.Namespace) -> Results | None:
                        f"{directions}; no direction repeats")
     ids = domain.first(min(len(domain), 1000) if arguments.n is None else arguments.n)
     part = _shard(ids, arguments.shard)
+    computing = Computing(device(arguments.device), threads(arguments.threads), arguments.batch_size)
     writable_folder(arguments.out)
+    if not len(part):  # a cluster's script may make more shards than there are images
+        writable_folder(arguments.out / "examples")  # `report` joins it like the others
+        print(f"nothing to do: shard {arguments.shard} has none of the {len(ids)} images")
+        return None
     models = _models(arguments)
     check_distinct(models)
     print(f"data: {domain.title}, n = {len(ids)}" + (f", of which {len(part)} here" if arguments.shard else "")
           + (f"; {domain.hint}" if domain.hint else ""), flush=True)
     store = Store(arguments.out)
     with store.lock():
-        for model in models:
-            attack_model(model, domain, part, asked, store, arguments)
+        attack_models(models, domain, part, asked, store, computing=computing, facts=protocol_file.facts(arguments))
         results = write_report(arguments.out)
     _print(results.attack)
-    print(f"report: {arguments.out / 'report' / 'index.html'}  (bench browse {arguments.out})\n"
+    print(f"report: {arguments.out / 'report' / 'index.html'}  (bench browse {shlex.quote(str(arguments.out))})\n"
           f"tables: {arguments.out / 'attack.csv'}, {arguments.out / 'paired.csv'}; "
           f"a row an image: {store.folder}")
     return results
@@ -140,26 +151,34 @@ def _models(arguments: argparse.Namespace) -> list[Any]:
 def _transfer(arguments: argparse.Namespace) -> None:
     """Let every model classify saved attacked images, and write ``OUT/transfer.csv``."""
     from bench.adversarial import add_transfers, read, transfer
-    from bench.checks import check_model
+    from bench.checks import check_distinct, check_model
+    from bench.reporting import write_report
+    from bench.store import Store
     from domains import data_root, load_domain
     from framebench.files import writable_folder
     from models.predictor import Predictor
 
-    root = data_root(arguments.data_root)
-    domains = {}
+    files: dict[str, list[Path]] = {}  # domain -> its files
     for path in arguments.transfer_from:
-        name = arguments.domain or read(path)[3]["domain"]
-        domains[path] = load_domain(name, root)
+        files.setdefault(arguments.domain or read(path)[3]["domain"], []).append(path)
+    root, where = data_root(arguments.data_root), device(arguments.device)
+    domains = {name: load_domain(name, root) for name in files}
     writable_folder(arguments.out)
-    entries = []
-    for model in _models(arguments):
-        for path, domain in domains.items():
+    models = _models(arguments)
+    check_distinct(models)
+    store = Store(arguments.out)
+    with store.lock():
+        targets = []
+        for model, (name, domain) in itertools.product(models, domains.items()):
             example, _ = domain.load(domain.order[:32])
-            predictor = Predictor(model.module, example, device=device(arguments.device),
-                                  threads=threads(arguments.threads))
-            check_model(model, predictor, domain, example)
-            entries.append(transfer(path, model.name, predictor, domain, batch_size=arguments.batch_size))
-    add_transfers(arguments.out, entries)
+            predictor = Predictor(model.module, example, device=where, threads=threads(arguments.threads))
+            check_model(model, predictor, domain, example)  # all, before any is asked for the attacked images
+            targets.append((model.name, predictor, domain, files[name]))
+        entries = [transfer(path, name, predictor, domain, batch_size=arguments.batch_size)
+                   for name, predictor, domain, paths in targets for path in paths]
+        add_transfers(arguments.out, entries)
+        if store.all():
+            write_report(arguments.out)
     for entry in entries:
         print(f"{entry['source']} ({entry['attack']}) -> {entry['target']}: {entry['asr']:.1%} "
               f"[{entry['ci_low']:.1%}, {entry['ci_high']:.1%}] of {entry['n_correct']} images")

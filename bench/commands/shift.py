@@ -10,6 +10,7 @@ too, OUT/duplicates.csv names the images that are, exactly or nearly, in it. A k
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ def run(arguments: argparse.Namespace) -> Results:
         results = write_report(arguments.out, baseline=baseline, matched=notes or None)
     _print(results.shift_summary)
     tables = ", ".join(str(arguments.out / f"{name}.csv") for name in ("shift", "shift_summary", "shift_paired"))
-    print(f"report: {arguments.out / 'report' / 'index.html'}  (bench browse {arguments.out})\n"
+    print(f"report: {arguments.out / 'report' / 'index.html'}  (bench browse {shlex.quote(str(arguments.out))})\n"
           f"tables: {tables}; a row an image: {store.folder}")
     return results
 

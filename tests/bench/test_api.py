@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import bench
-from bench.run import main
+from bench import api
+from bench.run import main, parser
 from framebench.errors import InputError
 
 
@@ -26,7 +30,8 @@ def test_attack_gives_the_tables_of_the_command(tmp_path, model_file):
                  "--out", str(tmp_path / "out")]) == 0
     table = pd.read_csv(tmp_path / "out" / "attack.csv")
     mine = results.attack[results.attack["model"] == "mine"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(mine.drop(columns="model"), table.drop(columns="model"), check_dtype=False)
+    mine = mine.drop(columns="model").fillna(np.nan)  # a file has no None
+    pd.testing.assert_frame_equal(mine, table.drop(columns="model"), check_dtype=False)
 
 
 def test_shift_is_shown_inline_and_a_folder_of_results_grows(tmp_path):
@@ -44,14 +49,66 @@ def test_a_module_in_training_mode_is_put_into_eval_mode():
     assert not model.training
 
 
+@pytest.mark.parametrize(("options", "words"), [
+    ({"attack": "foolbox:PGD", "attack_option": "steps=5"}, ["--attack", "foolbox:PGD", "--attack-option", "steps=5"]),
+    ({"budgets": np.array([1, 3]), "max_queries": np.int64(5)}, ["--budgets", "1", "3", "--max-queries", "5"]),
+    ({"budgets": 3, "seeds": 0, "l2": 1}, ["--budgets", "3", "--seeds", "0", "--l2", "1"]),
+    ({"budgets": range(1, 4), "seeds": (1, np.int32(2))}, ["--budgets", "1", "2", "3", "--seeds", "1", "2"]),
+    ({"epsilon": "8/255", "linf": np.float64(0.1), "targeted": np.True_},
+     ["--epsilon", "8/255", "--linf", "0.1", "--targeted"]),
+    ({"seed": 3, "n": None, "epsilon": None, "data_root": None, "out": None}, ["--seed", "3"]),
+])
+def test_options_are_read_as_the_command_reads_its_words(options, words):
+    given, expected = (vars(found) for found in (api._arguments("attack", ("baseline",), options),
+                                                 parser().parse_args(["attack", "--models", "baseline", *words])))
+    assert given.pop("out").is_dir() and expected.pop("out").name == "runs"
+    assert given == expected
+
+
+def test_the_temporary_folder_goes_when_python_ends(monkeypatch):
+    at_exit = []
+    monkeypatch.setattr("atexit.register", lambda *call, **options: at_exit.append(partial(*call, **options)))
+    out = bench.attack(_model(), budgets=[1], n=1, threads=1).page.parent.parent
+    (remove,) = (call for call in at_exit if call.args == (str(out),))
+    assert (out / "attack.csv").is_file()
+    remove()
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(("options", "message"), [
+    ({"budgets": []}, "budgets must be a list of one or more values"),
+    ({"budgets": "x"}, "budgets must be an integer, not 'x'"),
+    ({"budgets": np.array([[1, 3]])}, r"budgets must be an integer, not \[1, 3\]"),
+    ({"budgets": {1, 3}}, "budgets must be an integer, not {1, 3}"),
+    ({"budgets": pd.DataFrame({"a": [1]})}, "budgets must be an integer, not a 0 1"),
+    ({"max_queries": 5.0}, "max_queries must be an integer, not 5.0"),
+    ({"n": True}, "n must be an integer, not True"),
+    ({"l2": "x"}, "l2 must be a number, not 'x'"),
+    ({"epsilon": "1/0"}, "epsilon can't be '1/0': 1/0 divides by zero"),
+    ({"seed": -1}, "seed can't be -1: must lie between 0 and"),
+    ({"seeds": [0, -1]}, "seeds can't be -1: must lie between 0 and"),
+    ({"threads": 0}, "threads can't be 0: must be at least 1"),
+    ({"attack": "squre"}, "attack can't be 'squre': invalid choice: 'squre'; did you mean square"),
+    ({"basis": "dtc"}, "unknown value of basis 'dtc'; did you mean dct"),
+    ({"targeted": 1}, "targeted must be true or false, not 1"),
+    ({"data_root": 1}, "data_root must be a string, not 1"),
+    ({"protocol": "--help"}, "unknown protocol '--help'"),
+    ({"shard": "4/4", "n": 3}, "the shard 4/4 has none of the images"),
+    ({"bugdets": None}, "unknown option of bench.attack 'bugdets'"),
     ({"bugdets": [1]}, "unknown option of bench.attack 'bugdets'; did you mean budgets"),
     ({"transfer_from": ["x"]}, "unknown option of bench.attack 'transfer_from'"),
     ({"n": 0}, "-n 0 is not possible"),
 ])
 def test_bad_options(options, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as raised:
         bench.attack(_model(), **options)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("model", [5, ["baseline"], ("a", "b"), ("a", nn.Flatten(), 1), (nn.Flatten(), "a")])
+def test_bad_models(model):
+    with pytest.raises(InputError, match="a model must be a name, a torch.nn.Module, or a pair"):
+        bench.shift(model)
 
 
 def test_bench_has_no_other_attribute():

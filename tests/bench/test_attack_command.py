@@ -153,3 +153,15 @@ def test_probabilities_are_warned_of(tmp_path, model_file, capsys):
     captured = capsys.readouterr()
     assert "seems to return probabilities, not logits" in captured.out + captured.err
     assert "seems to return probabilities" in (out / "report" / "index.html").read_text()
+
+
+def test_more_shards_than_images(tmp_path, model_file, capsys):
+    parts = [tmp_path / f"part {i}" for i in (1, 2, 3)]
+    for i, part in enumerate(parts, 1):
+        assert attack(part, model_file, "-n", "2", "--shard", f"{i}/3") == 0
+        printed = capsys.readouterr().out
+        assert ("nothing to do: shard 3/3 has none of the 2 images" in printed) == (i == 3)
+        assert (f"(bench browse '{part}')" in printed) == (i != 3), "a path that a shell takes as one word"
+    assert main(["report", str(tmp_path / "all"), *map(str, parts)]) == 0
+    (joined,) = rows(tmp_path / "all")
+    assert len(joined) == 2

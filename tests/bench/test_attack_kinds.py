@@ -11,12 +11,14 @@ import pytest
 from safetensors.numpy import load_file
 
 import bench
-from attacks.registry import plan
+from attacks.registry import canonical, plan
+from bench.prepare import prepare
 from bench.protocol import Evaluation
 from bench.run import main
 from bench.store import Store
 from bench.tables import ATTACK_COLUMNS
 from framebench.errors import InputError
+from models.predictor import Predictor
 
 
 def attack(out, model_file, *more, models=("linear",)):
@@ -46,7 +48,10 @@ def model_file(model_file):
         "    def answer(images):\n"
         "        with torch.inference_mode():\n"
         "            return net(torch.from_numpy(images).permute(0, 3, 1, 2)).argmax(1).numpy()\n"
-        "    return BlackBoxModel(answer, answers='labels', classes=10)\n"))
+        "    return BlackBoxModel(answer, answers='labels', classes=10)\n"
+        "def scores():\n"
+        "    from models.blackbox import BlackBoxModel\n"
+        "    return BlackBoxModel(lambda images: linear()(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy())\n"))
     return model_file
 
 
@@ -172,7 +177,7 @@ def test_epsilons_from_python(model_file):
                                                                                "simba-pixel-eps0.1": [0.1]}
     alone = bench.attack(model, n=4, budgets=[2], epsilon=0.1, threads=1).attack
     pd.testing.assert_frame_equal(alone, swept[swept["epsilon"] == 0.1].reset_index(drop=True))
-    for bad, message in (("8/x", "a number or a list of numbers"), ([0.1, None], "a number or a list of numbers"),
+    for bad, message in (("8/x", "can't be '8/x'"), ([0.1, None], "must be a number, not None"),
                          ([0.1, 0.1], "each epsilon once"), ([0.1, -1], "must be above 0")):
         with pytest.raises(InputError, match=message):
             bench.attack(model, n=4, budgets=[2], epsilon=bad)
@@ -194,12 +199,15 @@ def test_successes_beyond_a_cap_do_not_count(tmp_path, model_file):
     assert found.loc["simba-pixel-L2cap0.5", "successes"] < found.loc["simba-pixel", "successes"]
 
 
-def test_the_normalised_clip_shows_in_its_control(tmp_path, model_file):
+def test_the_normalised_clip_shows_in_its_control(tmp_path, model_file, capsys):
     more = ["--budgets", "1", "20", "--epsilon", "2", "--basis", "dct", "--step", "best-of-two"]
     assert attack(tmp_path, model_file, *more, models=("normalised",)) == 0
     for clip in ("anew", "cumulative"):
         assert attack(tmp_path, model_file, *more, "--convention", "normalised-clip", "--clip", clip,
                       models=("normalised",)) == 0
+        entries = table(tmp_path, "iterations").query("budget == 20 and attack.str.contains('clip')")
+        broken = entries.set_index(entries["attack"].str.contains("cumulative"))["successes"][clip == "cumulative"]
+        assert capsys.readouterr().err.rsplit("broken ", 1)[1].startswith(f"{broken},"), "by the clip and the attack"
     found = table(tmp_path).query("budget == 0").groupby("attack")["asr"].agg(["min", "max"])
     assert tuple(found.loc["simba-dct-best-of-two-eps2"]) == (0, 0)
     low, high = found.loc["simba-dct-best-of-two-normalised-clip-eps2"]
@@ -245,14 +253,45 @@ def test_saved_images_are_the_rows_and_transfer(tmp_path, model_file, capsys):
     # other has half the weights of the same seed, so it gives every image the same class as linear.
     for column in ("n_correct", "successes", "asr", "clean_accuracy", "attacked_accuracy"):
         assert transfers[column].nunique() == 1, column
+    page = (out / "report" / "index.html").read_text()
+    assert "factories:service" in page, "the report has them too"
     assert attack(out, model_file, "--transfer-from", str(path)) == 0
     assert len(pd.read_csv(out / "transfer.csv")) == 3, "the same pair is replaced"
+
+
+def test_a_transfer_makes_a_model_ready_once(tmp_path, model_file, capsys, monkeypatch):
+    more = ["--budgets", "3", "-n", "4", "--save-adversarial", "--epsilon", "0.2", "0.4"]
+    assert attack(tmp_path / "from", model_file, *more) == 0
+    files = [str(path) for path in (tmp_path / "from" / "adversarial").iterdir()]
+    made, real = [], Predictor.__init__
+
+    def counting(self, model, *given, **options):
+        made.append(model)
+        real(self, model, *given, **options)
+
+    monkeypatch.setattr(Predictor, "__init__", counting)
+    transfer = ["--transfer-from", *files]
+    assert attack(tmp_path / "to", model_file, *transfer, models=("linear", "other")) == 0
+    assert len(made) == 2 and len(pd.read_csv(tmp_path / "to" / "transfer.csv")) == 4
+    assert not (tmp_path / "to" / "report").exists(), "there are no results to be reported"
+
+    before = (tmp_path / "to" / "transfer.csv").read_bytes()
+    with Store(tmp_path / "to").lock():
+        assert attack(tmp_path / "to", model_file, *transfer) == 2
+    assert "another run is writing" in capsys.readouterr().err
+    assert attack(tmp_path / "to", model_file, *transfer, models=("linear", "linear")) == 2
+    assert "two models have the same name factories:linear" in capsys.readouterr().err
+    assert attack(tmp_path / "to", model_file, *transfer, models=("other", "five")) == 2
+    assert (tmp_path / "to" / "transfer.csv").read_bytes() == before
 
 
 def test_a_model_of_labels_alone_takes_decision_based_attacks(tmp_path, model_file, capsys):
     for name in ("simba", "square", "apgd"):
         assert attack(tmp_path, model_file, "--attack", name, "--budgets", "3", models=("service",)) == 2
         assert f"gives labels alone, and {name} needs scores; use a decision-based" in capsys.readouterr().err
+    for name in ("apgd", "foolbox:PGD"):
+        assert attack(tmp_path, model_file, "--attack", name, "--budgets", "3", models=("linear", "scores")) == 2
+        assert f"gives no gradients, and {canonical(name)} needs them; use simba" in capsys.readouterr().err
     more = ["--attack", "foolbox:SaltAndPepperNoiseAttack", "--attack-option", "steps=20", "--epsilon", "6",
             "--budgets", "12"]
     assert attack(tmp_path, model_file, *more, models=("service", "linear")) == 0
@@ -294,6 +333,33 @@ def test_bad_input_is_one_line(tmp_path, model_file, capsys, options, message):
     errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     assert code == 2 and len(errors) == 1 and message in errors[0], captured.err
     assert not list((tmp_path / "out").rglob("*.parquet")) and not (tmp_path / "out" / "attack.csv").exists()
+
+
+@pytest.mark.parametrize(("last", "more", "message"), [
+    ("five", [], "returns [5] values an image"),
+    ("broken", ["--attack", "square"], "returns logits that are not finite"),
+    ("service", [], "gives labels alone"),
+    ("linear", ["--convention", "normalised-clip"], "needs a model with a layer `normalize`"),
+])
+def test_a_misfit_of_the_last_model_is_told_before_the_first_is_attacked(tmp_path, model_file, capsys, monkeypatch,
+                                                                         last, more, message):
+    monkeypatch.setattr("bench.attacking.evaluate", None)
+    assert attack(tmp_path, model_file, "--budgets", "3", *more, models=("normalised", last)) == 2
+    assert message in capsys.readouterr().err and not list(tmp_path.rglob("*.parquet"))
+
+
+def test_a_model_is_made_ready_once_and_only_for_missing_rows(tmp_path, model_file, monkeypatch):
+    prepared = []
+
+    def counting(model, *given, **options):
+        prepared.append(model.name)
+        return prepare(model, *given, **options)
+
+    monkeypatch.setattr("bench.attacking.prepare", counting)
+    more = ["--budgets", "3", "-n", "4", "--seeds", "0", "1"]
+    assert attack(tmp_path, model_file, *more, models=("other",)) == 0
+    assert attack(tmp_path, model_file, *more, models=("linear", "normalised", "other")) == 0
+    assert prepared == ["factories:other", "factories:linear", "factories:normalised"]
 
 
 def test_images_that_were_not_kept_are_missed(tmp_path, model_file, capsys):

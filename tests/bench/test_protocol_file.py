@@ -59,6 +59,13 @@ def test_flags_override_wherever_they_stand(protocol, first):
     assert (arguments.budgets, arguments.n, arguments.max_queries) == ([2], 5, 50)
 
 
+def test_a_list_of_one_may_be_its_value(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_text('[attack]\nbudgets = 10\nmodels = "baseline"\nattack-option = "norm=L2"\n')
+    given = _parsed("attack", "--protocol", str(path))
+    assert (given.budgets, given.models, given.attack_option) == ([10], ["baseline"], ["norm=L2"])
+
+
 def test_attack_options_are_replaced_not_added_to(tmp_path):
     path = tmp_path / "p.toml"
     path.write_text('[attack]\nattack = "square"\nattack-option = ["norm=L2", "p_init=0.5"]\n')
@@ -136,11 +143,10 @@ def test_modules_pass_by_the_matching_of_runs(network):
     ("[attack]\nn = 4.0", "must be an integer, not 4.0"),
     ("[attack]\nn = true", "must be an integer, not True"),
     ("[attack]\nn = [4]", "must be an integer, not [4]"),
-    ("[attack]\nbudgets = 10", "budgets in the protocol mine.toml, [attack] must be a list"),
     ("[attack]\nbudgets = []", "must be a list of one or more"),
     ("[attack]\nbudgets = [1, '2']", "must be an integer, not '2'"),
     ("[attack]\nbudgets = [5, 1]", "each larger than the last"),
-    ("[attack]\nmodels = 'baseline'", "models in the protocol mine.toml, [attack] must be a list"),
+    ("[attack]\nbudgets = [[1]]", "budgets in the protocol mine.toml, [attack] must be an integer, not [1]"),
     ("[attack]\nmodels = [1]", "must be a string, not 1"),
     ("[attack]\nout = 3", "out in the protocol mine.toml, [attack] must be a string, not 3"),
     ("[attack]\ndomain = 1979-05-27", "must be a string"),

@@ -6,12 +6,15 @@ import pandas as pd
 import pytest
 import torch
 
+import bench.training
 from bench.commands.train import parse_option
 from bench.run import main
 from framebench.errors import InputError
 from models import load_model
 from models.checkpoint import HELD_OUT
 from models.registry import card_of, kept_epochs
+from models.regularizers import KINDS
+from models.train import Trainer
 
 TINY = ["--arch", "resnet20", "--width", "4", "--epochs", "3", "--batch", "20", "--pad", "1", "--validation", "20",
         "--precision", "fp32", "--threads", "1"]
@@ -28,7 +31,8 @@ def test_a_regularized_run_leaves_a_checkpoint_logs_and_epochs(tmp_path, data_ro
     assert "training mine on CIFAR-10 train (lossless class folders)" in capsys.readouterr().out
     card = json.loads((out / "mine.json").read_text())
     recipe = card["recipe"]
-    assert recipe["regularizer"] == "frame" and recipe["regularizer_options"] == {"relative": True, "lower": 0.4}
+    assert recipe["regularizer"] == "frame" and recipe["regularizer_options"] == {
+        "layers": list(KINDS), "lower": 0.4, "upper": 1.5, "relative": True}
     assert recipe["weight_decay"] == 0 and recipe["gamma"] > 0 and recipe["every"] > 1
     assert [entry["n"] for entry in card["accuracy"]] == [20, 30, 20] and card["accuracy"][-1]["data"] == HELD_OUT
     assert card["data"]["n_train"] == 100 and card["data"]["n_validation"] == 20
@@ -56,6 +60,27 @@ def test_several_seeds_by_one_command_and_again_at_once(tmp_path, data_root, cap
     assert train(data_root, out, *arguments) == 0
     assert (out / "m-s0.safetensors").read_bytes() == before
     assert card_of(str(out / "m-s0.safetensors")).recipe["weight_decay"] == 5e-4
+
+
+def test_what_is_measured_is_what_is_stored(tmp_path, data_root, monkeypatch):
+    """Also where a tensor does not fit into half precision."""
+    measured, real_run, real_measure = [], Trainer.run, bench.training.measure
+
+    def run_to_a_large_variance(self):
+        model = real_run(self)
+        model.bn.running_var[0] = 1e6
+        return model
+
+    def spy(model, *rest):
+        measured.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return real_measure(model, *rest)
+
+    monkeypatch.setattr(Trainer, "run", run_to_a_large_variance)
+    monkeypatch.setattr(bench.training, "measure", spy)
+    assert train(data_root, tmp_path, "--epochs", "1", "--name", "m", "--half") == 0
+    stored = load_model(str(tmp_path / "m.safetensors")).state_dict()
+    assert len(measured) == 2 and stored["bn.running_var"][0] == 1e6
+    assert all(torch.equal(tensor, state[name]) for state in measured for name, tensor in stored.items())
 
 
 @pytest.mark.parametrize(("options", "message"), [

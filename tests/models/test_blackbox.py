@@ -120,6 +120,36 @@ def test_settings_may_be_attributes_of_the_function():
     assert black_box(classify)(torch.zeros(2, 3, 4, 4)).shape == (2, 10)
 
 
+@pytest.mark.parametrize(("name", "meant"), [("clases", "classes"), ("answer", "answers"), ("Rate", "rate"),
+                                             ("back_off", "backoff")])
+def test_a_misspelt_setting_is_told(name, meant):
+    def classify(batch):
+        return scores(batch)
+
+    setattr(classify, name, 10)
+    with pytest.raises(InputError, match=f"an attribute '{name}', which is no setting; did you mean {meant}?"):
+        black_box(classify)
+
+
+def test_other_attributes_are_the_users():
+    def classify(batch):
+        return scores(batch)
+
+    classify.__wrapped__, classify.class_names, classify.calls, classify.state = scores, ["a"], 0, None
+    assert not black_box(classify).labels_only
+    assert not black_box(np.negative).labels_only, "which has no attributes of its own"
+
+
+@pytest.mark.parametrize("leave", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_a_function_that_ends_python(images, clock, leave):
+    def leaving(batch):
+        raise leave
+
+    caught, message = (InputError, "SystemExit: 3") if isinstance(leave, SystemExit) else (KeyboardInterrupt, None)
+    with pytest.raises(caught, match=message):
+        BlackBoxModel(leaving)(images)
+
+
 def test_two_functions_are_two_models():
     other = black_box(np.negative)
     assert wrap(BlackBoxModel(scores), "a").digest == wrap(BlackBoxModel(scores), "b").digest

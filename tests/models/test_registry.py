@@ -31,10 +31,32 @@ def test_a_users_factory_by_module():
     ("python:{file}:linaer", "did you mean linear"),
     ("python:{file}:text", "returned a str, not a torch.nn.Module"),
     ("python:{file}:raising", "raised OSError: no weights here"),
+    ("python:{file}:leaving", "leaving raised SystemExit: 3"),
+    ("python:{file}:verbose", "verbose raised RuntimeError: one two; correct it"),
+    ("python:{file}:value", "value in .*factories.py is of the type int, not a function"),
+    ("python:{file}:nothing", "nothing in .*factories.py is of the type NoneType, not a function"),
+    ("python:{file}:xyz", "'xyz'; known: Raising, Tuple, broken, five, leaving, linear, other, probabilities, raising, "
+     "raising_later, text, tuple_, verbose$"),
+    ("python:torch.nn:Flaten", "did you mean Flatten"),
+    ("python:{folder}/leaves.py:f", "can't import .*leaves.py .SystemExit: 4.; correct it"),
 ])
 def test_factories_that_give_no_model_are_refused(model_file, name, message):
-    with pytest.raises(InputError, match=message):
-        load(name.format(file=model_file))
+    model_file.write_text(model_file.read_text() + (
+        "from math import sqrt\n"
+        "import sys\n"
+        "value, nothing = 5, None\n"
+        "def leaving(): sys.exit(3)\n"
+        "def verbose(): raise RuntimeError('one\\ntwo')\n"))
+    (model_file.parent / "leaves.py").write_text("import sys\nsys.exit(4)\n")
+    with pytest.raises(InputError, match=message) as raised:
+        load(name.format(file=model_file, folder=model_file.parent))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_factory_can_be_interrupted(model_file):
+    model_file.write_text("def slow(): raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        load(f"python:{model_file}:slow")
 
 
 def test_unknown_names_are_answered_with_a_suggestion():
