@@ -59,6 +59,9 @@ class BlackBoxModel(nn.Module):
             raise InputError("a black box that answers with labels needs the number of classes; set classes")
         if rate is not None and not rate > 0:
             raise InputError(f"the rate of a black box must be above 0 calls a second, not {rate}")
+        if classes is not None and classes < 1 or retries < 0 or backoff < 0:
+            raise InputError(f"a black box can't have {classes} classes, {retries} retries and a backoff of {backoff} "
+                             "seconds; none is negative, and there is a class at least")
         self.labels_only, self.calls = answers == "labels", 0
         self._function, self._answers, self._classes = function, answers, classes
         self._interval = 0.0 if rate is None else 1 / rate

@@ -6,6 +6,9 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import inspect
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError, unknown
+from framebench.files import file_digest
 from models import robustbench_zoo, state_dict, zoo
 from models.blackbox import black_box
 from models.checkpoint import Card, load_checkpoint, read_card
@@ -76,8 +80,36 @@ def load(name: str) -> LoadedModel:
 
 
 def wrap(module: nn.Module, name: str) -> LoadedModel:
-    """Take a model that is at hand, from images in [0, 1] to logits, and put it into eval mode."""
-    return LoadedModel(name, module.eval(), _digest(repr(module).encode(), module), None)
+    """Take a model that is at hand, from images in [0, 1] to logits, and put it into eval mode.
+
+    Its digest is of its tensors, the source of its modules' classes, and the numbers and texts that they keep.
+    """
+    return LoadedModel(name, module.eval(), _digest(_code(module), module), None)
+
+
+def _code(module: nn.Module) -> bytes:
+    """Return what a model's answers depend on besides its tensors, as far as can be told."""
+    parts: list[str] = [repr(module)]
+    kinds: dict[str, type] = {}
+    for name, part in module.named_modules():
+        kind = type(part)
+        if kind.__module__.startswith(("torch.", "models.")):
+            continue  # whose settings are in the text above
+        kept = {key: value for key, value in sorted(vars(part).items()) if key != "training" and _plain(value)}
+        parts.append(f"{name} {kept}")
+        kinds[f"{kind.__module__}.{kind.__qualname__}"] = kind
+    for name, kind in sorted(kinds.items()):
+        try:
+            parts.append(inspect.getsource(kind))
+        except (OSError, TypeError):  # typed into a shell
+            parts.append(name)
+    return "\0".join(parts).encode()
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_plain, value))
+    return isinstance(value, (bool, int, float, str, type(None)))
 
 
 def card_of(name: str) -> Card:
@@ -126,7 +158,7 @@ def _weights(name: str) -> Path:
     if (known := _shipped().get(name)) is not None:
         return known
     run, _, epoch = name.rpartition("@")
-    if run and Path(run).is_dir() and epoch.replace(".", "", 1).isdigit():
+    if run and Path(run).is_dir() and re.fullmatch(r"\d+(\.\d+)?", epoch, re.ASCII):
         kept = Path(run) / "epochs" / f"{Path(run).name}@{float(epoch):g}.safetensors"
         if not kept.is_file():
             raise InputError(f"the run {run} keeps no epoch {epoch}; it keeps "
@@ -206,17 +238,25 @@ def _from_python(name: str) -> Found:
         raise InputError(f"python:{name} raised {reason(error)}; correct it, or name another") from None
     if not isinstance(model, nn.Module):
         raise InputError(f"python:{name} returned a {type(model).__name__}, not a torch.nn.Module")
-    return Found(_label(name), model.eval(), source)
+    return Found(_label(name), model.eval(), source + _code(model))
 
 
 def _import_file(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     # A private name: a user's file may well be called models.py, which is also one of our packages.
-    spec = importlib.util.spec_from_file_location(f"_user_{path.stem}", path)
+    name = f"_user_{file_digest(path, 'sha256')[:12]}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[name] = module  # dataclasses look their module up
+    if (folder := str(path.resolve().parent)) not in sys.path:
+        sys.path.append(folder)  # its neighbours can be imported, as where the file is run, and hide nothing of ours
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 

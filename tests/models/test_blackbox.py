@@ -112,6 +112,12 @@ def test_it_gives_up_with_one_line(images, clock):
     assert clock.sleeps == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("setting", [{"retries": -1}, {"backoff": -0.1}, {"classes": 0}])
+def test_settings_that_can_not_be(setting):
+    with pytest.raises(InputError, match="can't have"):
+        BlackBoxModel(scores, **setting)
+
+
 def test_settings_may_be_attributes_of_the_function():
     def classify(batch):
         return np.zeros(len(batch), dtype=np.int64)

@@ -9,7 +9,7 @@ import torch
 
 from bench.run import main
 from framebench.errors import InputError
-from models.registry import CHECKPOINTS, SOURCES, card_of, default_models, load, shipped
+from models.registry import CHECKPOINTS, SOURCES, card_of, default_models, load, shipped, wrap
 
 
 def test_a_users_factory_by_file(model_file, images):
@@ -18,6 +18,43 @@ def test_a_users_factory_by_file(model_file, images):
     assert model.module(images).shape == (12, 10)
     assert load(f"python:{model_file}:linear").digest == model.digest
     assert load(f"python:{model_file}:other").digest != model.digest
+
+
+NETWORK = '''
+from __future__ import annotations
+from dataclasses import dataclass
+import torch
+from helper import scale  # its neighbour
+
+@dataclass
+class Settings:
+    sigma: float = {sigma}
+
+class Noisy(torch.nn.Module):
+    def __init__(self, sigma):
+        super().__init__()
+        self.sigma = sigma
+
+    def forward(self, x):
+        return scale(x.mean((2, 3)) {sign} self.sigma)
+
+def make():
+    return Noisy(Settings().sigma)
+'''
+
+
+def test_a_model_is_told_by_its_code_and_numbers_too(tmp_path):
+    (tmp_path / "helper.py").write_text("def scale(x): return 2 * x\n")
+    digests = []
+    for sigma, sign in ((0.5, "+"), (0.7, "+"), (0.5, "-"), (0.5, "+")):
+        path = tmp_path / "network.py"
+        path.write_text(NETWORK.format(sigma=sigma, sign=sign))
+        model = load(f"python:{path}:make")
+        assert torch.equal(model.module(torch.zeros(1, 3, 2, 2)), torch.full((1, 3), 2 * float(f"{sign}{sigma}")))
+        digests.append((model.digest, wrap(model.module, "a").digest))
+        assert wrap(model.module, "b").digest == digests[-1][1]
+    for own in zip(*digests, strict=True):
+        assert len(set(own)) == 3 and own[0] == own[3]
 
 
 def test_a_users_factory_by_module():
