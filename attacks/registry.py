@@ -71,7 +71,9 @@ def canonical(name: str) -> str:
 
 def plan(name: str, budget: int, *, epsilon: float | None, given: Iterable[str], basis: str = "pixel",
          max_queries: int | None = None) -> dict[str, Any]:
-    """Return an attack's options, checked and complete, as they are kept with its rows; for SimBA see `Options`.
+    """Return an attack's options, checked, as they are kept with its rows; for SimBA see `Options`.
+
+    Of a library's attack those that were not given have the library's defaults; its version is kept with the rows.
 
     Args:
         name: A name that `canonical` has returned, not "simba".

@@ -14,12 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from bench.stats import wilson
-from bench.store import Rows
+from bench.store import Rows, Store
 from domains import Domain
 from framebench.errors import InputError
 from framebench.files import atomic
 
-TRANSFER_COLUMNS = ["source", "target", "domain", "attack", "epsilon", "n", "n_correct", "successes", "asr", "ci_low",
+TRANSFER_KEYS = ["source", "target", "domain", "attack", "epsilon"]
+TRANSFER_COLUMNS = [*TRANSFER_KEYS, "n", "n_correct", "successes", "asr", "ci_low",
                     "ci_high", "clean_accuracy", "attacked_accuracy"]
 
 
@@ -36,7 +37,7 @@ class Adversarial:
     """
 
     def __init__(self, rows: Rows) -> None:
-        self.path = rows.path.parent.parent / "adversarial" / rows.path.with_suffix(".safetensors").name
+        self.path = _file_of(rows)
         self._evaluation, self._title = rows.evaluation, str(rows.facts["title"])
         self._parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         if self.path.is_file():
@@ -65,10 +66,31 @@ class Adversarial:
         facts = {"model": evaluation.model, "domain": evaluation.domain, "domain_digest": evaluation.domain_digest,
                  "title": self._title, "attack": evaluation.label, "epsilon": evaluation.options.get("epsilon"),
                  "key": evaluation.key}
-        with atomic(self.path) as temporary:
-            images, ids, labels = self._parts[0]
-            save_file({"images": images, "ids": ids, "labels": labels}, temporary,
-                      metadata={"framebench": json.dumps(facts)})
+        _save(self.path, *self._parts[0], facts)
+
+
+def _file_of(rows: Rows) -> Path:
+    return rows.path.parent.parent / "adversarial" / rows.path.with_suffix(".safetensors").name
+
+
+def take_adversarial(store: Store, other: Store) -> None:
+    """Add the images that another store keeps to those of the same evaluations, whose rows are joined already."""
+    own = {rows.evaluation.key: rows for rows in store.all()}
+    for theirs in other.all():
+        source, target = _file_of(theirs), _file_of(own[theirs.evaluation.key])
+        if not source.is_file():
+            continue
+        parts = [read(path) for path in (target, source) if path.is_file()]  # of an image that both have, the target's
+        ids, first = np.unique(np.concatenate([part[1] for part in parts]), return_index=True)
+        images, labels = (torch.cat([torch.as_tensor(part[column]) for part in parts])[torch.from_numpy(first)]
+                          for column in (0, 2))
+        _save(target, images, torch.from_numpy(ids), labels, parts[0][3])
+
+
+def _save(path: Path, images: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor, facts: dict[str, Any]) -> None:
+    with atomic(path) as temporary:
+        save_file({"images": images, "ids": ids, "labels": labels}, temporary,
+                  metadata={"framebench": json.dumps(facts)})
 
 
 def read(path: Path) -> tuple[torch.Tensor, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -130,10 +152,10 @@ def transfer(path: Path, model: str, predict: Callable[[torch.Tensor], torch.Ten
 
 def add_transfers(out: Path, entries: list[dict[str, Any]]) -> pd.DataFrame:
     """Write entries into ``OUT/transfer.csv``, in the place of older ones of the same models and attack."""
-    path, names = out / "transfer.csv", ["source", "target", "domain", "attack", "epsilon"]
+    path = out / "transfer.csv"
     old = [pd.read_csv(path)] if path.is_file() else []
     table = pd.concat([*old, pd.DataFrame(entries, columns=TRANSFER_COLUMNS)], ignore_index=True)
-    table = table.drop_duplicates(names, keep="last", ignore_index=True)
+    table = table.drop_duplicates(TRANSFER_KEYS, keep="last", ignore_index=True)
     with atomic(path) as temporary:
         table.to_csv(temporary, index=False)
     return table

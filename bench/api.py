@@ -12,10 +12,13 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from bench.commands import attack as attack_command
@@ -48,7 +51,8 @@ def attack(*models: Model, **options: Any) -> Results:
         InputError: for what the command would refuse.
     """
     arguments = _arguments("attack", models, options)
-    results = attack_command.run(arguments)
+    with _threads_kept():
+        results = attack_command.run(arguments)
     if results is None:
         raise InputError(f"the shard {arguments.shard} has none of the images; make fewer shards")
     return results
@@ -56,7 +60,19 @@ def attack(*models: Model, **options: Any) -> Results:
 
 def shift(*models: Model, **options: Any) -> Results:
     """Measure models under domain shift, as `bench shift` does; see `attack`."""
-    return shift_command.run(_arguments("shift", models, options))
+    arguments = _arguments("shift", models, options)
+    with _threads_kept():
+        return shift_command.run(arguments)
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Set torch's threads back, which a predictor sets to one, for what else this process does."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _arguments(command: str, models: tuple[Model, ...], options: dict[str, Any]) -> argparse.Namespace:

@@ -1,7 +1,7 @@
 """Rebuild tables and report from stored rows, joining outputs of several runs if asked.
 
-With one OUT, its tables and report are written anew. With several, the rows of the others are copied into the first
-(rows of the same evaluation are joined, as those of --shard runs), and its tables and report are written.
+With one OUT, its tables and report are written anew. With several, what the others hold is copied into the first (rows
+and images of the same evaluation are joined, as those of --shard runs), and its tables and report are written.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Join and rebuild."""
-    from bench.frames import kept_frames, take_frames
+    from bench.frames import kept_frames
+    from bench.joining import take
     from bench.reporting import write_report
     from bench.store import Store
     from framebench.errors import InputError
@@ -30,7 +31,6 @@ def run(arguments: argparse.Namespace) -> None:
     store = Store(first)
     with store.lock():
         for out in others:
-            store.take(Store(out))
-            take_frames(first, out)
+            take(first, store, out)
         write_report(first)
     print(f"report: {first / 'report' / 'index.html'}")

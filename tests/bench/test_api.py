@@ -111,6 +111,17 @@ def test_bad_models(model):
         bench.shift(model)
 
 
+def test_the_threads_of_others_are_left_alone():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
+        bench.attack(("flat", model), n=1, budgets=1, threads=1)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_bench_has_no_other_attribute():
     with pytest.raises(AttributeError, match="no attribute 'atack'"):
         bench.atack  # noqa: B018

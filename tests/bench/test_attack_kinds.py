@@ -259,6 +259,27 @@ def test_saved_images_are_the_rows_and_transfer(tmp_path, model_file, capsys):
     assert len(pd.read_csv(out / "transfer.csv")) == 3, "the same pair is replaced"
 
 
+def test_shards_are_joined_with_their_images_and_transfers(tmp_path, model_file):
+    options = ["--budgets", "60", "--save-adversarial"]
+    assert attack(tmp_path / "whole", model_file, *options) == 0
+    (want,) = (tmp_path / "whole" / "adversarial").iterdir()
+    for part in ("1", "2"):
+        out = tmp_path / part
+        assert attack(out, model_file, *options, "--l2", f"0.{part}", "--shard", f"{part}/2") == 0
+        (path,) = (out / "adversarial").iterdir()
+        assert attack(out, model_file, "--transfer-from", str(path), models=("linear", "other")[: int(part)]) == 0
+    joined = tmp_path / "joined"
+    assert main(["report", str(joined), str(tmp_path / "1"), str(tmp_path / "2")]) == 0
+    (path,) = (joined / "adversarial").iterdir()
+    saved, whole = load_file(path), load_file(want)
+    assert all(np.array_equal(saved[name], whole[name]) for name in whole)
+    assert set(table(joined)["attack"]) == {"simba-pixel", "simba-pixel-L2cap0.1", "simba-pixel-L2cap0.2"}
+    transfers = pd.read_csv(joined / "transfer.csv")
+    assert transfers["target"].tolist() == ["factories:linear", "factories:other"]
+    assert transfers["n"].tolist() == [10, 10], "the first part's entry stays where both have one"
+    assert attack(joined, model_file, *options) == 0, "no image is missing"
+
+
 def test_a_transfer_makes_a_model_ready_once(tmp_path, model_file, capsys, monkeypatch):
     more = ["--budgets", "3", "-n", "4", "--save-adversarial", "--epsilon", "0.2", "0.4"]
     assert attack(tmp_path / "from", model_file, *more) == 0
