@@ -5,8 +5,8 @@
 A step is forward, backward and SGD on a batch of 32x32 images; what a regularizer adds is its value and its
 gradient, timed apart beside the plain step of the same round, since a step's own noise is as large. Each is applied
 every `every` steps with its `training_options`, as training does. Rounds are interleaved; medians are compared.
-On two cores of an AMD EPYC, otherwise idle, torch 2.14, width 64, batch 128, three rounds: 1.02 (srip) to 1.09 (mc) of a
-plain step; the frame penalty 2.1 (ResNet-18) and 1.9 times (ResNet-34) as fast as by conv2d.
+On two cores of an AMD EPYC, otherwise idle, torch 2.14, width 64, batch 128, three rounds: 1.02 (srip) to 1.09 (mc) of
+a plain step; the frame penalty 2.1 (ResNet-18) and 1.9 times (ResNet-34) as fast as by conv2d.
 
 Limits, checked at the end (exit code 1 if one is missed): with every method a step takes at most 1.10 of a plain one;
 the frame penalty is at least 2 times as fast as its conv2d formula (from width 64 on; narrow layers win less), the
