@@ -17,7 +17,7 @@ from attacks.convention import CONVENTIONS, NormalisedClip
 from attacks.simba import Options
 from bench.adversarial import Adversarial
 from bench.evaluate import evaluate
-from bench.prepare import Prepared, prepare
+from bench.prepare import Prepared, facts_of, prepare
 from bench.progress import AttackProgress
 from bench.protocol import Evaluation
 from bench.provenance import provenance
@@ -182,10 +182,9 @@ def _check(model: LoadedModel, asked: Plan) -> None:
 def _facts(model: LoadedModel, domain: Domain, asked: Plan, options: dict[str, Any],
            made: dict[str, Any]) -> dict[str, Any]:
     bound = registry.bound_of(asked.attack, options)
-    return {"title": domain.title, "classes": list(domain.classes), "budgets": asked.budgets,
+    return {**facts_of(model, domain.title, domain.classes, made), "budgets": asked.budgets,
             "l2_caps": [] if asked.cap is None else [asked.cap], "norm": bound.norm,
-            "bound": None if bound.norm is None else bound.epsilon, "warnings": list(model.notes),
-            "provenance": [made], "card": None if model.card is None else dataclasses.asdict(model.card)}
+            "bound": None if bound.norm is None else bound.epsilon}
 
 
 def _prepared(model: LoadedModel, rows: Rows, domain: Domain, forms: dict[str | None, Prepared],

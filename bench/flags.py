@@ -37,15 +37,13 @@ WHITE_BOX_STEPS = 20
 TWICE = 0.001
 
 
-def flagged(predict: Predict, domain: Domain, model: LoadedModel, known: list[str],
-            say: Callable[[str], object]) -> list[str]:
-    """Look at a model on the first images of a domain; say what is new, and return all that is known of it."""
+def flagged(predict: Predict, domain: Domain, model: LoadedModel, say: Callable[[str], object]) -> list[str]:
+    """Look at a model on the first images of a domain; say what is found, and return it."""
     x, y = domain.load(domain.order[:IMAGES])
     found = model_flags(predict, x, y) + gradient_flags(model.module, x[:GRADIENTS], y[:GRADIENTS])
     for flag in found:
-        if flag not in known:
-            say(f"warning: {model.name}: {flag}")
-    return list(dict.fromkeys([*known, *found]))
+        say(f"warning: {model.name}: {flag}")
+    return found
 
 
 def model_flags(predict: Predict, x: torch.Tensor, y: torch.Tensor) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -23,7 +25,7 @@ class Prepared:
     Attributes:
         predict: Maps images [n, C, H, W] in [0, 1] to logits [n, classes].
         kind: Its form, "fused" or "eager", to be stored with results: another form may differ in the last bits.
-        flags: What looks wrong with it.
+        flags: What looks wrong with it, besides the notes that it came with.
     """
 
     predict: Predict
@@ -56,7 +58,20 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, device: tor
         kind = predict.kind
     check_model(model, predict, domain, example)
     black_box = isinstance(model.module, BlackBoxModel)  # only the queries of the attack, then
-    return Prepared(predict, kind, [] if black_box else flagged(predict, domain, model, list(model.notes), say))
+    return Prepared(predict, kind, [] if black_box else flagged(predict, domain, model, say))
+
+
+def facts_of(model: LoadedModel, title: str, classes: Sequence[str], made: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts that are kept with a model's rows, whatever was done to the images.
+
+    Args:
+        model: The model.
+        title: What the data are.
+        classes: Their classes.
+        made: Where the rows come from, `bench.provenance.provenance`.
+    """
+    return {"title": title, "classes": list(classes), "provenance": [made], "warnings": list(model.notes),
+            "card": None if model.card is None else dataclasses.asdict(model.card)}
 
 
 class _Differentiable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import io
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench.evaluate import classify
-from bench.prepare import Prepared, prepare
+from bench.prepare import Prepared, facts_of, prepare
 from bench.protocol import Evaluation
 from bench.provenance import provenance
 from bench.store import Store
@@ -200,9 +199,8 @@ def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: 
 
 
 def _facts(model: LoadedModel, cell: Cell, made: dict[str, Any]) -> dict[str, Any]:
-    return {"title": cell.title, "set": cell.set, "clean": cell.clean, "classes": list(cell.images.classes),
-            "budgets": [], "provenance": [made], "warnings": list(model.notes),
-            "card": None if model.card is None else dataclasses.asdict(model.card)}
+    return {**facts_of(model, cell.title, cell.images.classes, made), "set": cell.set, "clean": cell.clean,
+            "budgets": []}
 
 
 def evaluation_of(model: LoadedModel, cell: Cell) -> Evaluation:

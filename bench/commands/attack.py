@@ -11,12 +11,20 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import protocol_file
-from bench.commands.options import add_compute, add_data_root, add_protocol, device, positive_int, seed_int, threads
+from bench.commands.options import (
+    add_compute,
+    add_data_root,
+    add_protocol,
+    device,
+    positive_int,
+    report_line,
+    seed_int,
+    threads,
+)
 from framebench.errors import InputError
 
 if TYPE_CHECKING:
@@ -136,7 +144,7 @@ def run(arguments: argparse.Namespace) -> Results | None:
         attack_models(models, domain, part, asked, store, computing=computing, facts=protocol_file.facts(arguments))
         results = write_report(arguments.out)
     _print(results.attack)
-    print(f"report: {arguments.out / 'report' / 'index.html'}  (bench browse {shlex.quote(str(arguments.out))})\n"
+    print(f"{report_line(arguments.out)}\n"
           f"tables: {arguments.out / 'attack.csv'}, {arguments.out / 'paired.csv'}; "
           f"a row an image: {store.folder}")
     return results

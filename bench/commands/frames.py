@@ -8,10 +8,9 @@ that directly follows it. A second call with the same OUT adds to it and redoes 
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 
-from bench.commands.options import add_compute, device, positive_int, threads
+from bench.commands.options import add_compute, device, positive_int, report_line, threads
 from framebench.errors import InputError
 
 
@@ -73,5 +72,4 @@ def run(arguments: argparse.Namespace) -> None:
               f"({worst['layer']})")
     if request.padding == "zero":
         print("with zero padding A is an estimate from above, so that B/A is at least what is said")
-    print(f"report: {out / 'report' / 'index.html'}  (bench browse {shlex.quote(str(out))})\n"
-          f"table: {out / 'frames.csv'}")
+    print(f"{report_line(out)}\ntable: {out / 'frames.csv'}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.protocol_file import NAMES, UseProtocol
@@ -54,6 +56,11 @@ def add_protocol(parser: argparse.ArgumentParser, command: str) -> None:
 def threads(given: int | None) -> int:
     """Return the number of CPU threads to use."""
     return given or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
+def report_line(out: Path) -> str:
+    """Return the line that tells where the report in an output folder is, and how to open it."""
+    return f"report: {out / 'report' / 'index.html'}  (bench browse {shlex.quote(str(out))})"
 
 
 def device(name: str) -> torch.device:

@@ -10,12 +10,20 @@ too, OUT/duplicates.csv names the images that are, exactly or nearly, in it. A k
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import protocol_file
-from bench.commands.options import add_compute, add_data_root, add_protocol, device, positive_int, seed_int, threads
+from bench.commands.options import (
+    add_compute,
+    add_data_root,
+    add_protocol,
+    device,
+    positive_int,
+    report_line,
+    seed_int,
+    threads,
+)
 
 if TYPE_CHECKING:
     from bench.reporting import Results
@@ -94,8 +102,7 @@ def run(arguments: argparse.Namespace) -> Results:
         results = write_report(arguments.out, baseline=baseline, matched=notes or None)
     _print(results.shift_summary)
     tables = ", ".join(str(arguments.out / f"{name}.csv") for name in ("shift", "shift_summary", "shift_paired"))
-    print(f"report: {arguments.out / 'report' / 'index.html'}  (bench browse {shlex.quote(str(arguments.out))})\n"
-          f"tables: {tables}; a row an image: {store.folder}")
+    print(f"{report_line(arguments.out)}\ntables: {tables}; a row an image: {store.folder}")
     return results
 
 
