@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -148,14 +147,3 @@ def transfer(path: Path, model: str, predict: Callable[[torch.Tensor], torch.Ten
             "epsilon": facts["epsilon"], "n": len(ids), "n_correct": n, "successes": successes,
             "asr": successes / n if n else np.nan, "ci_low": low, "ci_high": high,
             "clean_accuracy": float(right.mean()), "attacked_accuracy": float(still.mean())}
-
-
-def add_transfers(out: Path, entries: list[dict[str, Any]]) -> pd.DataFrame:
-    """Write entries into ``OUT/transfer.csv``, in the place of older ones of the same models and attack."""
-    path = out / "transfer.csv"
-    old = [pd.read_csv(path)] if path.is_file() else []
-    table = pd.concat([*old, pd.DataFrame(entries, columns=TRANSFER_COLUMNS)], ignore_index=True)
-    table = table.drop_duplicates(TRANSFER_KEYS, keep="last", ignore_index=True)
-    with atomic(path) as temporary:
-        table.to_csv(temporary, index=False)
-    return table

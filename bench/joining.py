@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.adversarial import TRANSFER_KEYS, take_adversarial
+from bench.adversarial import TRANSFER_COLUMNS, TRANSFER_KEYS, take_adversarial
 from bench.frames import take_frames
+from bench.kept_tables import read_table, write_table
+from bench.overlap import COLUMNS, KEYS
 from bench.store import Store
-from framebench.files import atomic
 
-#: Tables that are kept, and what tells their entries apart.
-_TABLES = {"transfer.csv": TRANSFER_KEYS, "duplicates.csv": ["domain", "example"]}
+#: Table -> what tells its entries apart, and its columns.
+_TABLES = {"transfer.csv": (TRANSFER_KEYS, TRANSFER_COLUMNS), "duplicates.csv": (KEYS, COLUMNS)}
 
 
 def take(out: Path, store: Store, other: Path) -> None:
@@ -22,13 +23,19 @@ def take(out: Path, store: Store, other: Path) -> None:
         out: The output folder.
         store: Its rows, locked.
         other: The other folder; it is left as it is.
+
+    Raises:
+        InputError: if what either has is damaged.
     """
+    tables = {name: [read_table(folder / name, columns) for folder in (out, other)]
+              for name, (_, columns) in _TABLES.items()}  # before anything is joined, as they may be damaged
     theirs = Store(other)
     store.take(theirs)
     take_adversarial(store, theirs)
     take_frames(out, other)
-    for name, keys in _TABLES.items():
-        if (other / name).is_file():
-            tables = [pd.read_csv(folder / name) for folder in (out, other) if (folder / name).is_file()]
-            with atomic(out / name) as temporary:
-                pd.concat(tables).drop_duplicates(keys).to_csv(temporary, index=False)
+    for name, parts in tables.items():
+        keys, _ = _TABLES[name]
+        write_table(out / name, *parts, keys=keys)
+        both = pd.concat(parts).drop_duplicates()
+        if n := len(both) - len(both.drop_duplicates(keys)):
+            print(f"{n} entries of {other / name} differ from those in {out / name}, which stay", flush=True)

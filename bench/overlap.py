@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.flags import duplicate_flags
+from bench.kept_tables import read_table, write_table
 from bench.shifting import Cell, evaluation_of
 from bench.store import Store
 from domains import load_training
@@ -16,10 +17,10 @@ from domains.base import CIFAR10_CLASSES
 from domains.cifar import has_cifar10
 from domains.duplicates import Duplicates, duplicates_of
 from framebench.errors import InputError
-from framebench.files import atomic
 from models.registry import LoadedModel
 
-COLUMNS = ["domain", "example", "train_example", "similarity", "mirrored", "exact"]
+KEYS = ["domain", "example"]
+COLUMNS = [*KEYS, "train_example", "similarity", "mirrored", "exact"]
 
 
 def training_images(cells: Sequence[Cell], root: Path | None) -> dict[str, Duplicates]:
@@ -70,11 +71,8 @@ def write_training_images(out: Path, cells: Sequence[Cell], found: Mapping[str, 
         return
     path = out / "duplicates.csv"
     try:
-        old = pd.read_csv(path)[COLUMNS]
-    except (OSError, ValueError, KeyError):
-        pass  # absent, or damaged and written anew
-    else:
-        tables.insert(0, old[~old["domain"].isin([cell.name for cell in cells])])
-    table = pd.concat([table for table in tables if len(table)], ignore_index=True)
-    with atomic(path) as temporary:
-        table.to_csv(temporary, index=False)
+        old = read_table(path, COLUMNS)
+    except InputError:
+        old = pd.DataFrame(columns=COLUMNS)  # the images tell it again
+    others = old[~old["domain"].isin([cell.name for cell in cells])]
+    write_table(path, others, *tables, keys=KEYS)

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.adversarial import TRANSFER_COLUMNS
 from bench.flags import result_flags
 from bench.frames import kept_frames, read_log, stored_frames
+from bench.kept_tables import read_table
 from bench.protocol import Evaluation
 from bench.seeds import attack_seeds_table, trainings_table
 from bench.shift_tables import paired_shift_table, parts, severity_table, shift_table, summary_table
@@ -162,7 +164,7 @@ def _attack_section(out: Path, stored: Sequence[Rows], tables: dict[str, pd.Data
     curves = {unit: drawn for unit in ("iterations", "queries")
               if (drawn := {(rows.evaluation.model, _name(rows, stored)): curve(rows, unit) for rows in stored
                             if unit in units(rows.evaluation)})}
-    transfers = pd.read_csv(out / "transfer.csv") if (out / "transfer.csv").is_file() else pd.DataFrame()
+    transfers = read_table(out / "transfer.csv", TRANSFER_COLUMNS)
     return attack_section(tables["attack"], tables["paired"], tables["attack_seeds"], trainings, transfers, curves, {
         f"Attacked images: {rows.evaluation.model}, {_name(rows, stored)}": columns
         for rows in stored if (columns := _pictures(rows))},

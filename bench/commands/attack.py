@@ -158,8 +158,11 @@ def _models(arguments: argparse.Namespace) -> list[Any]:
 
 def _transfer(arguments: argparse.Namespace) -> None:
     """Let every model classify saved attacked images, and write ``OUT/transfer.csv``."""
-    from bench.adversarial import add_transfers, read, transfer
+    import pandas as pd
+
+    from bench.adversarial import TRANSFER_COLUMNS, TRANSFER_KEYS, read, transfer
     from bench.checks import check_distinct, check_model
+    from bench.kept_tables import read_table, write_table
     from bench.reporting import write_report
     from bench.store import Store
     from domains import data_root, load_domain
@@ -175,7 +178,9 @@ def _transfer(arguments: argparse.Namespace) -> None:
     models = _models(arguments)
     check_distinct(models)
     store = Store(arguments.out)
+    table = arguments.out / "transfer.csv"
     with store.lock():
+        known = read_table(table, TRANSFER_COLUMNS)
         targets = []
         for model, (name, domain) in itertools.product(models, domains.items()):
             example, _ = domain.load(domain.order[:32])
@@ -184,13 +189,13 @@ def _transfer(arguments: argparse.Namespace) -> None:
             targets.append((model.name, predictor, domain, files[name]))
         entries = [transfer(path, name, predictor, domain, batch_size=arguments.batch_size)
                    for name, predictor, domain, paths in targets for path in paths]
-        add_transfers(arguments.out, entries)
+        write_table(table, pd.DataFrame(entries, columns=TRANSFER_COLUMNS), known, keys=TRANSFER_KEYS)
         if store.all():
             write_report(arguments.out)
     for entry in entries:
         print(f"{entry['source']} ({entry['attack']}) -> {entry['target']}: {entry['asr']:.1%} "
               f"[{entry['ci_low']:.1%}, {entry['ci_high']:.1%}] of {entry['n_correct']} images")
-    print(f"table: {arguments.out / 'transfer.csv'}")
+    print(f"table: {table}")
 
 
 def _shard(ids: np.ndarray, shard: str | None) -> np.ndarray:

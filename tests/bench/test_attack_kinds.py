@@ -1,4 +1,4 @@
-"""The attack command with attacks besides SimBA, epsilons, seeds, caps, conventions and saved images."""
+"""The attack command with attacks besides SimBA, epsilons, seeds, caps and conventions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import load_file
 
 import bench
 from attacks.registry import canonical, plan
@@ -18,41 +17,7 @@ from bench.run import main
 from bench.store import Store
 from bench.tables import ATTACK_COLUMNS
 from framebench.errors import InputError
-from models.predictor import Predictor
-
-
-def attack(out, model_file, *more, models=("linear",)):
-    return main(["attack", "--models", *(f"python:{model_file}:{model}" for model in models), "--out", str(out),
-                 "--threads", "1", *more])
-
-
-def table(out, unit=None):
-    found = pd.read_csv(out / "attack.csv")
-    return found if unit is None else found[found.unit == unit]
-
-
-@pytest.fixture
-def model_file(model_file):
-    model_file.write_text(model_file.read_text() + (
-        "class Normalised(nn.Module):\n"
-        "    def __init__(self):\n"
-        "        from models.layers import Normalize\n"
-        "        super().__init__()\n"
-        "        torch.manual_seed(16)  # gets 8 of the 20 samples right, the clip breaks 3 of them\n"
-        "        self.normalize, self.layer = Normalize((0.5,) * 3, (0.25,) * 3), nn.Linear(3072, 10)\n"
-        "    def forward(self, x): return self.layer(self.normalize(x).flatten(1))\n"
-        "def normalised(): return Normalised()\n"
-        "def service():\n"
-        "    from models.blackbox import BlackBoxModel\n"
-        "    net = linear()\n"
-        "    def answer(images):\n"
-        "        with torch.inference_mode():\n"
-        "            return net(torch.from_numpy(images).permute(0, 3, 1, 2)).argmax(1).numpy()\n"
-        "    return BlackBoxModel(answer, answers='labels', classes=10)\n"
-        "def scores():\n"
-        "    from models.blackbox import BlackBoxModel\n"
-        "    return BlackBoxModel(lambda images: linear()(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy())\n"))
-    return model_file
+from tests.bench.conftest import attack, table
 
 
 @pytest.mark.parametrize(("options", "label", "epsilon", "norm", "units"), [
@@ -231,81 +196,6 @@ def test_a_cumulative_clip_goes_on_where_it_was_cut_off(tmp_path, model_file):
     assert whole.evaluation.options["clip"] == "cumulative" and whole.evaluation.label == "simba-dct-cumulative-eps2"
 
 
-def test_saved_images_are_the_rows_and_transfer(tmp_path, model_file, capsys):
-    out = tmp_path / "out"
-    assert attack(out, model_file, "--budgets", "60", "-n", "12", "--save-adversarial") == 0
-    assert attack(out, model_file, "--budgets", "60", "--save-adversarial", "--batch-size", "7") == 0
-    (path,), (rows,) = (out / "adversarial").iterdir(), Store(out).all()
-    saved, frame = load_file(path), rows.frame()
-    assert saved["images"].shape == (20, 3, 32, 32) and saved["images"].dtype == np.float32
-    assert saved["ids"].tolist() == frame["example"].tolist() and saved["labels"].tolist() == frame["label"].tolist()
-    from domains import load_domain
-    clean, _ = load_domain("samples", None).load(saved["ids"])
-    np.testing.assert_allclose(np.linalg.norm((saved["images"] - clean.numpy()).reshape(20, -1), axis=1),
-                               frame["l2"], atol=1e-5)
-    capsys.readouterr()
-    assert attack(out, model_file, "--transfer-from", str(path), models=("linear", "other", "service")) == 0
-    assert "factories:linear (simba-pixel) -> factories:other: " in capsys.readouterr().out
-    transfers = pd.read_csv(out / "transfer.csv").set_index("target")
-    broken = (frame["success_iteration"] > 0).sum()
-    own = transfers.loc["factories:linear"]
-    assert (own["successes"], own["n_correct"]) == (broken, (frame["success_iteration"] != 0).sum())
-    # other has half the weights of the same seed, so it gives every image the same class as linear.
-    for column in ("n_correct", "successes", "asr", "clean_accuracy", "attacked_accuracy"):
-        assert transfers[column].nunique() == 1, column
-    page = (out / "report" / "index.html").read_text()
-    assert "factories:service" in page, "the report has them too"
-    assert attack(out, model_file, "--transfer-from", str(path)) == 0
-    assert len(pd.read_csv(out / "transfer.csv")) == 3, "the same pair is replaced"
-
-
-def test_shards_are_joined_with_their_images_and_transfers(tmp_path, model_file):
-    options = ["--budgets", "60", "--save-adversarial"]
-    assert attack(tmp_path / "whole", model_file, *options) == 0
-    (want,) = (tmp_path / "whole" / "adversarial").iterdir()
-    for part in ("1", "2"):
-        out = tmp_path / part
-        assert attack(out, model_file, *options, "--l2", f"0.{part}", "--shard", f"{part}/2") == 0
-        (path,) = (out / "adversarial").iterdir()
-        assert attack(out, model_file, "--transfer-from", str(path), models=("linear", "other")[: int(part)]) == 0
-    joined = tmp_path / "joined"
-    assert main(["report", str(joined), str(tmp_path / "1"), str(tmp_path / "2")]) == 0
-    (path,) = (joined / "adversarial").iterdir()
-    saved, whole = load_file(path), load_file(want)
-    assert all(np.array_equal(saved[name], whole[name]) for name in whole)
-    assert set(table(joined)["attack"]) == {"simba-pixel", "simba-pixel-L2cap0.1", "simba-pixel-L2cap0.2"}
-    transfers = pd.read_csv(joined / "transfer.csv")
-    assert transfers["target"].tolist() == ["factories:linear", "factories:other"]
-    assert transfers["n"].tolist() == [10, 10], "the first part's entry stays where both have one"
-    assert attack(joined, model_file, *options) == 0, "no image is missing"
-
-
-def test_a_transfer_makes_a_model_ready_once(tmp_path, model_file, capsys, monkeypatch):
-    more = ["--budgets", "3", "-n", "4", "--save-adversarial", "--epsilon", "0.2", "0.4"]
-    assert attack(tmp_path / "from", model_file, *more) == 0
-    files = [str(path) for path in (tmp_path / "from" / "adversarial").iterdir()]
-    made, real = [], Predictor.__init__
-
-    def counting(self, model, *given, **options):
-        made.append(model)
-        real(self, model, *given, **options)
-
-    monkeypatch.setattr(Predictor, "__init__", counting)
-    transfer = ["--transfer-from", *files]
-    assert attack(tmp_path / "to", model_file, *transfer, models=("linear", "other")) == 0
-    assert len(made) == 2 and len(pd.read_csv(tmp_path / "to" / "transfer.csv")) == 4
-    assert not (tmp_path / "to" / "report").exists(), "there are no results to be reported"
-
-    before = (tmp_path / "to" / "transfer.csv").read_bytes()
-    with Store(tmp_path / "to").lock():
-        assert attack(tmp_path / "to", model_file, *transfer) == 2
-    assert "another run is writing" in capsys.readouterr().err
-    assert attack(tmp_path / "to", model_file, *transfer, models=("linear", "linear")) == 2
-    assert "two models have the same name factories:linear" in capsys.readouterr().err
-    assert attack(tmp_path / "to", model_file, *transfer, models=("other", "five")) == 2
-    assert (tmp_path / "to" / "transfer.csv").read_bytes() == before
-
-
 def test_a_model_of_labels_alone_takes_decision_based_attacks(tmp_path, model_file, capsys):
     for name in ("simba", "square", "apgd"):
         assert attack(tmp_path, model_file, "--attack", name, "--budgets", "3", models=("service",)) == 2
@@ -381,9 +271,3 @@ def test_a_model_is_made_ready_once_and_only_for_missing_rows(tmp_path, model_fi
     assert attack(tmp_path, model_file, *more, models=("other",)) == 0
     assert attack(tmp_path, model_file, *more, models=("linear", "normalised", "other")) == 0
     assert prepared == ["factories:other", "factories:linear", "factories:normalised"]
-
-
-def test_images_that_were_not_kept_are_missed(tmp_path, model_file, capsys):
-    assert attack(tmp_path, model_file, "--budgets", "3") == 0
-    assert attack(tmp_path, model_file, "--budgets", "3", "--save-adversarial") == 2
-    assert "20 rows of factories:linear were made without --save-adversarial" in capsys.readouterr().err
