@@ -251,7 +251,8 @@ def _pictures(rows: Rows) -> list[tuple[str, np.ndarray, np.ndarray, str]]:
             continue
         row = by_example[example]
         iteration = int(row["success_iteration"])
-        outcome = {-1: "not broken", 0: "wrong from the start"}.get(iteration, f"broken at {iteration}")
+        start = "broken by the clip" if row["clean_prediction"] == row["label"] else "wrong from the start"
+        outcome = {-1: "not broken", 0: start}.get(iteration, f"broken at {iteration}")
         columns.append((f"{example}: {classes[row['label']]}", *pair,
                         f"{classes[row['prediction']]}\n{outcome}\n{row['queries']} queries"))
     return columns

@@ -13,6 +13,7 @@ import bench
 from attacks.registry import canonical, plan
 from bench.prepare import prepare
 from bench.protocol import Evaluation
+from bench.reporting import _pictures
 from bench.run import main
 from bench.store import Store
 from bench.tables import ATTACK_COLUMNS
@@ -184,6 +185,8 @@ def test_the_normalised_clip_shows_in_its_control(tmp_path, model_file, capsys):
     assert len(clipped) == 2 and not {"clip", "convention"} & set(options), "rows from before there was a choice"
     for frame in clipped:
         assert (usual["clean_prediction"] == frame["clean_prediction"]).all()
+    captions = [text for rows in stored for *_, text in _pictures(rows)]
+    assert {text.split("\n")[1] for text in captions} >= {"broken by the clip", "wrong from the start"}
 
 
 def test_a_cumulative_clip_goes_on_where_it_was_cut_off(tmp_path, model_file):
