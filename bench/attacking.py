@@ -16,6 +16,7 @@ from attacks import registry
 from attacks.convention import CONVENTIONS, NormalisedClip
 from attacks.simba import Options
 from bench.adversarial import Adversarial
+from bench.checks import check_classes
 from bench.evaluate import evaluate
 from bench.prepare import Prepared, facts_of, prepare
 from bench.progress import AttackProgress
@@ -149,12 +150,15 @@ def attack_models(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray
     runs: list[_Run] = []
     for model in models:
         _check(model, asked)
+        check_classes(model, domain)  # though all rows may be there already, of the same weights under another card
         convention = NormalisedClip(model.module) if "convention" in asked.variants[0] else None
         forms: dict[str | None, Prepared] = {}
         for options, seed in itertools.product(asked.variants, asked.seeds):
             evaluation = Evaluation(model.name, model.digest, domain.name, domain.digest, asked.attack, options, seed)
             rows = store.open(evaluation, _facts(model, domain, asked, options, made))
             rows.facts |= facts
+            if rows.evaluation.model != model.name:
+                print(f"{model.name} is the same model as {rows.evaluation.model}, whose rows are used", flush=True)
             if asked.keep_images:
                 Adversarial(rows)  # refuses rows whose images were not kept
             name = model.name + (f" epsilon {options['epsilon']:g}" if len(asked.variants) > 1 else "")

@@ -25,6 +25,18 @@ def check_distinct(models: Sequence[LoadedModel]) -> None:
                 raise InputError(f"{other.name} and {model.name} are the same model; name it once")
 
 
+def check_classes(model: LoadedModel, domain: Domain) -> None:
+    """Check that a model with a card was trained for the classes of a domain.
+
+    Raises:
+        InputError: if it was trained for others, or for these in another order.
+    """
+    if model.card is not None and tuple(model.card.classes) != tuple(domain.classes):
+        raise InputError(f"the model {model.name} was trained for other classes ({', '.join(model.card.classes[:3])}, "
+                         f"...) than those of {domain.title} ({', '.join(domain.classes[:3])}, ...), or for another "
+                         "order of them; name a data set with the model's classes")
+
+
 def check_model(model: LoadedModel, predict: Callable[[torch.Tensor], torch.Tensor], domain: Domain,
                 example: torch.Tensor) -> None:
     """Check that a model answers for the images of a domain.
@@ -39,9 +51,7 @@ def check_model(model: LoadedModel, predict: Callable[[torch.Tensor], torch.Tens
         InputError: if it fails on them, returns anything but finite logits [n, classes], or was trained for other
             classes.
     """
-    if model.card is not None and tuple(model.card.classes) != tuple(domain.classes):
-        raise InputError(f"the model {model.name} was trained for other classes ({', '.join(model.card.classes[:3])}, "
-                         f"...) than those of {domain.title} ({', '.join(domain.classes[:3])}, ...)")
+    check_classes(model, domain)
     try:
         logits = predict(example)
     except InputError:

@@ -16,8 +16,8 @@ from bench.store import Pictures, Rows
 from domains.base import Domain
 from framebench.errors import InputError
 
-#: How many attacked images are kept to be shown.
-PICTURES = 8
+#: How many attacked images are kept; the report shows some of them, those that are right before the attack first.
+PICTURES = 24
 
 
 def columns(done: Finished) -> dict[str, object]:

@@ -23,14 +23,15 @@ from framebench.errors import InputError
 from framebench.files import atomic
 from models import spectrum
 from models.dual_frame import reconstruct
+from models.operators import Extremes
 from models.registry import LoadedModel
-from reports.frames import frames_section
+from reports.frames import frames_section, ratio
 from reports.page import Section
 
 #: The columns of ``frames.csv``; the first eight are a contract.
-COLUMNS = ["model", "layer", "side", "lower", "upper", "condition", "gershgorin_lower", "gershgorin_upper", "kind",
-           "c_out", "c_in", "kernel", "stride", "groups", "height", "width", "padding", "batch_norm", "image", "images",
-           "reconstruction_error", "recovered"]
+COLUMNS = ["model", "layer", "side", "lower", "upper", "condition", "gershgorin_lower", "gershgorin_upper",
+           "lower_converged", "upper_converged", "kind", "c_out", "c_in", "kernel", "stride", "groups", "height",
+           "width", "padding", "batch_norm", "image", "images", "reconstruction_error", "recovered"]
 #: At which shares of all eigenvalues a spectrum is kept, for plots.
 SHARES = np.linspace(0, 1, 65)
 #: Raised whenever the same request on the same model would give other numbers.
@@ -43,7 +44,7 @@ class Request:
 
     Attributes:
         size: Height and width of its input images.
-        padding: "circular" or "zero", see `models.spectrum.frame_bounds`.
+        padding: "circular" or "own", see `models.spectrum.frame_bounds`.
         fold: Whether batch norms are folded into the layers that they directly follow.
         images: Number of real images whose activations are reconstructed; 0 for none.
     """
@@ -136,16 +137,21 @@ def _row(layer: nn.Conv2d | nn.Linear, z: torch.Tensor, request: Request) -> dic
     """Return a layer's part of the table, and its spectrum where that is exact."""
     conv = isinstance(layer, nn.Conv2d)
     size = spectrum.size_of(z)
-    exact = request.padding == "circular" or not spectrum.needs_lanczos(layer)
-    if exact and isinstance(layer, nn.Conv2d):  # on a torus a stride must divide the size: take the next that it does
+    exact = request.padding == "circular" or spectrum.on_torus(layer, size)
+    if request.padding == "circular" and isinstance(layer, nn.Conv2d):  # a stride must divide the size of a torus
         size = (size[0] + -size[0] % layer.stride[0], size[1] + -size[1] % layer.stride[1])
     values = spectrum.spectrum(layer, size) if exact else None
-    lower, upper = spectrum.lanczos_bounds(layer, size) if values is None else map(float, values.eigenvalues[[0, -1]])
+    bounds = spectrum.lanczos_bounds(layer, size) if values is None else Extremes(
+        lower=float(values.eigenvalues[0]), upper=float(values.eigenvalues[-1]), lower_converged=True,
+        upper_converged=True, steps=0)
     certified_lower, certified_upper = spectrum.gershgorin_bounds(layer)
+    certain = exact or (isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros")
     error, recovered = _reconstruction(layer, z) if request.images else (None, None)
-    return {"side": spectrum.side_of(layer), "lower": lower, "upper": upper,
+    return {"side": spectrum.side_of(layer), "lower": bounds.lower, "upper": bounds.upper,
+            "lower_converged": bounds.lower_converged, "upper_converged": bounds.upper_converged,
             # A border of zeros shortens the rows next to it: only the upper bound holds there.
-            "gershgorin_lower": certified_lower if exact else None, "gershgorin_upper": certified_upper,
+            "gershgorin_lower": certified_lower if exact else None,
+            "gershgorin_upper": certified_upper if certain else None,
             "kind": "conv" if conv else "linear", "c_out": len(layer.weight),
             "c_in": layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features,
             "kernel": "x".join(map(str, layer.kernel_size)) if isinstance(layer, nn.Conv2d) else "",
@@ -168,12 +174,14 @@ def _reconstruction(layer: nn.Conv2d | nn.Linear, z: torch.Tensor) -> tuple[floa
 def _frame(entry: dict[str, Any]) -> pd.DataFrame:
     """Return a model's table: `COLUMNS` and spectrum."""
     frame, request = pd.DataFrame(entry["layers"]), entry["request"]
-    positive = frame["lower"] > 0
-    numbers = ["gershgorin_lower", "reconstruction_error", "recovered"]
+    exact = frame["spectrum"].notna()
+    # What was kept before estimates said whether they have converged is not taken for converged.
+    lower_converged, upper_converged = (frame.get(f"{end}_converged", exact) for end in ("lower", "upper"))
+    numbers = ["gershgorin_lower", "gershgorin_upper", "reconstruction_error", "recovered"]
     return frame.astype(dict.fromkeys(numbers, float)).assign(
         model=request["model"], padding=request["padding"], image=request["size"], images=request["images"],
-        batch_norm="folded" if request["fold"] else "left out",
-        condition=(frame["upper"] / frame["lower"].where(positive, 1)).where(positive, float("inf")))
+        batch_norm="folded" if request["fold"] else "left out", lower_converged=lower_converged,
+        upper_converged=upper_converged, condition=ratio(frame).where(lower_converged & upper_converged))
 
 
 def _labels(requests: list[dict[str, Any]]) -> list[str]:

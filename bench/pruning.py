@@ -17,7 +17,7 @@ from bench.provenance import provenance
 from domains import Domain
 from framebench.errors import InputError
 from framebench.files import writable_folder
-from models.checkpoint import HELD_OUT, Card, read_card, save
+from models.checkpoint import HELD_OUT, Card, check_name, read_card, save
 from models.prune import prune_
 from models.registry import load
 from models.train import split
@@ -76,8 +76,7 @@ def prune_checkpoint(model: nn.Module, source: Card, request: Request, name: str
         InputError: if the classes are not those of the data, OUT has another checkpoint of that name, or the model
             can't be pruned so (`models.prune.prune_`).
     """
-    if Path(name).name != name:
-        raise InputError(f"--name {name} is not the name of a file; name the folder with --out")
+    check_name(name)
     for domain in [*tests, *([] if training is None else [training])]:
         if domain.classes != source.classes:
             raise InputError(f"{source.name} has other classes than {domain.title}; name its own set with --dataset")

@@ -22,13 +22,16 @@ from bench.protocol import Evaluation
 from bench.seeds import attack_seeds_table, trainings_table
 from bench.shift_tables import paired_shift_table, parts, severity_table, shift_table, summary_table
 from bench.store import Pictures, Rows, Store
-from bench.tables import attack_table, curve, longest_runs, name_of, paired_table, units
+from bench.tables import attack_table, attacked, curve, longest_runs, name_of, paired_table, units
 from domains.corruptions import NAMES
 from framebench.errors import InputError
 from framebench.files import atomic
 from reports.attack import attack_section
-from reports.page import Section, figures, report
+from reports.page import Section, figures, number_of, report
 from reports.shift import shift_section
+
+#: How many attacked images of an evaluation are shown.
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -242,19 +245,24 @@ def _name(rows: Rows, among: Sequence[Rows]) -> str:
 
 
 def _pictures(rows: Rows) -> list[tuple[str, np.ndarray, np.ndarray, str]]:
-    by_example = {row["example"]: row for row in rows.frame().to_dict("records")}
-    kept, classes = Pictures(rows), rows.facts["classes"]
+    """Return the pictures to show, see `reports.plots.attacked_images`: those of attacked images come first.
+
+    Of the classes each has its turn: examples can be in the order of their classes.
+    """
+    kept, classes, frame = Pictures(rows), rows.facts["classes"], rows.frame()
+    frame = frame.assign(idle=~attacked(frame, rows.evaluation))[frame["example"].isin(kept.examples)]
+    frame = frame.assign(turn=frame.groupby(["idle", "label"]).cumcount())
     columns = []
-    for example in kept.examples:
+    for row in frame.sort_values(["idle", "turn", "example"]).head(_SHOWN).to_dict("records"):
+        example = int(row["example"])
         pair = kept.get(example)
-        if pair is None or example not in by_example:
+        if pair is None:
             continue
-        row = by_example[example]
         iteration = int(row["success_iteration"])
         start = "broken by the clip" if row["clean_prediction"] == row["label"] else "wrong from the start"
         outcome = {-1: "not broken", 0: start}.get(iteration, f"broken at {iteration}")
         columns.append((f"{example}: {classes[row['label']]}", *pair,
-                        f"{classes[row['prediction']]}\n{outcome}\n{row['queries']} queries"))
+                        f"{classes[row['prediction']]}\n{outcome}\n{number_of(row['queries'], 'query', 'queries')}"))
     return columns
 
 

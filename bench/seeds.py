@@ -16,6 +16,7 @@ import pandas as pd
 from bench.stats import shares_interval, t_interval, wilson
 from bench.store import Rows
 from bench.tables import attacked, capped, caps, longest, succeeded, units
+from models.recipe import filled_in
 
 ATTACK_SEED_COLUMNS = ["model", "domain", "attack", "epsilon", "unit", "budget", "seeds", "n", "n_correct", "asr", "sd",
                        "ci_low", "ci_high", "asr_any", "any_low", "any_high"]
@@ -131,7 +132,7 @@ def _training(card: dict[str, Any] | None) -> _Training | None:
     """Return a model's training, or None if it has no card or was made otherwise (pruned)."""
     if card is None or "seed" not in card["recipe"]:
         return None
-    recipe, (name, kept, _) = dict(card["recipe"]), card["name"].partition("@")
+    recipe, (name, kept, _) = filled_in(card["recipe"]), card["name"].partition("@")
     seed = int(recipe.pop("seed"))
     what = json.dumps([card["arch"], card["width"], card["classes"], card["data"].get("sha256"), recipe, kept],
                       sort_keys=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,20 @@ from domains import Domain
 from framebench.errors import InputError
 from framebench.files import writable_folder
 from models.architectures import ARCHITECTURES
-from models.checkpoint import HELD_OUT, Card, save, stored
+from models.checkpoint import HELD_OUT, Card, check_name, save, stored
 from models.recipe import Recipe
 from models.train import Trainer
 from models.watch import LayerLog
 
 
 def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Domain], out: Path,
-                     device: torch.device, *, half: bool = False, compile: bool = False) -> tuple[Path, Card]:
+                     device: torch.device, *, half: bool = False, compile: bool = False, log_every: int = 1,
+                     keep_every: int = 1) -> tuple[Path, Card]:
     """Train, measure and write ``OUT/NAME.safetensors`` with its card.
 
     The folder ``OUT/NAME/`` gets the state to resume from, ``log.csv``, ``layers.csv`` (see `models.watch`) and
-    ``epochs/NAME@EPOCH.safetensors``, half precision, of every epoch and of the half-epochs of the last third.
+    ``epochs/NAME@EPOCH.safetensors``, half precision, of every epoch and of the half-epochs of the last third. The last
+    epoch is always among what is logged and kept.
 
     Args:
         name: The checkpoint's name.
@@ -39,6 +40,8 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
         half: Whether to store the final weights as float16, which is what the test sets are measured with. Accuracy on
             the held-out images is the training's own, in its precision; kept epochs are always float16.
         compile: Whether to compile the model.
+        log_every: Epochs between two entries of ``layers.csv``, whose exact bounds may take longer than an epoch.
+        keep_every: Epochs between two that are kept, in megabytes each; no half-epochs then, unless it is 1.
 
     Returns:
         The path of the weights, and the card.
@@ -46,8 +49,11 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
     Raises:
         InputError: if the folder holds another run, the loss is not finite, or the weights collapse.
     """
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        raise InputError(f"--name {name}: use letters, digits, dots, dashes and underscores; --out names the folder")
+    check_name(name)
+    if "@" in name:
+        raise InputError(f"--name {name}: the part after @ is the epoch of a kept model; use a name without")
+    if device.type == "mps":
+        raise InputError("the frame bounds in the log of a training need float64, which mps lacks; use --device cpu")
     folder = writable_folder(out / name)
     card = Card(name=name, arch=recipe.arch, width=recipe.width or ARCHITECTURES[recipe.arch][1],
                 classes=training.classes, data={"title": training.title, "sha256": training.digest},
@@ -55,9 +61,11 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
                 provenance={**provenance(), "threads": torch.get_num_threads(), "device": str(device)})
 
     def keep(model: nn.Module, epoch: float, accuracy: float) -> None:
-        kept = dataclasses.replace(card, name=f"{name}@{epoch:g}", accuracy=_held_out(accuracy, trainer))
-        save(model, kept, folder / "epochs", dtype=torch.float16)
-        if epoch == int(epoch):  # exact bounds take seconds on a large network
+        last = epoch == recipe.epochs
+        if last or keep_every == 1 or epoch % keep_every == 0:
+            kept = dataclasses.replace(card, name=f"{name}@{epoch:g}", accuracy=_held_out(accuracy, trainer))
+            save(model, kept, folder / "epochs", dtype=torch.float16)
+        if last or epoch % log_every == 0:
             layers.add(model, epoch)
 
     trainer = Trainer(training.images, training.labels, len(training.classes), recipe, folder, device,

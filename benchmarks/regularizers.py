@@ -2,21 +2,27 @@
 
     python benchmarks/regularizers.py
 
-A step is forward, backward and SGD on a batch of 32x32 images; what a regularizer adds is its value and its
-gradient, timed apart beside the plain step of the same round, since a step's own noise is as large. Each is applied
-every `every` steps with its `training_options`, as training does. Rounds are interleaved; medians are compared.
-On two cores of an AMD EPYC, otherwise idle, torch 2.14, width 64, batch 128, three rounds: 1.02 (srip) to 1.09 (mc) of
-a plain step; the frame penalty 2.1 (ResNet-18) and 1.9 times (ResNet-34) as fast as by conv2d.
+A step is forward, backward and SGD on a batch of 32x32 images. Each regularizer has its `training_options` and is
+applied every `every` steps, K below, as in training. What it adds to a step is found in two ways:
 
-Limits, checked at the end (exit code 1 if one is missed): with every method a step takes at most 1.10 of a plain one;
-the frame penalty is at least 2 times as fast as its conv2d formula (from width 64 on; narrow layers win less), the
-spectral one on its full grid at least 2 times as fast as an SVD a frequency of the full map (`--svd-channels` channels,
-32x32: 1024 frequencies, where the grid has 40).
+derived   1 + (seconds of its value and gradient, by themselves) / (K times those of a plain step), medians of
+          `--rounds` interleaved rounds. It is free of the noise of the steps without a penalty.
+measured  Training steps with it, K in a row of which the first has the penalty in its loss, over K plain steps just
+          before: the median of such ratios, of at least `--steps` steps in all. It leaves nothing out.
+
+Nearly all of the time goes into measuring: with the defaults 172 steps an architecture. Fewer `--steps`, one of
+`--archs` or some of `--methods` shorten it. Figures: README.md.
+
+Limits, checked at the end (exit code 1 if one is missed): with every method a step takes at most 1.10 of a plain one,
+measured; the frame penalty is at least 2 times as fast as its conv2d formula (from width 64 on; narrow layers win
+less), the spectral one on its full grid at least 2 times as fast as an SVD a frequency of the full map
+(`--svd-channels` channels, 32x32: 1024 frequencies, where the grid has 40).
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -28,10 +34,11 @@ from torch.nn import functional as F  # noqa: N812
 
 from bench.provenance import provenance
 from models.architectures import build
-from models.regularizers import REGULARIZERS
+from models.regularizers import REGULARIZERS, Regularizer
 from models.regularizers.layers import find_layers
 
 Clock = Callable[[], float]
+Step = Callable[[Regularizer | None], None]
 METHODS = ("frame", "frame-spectral", "mhe", "so", "dso", "mc", "srip", "ocnn")
 
 
@@ -39,9 +46,12 @@ def main() -> int:
     """Measure, print, and tell whether all limits are kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archs", nargs="+", default=["resnet18", "resnet34"])
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="of what is timed by itself")
+    parser.add_argument("--steps", type=int, default=10,
+                        help="least number of training steps with each regularizer, and of plain ones beside them")
     parser.add_argument("--svd-channels", type=int, default=64)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -52,8 +62,8 @@ def main() -> int:
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     facts = provenance()
     print(f"{facts['processor']}, {arguments.device}, {arguments.threads} threads, torch {facts['torch']}; width "
-          f"{arguments.width}, batch {arguments.batch_size}, medians of {arguments.rounds} rounds, "
-          f"{'processor time' if arguments.cpu_time else 'wall clock'}")
+          f"{arguments.width}, batch {arguments.batch_size}, medians of {arguments.rounds} rounds, at least "
+          f"{arguments.steps} steps, {'processor time' if arguments.cpu_time else 'wall clock'}", flush=True)
 
     limits = []
     for arch in arguments.archs:
@@ -67,41 +77,83 @@ def main() -> int:
 
 def _networks(arch: str, arguments: argparse.Namespace, clock: Clock) -> list[tuple[str, float, float, bool]]:
     """Time one architecture and return its limits: name, value, bound, whether the bound is the most allowed."""
-    torch.manual_seed(0)
     device = torch.device(arguments.device)
+    model, step = _training(arch, arguments, device)
+    penalties = {name: REGULARIZERS[name](**REGULARIZERS[name].training_options) for name in arguments.methods}
+    seconds = _apart(model, step, penalties, arguments.rounds, device, clock)
+    plain = seconds["plain"]
+    print(f"{arch}: plain step {plain:.3f} s", flush=True)
+    limits = []
+    for name, penalty in penalties.items():
+        share = seconds[name] / plain
+        ratios = _measured(step, penalty, arguments.steps, device, clock)
+        measured = statistics.median(ratios)
+        print(f"  {name:15} {seconds[name]:.4f} s an application, {share:.3f} of a step; every {penalty.every}: "
+              f"derived {1 + share / penalty.every:.3f}, measured {measured:.3f} ({min(ratios):.3f} to "
+              f"{max(ratios):.3f} in {len(ratios)} periods)", flush=True)
+        limits.append((f"{arch}, step with {name} over plain, measured", measured, 1.10, True))
+    print(f"  frame by conv2d {seconds['conv2d']:.4f} s, {seconds['conv2d'] / plain:.3f} of a step")
+    if arguments.width >= 64 and "frame" in penalties:
+        limits.append((f"{arch}, frame by conv2d over frame", seconds["conv2d"] / seconds["frame"], 2, False))
+    return limits
+
+
+def _training(arch: str, arguments: argparse.Namespace, device: torch.device) -> tuple[nn.Module, Step]:
+    """Return a model and a training step of it."""
+    torch.manual_seed(0)
     model = build(arch, width=arguments.width).to(device).to(memory_format=torch.channels_last)
     x = torch.rand(arguments.batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     y = torch.randint(0, 10, (arguments.batch_size,), device=device)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9, nesterov=True)
 
-    def step() -> None:
+    def step(penalty: Regularizer | None) -> None:
+        loss = F.cross_entropy(model(x), y)
+        if penalty is not None:
+            loss = loss + penalty.gamma * penalty.every * penalty(model)
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(model(x), y).backward()
+        loss.backward()
         optimizer.step()
 
-    calls: dict[str, Callable[[], object]] = {"plain": step}
-    for name in METHODS:
-        penalty = REGULARIZERS[name](**REGULARIZERS[name].training_options)
+    return model, step
+
+
+def _apart(model: nn.Module, step: Step, penalties: dict[str, Regularizer], rounds: int, device: torch.device,
+           clock: Clock) -> dict[str, float]:
+    """Return the median seconds of a plain step and, by themselves, of each penalty and of the frame's by conv2d."""
+    calls: dict[str, Callable[[], object]] = {"plain": lambda: step(None)}
+    for name, penalty in penalties.items():
         calls[name] = lambda penalty=penalty: penalty(model).backward()  # type: ignore[misc]
     calls["conv2d"] = lambda: _conv2d_frame(model).backward()
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(arguments.rounds):
+    for _ in range(rounds):
         for name, call in calls.items():
             seconds[name].append(_time(call, device, clock))
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    plain = medians["plain"]
-    print(f"{arch}: plain step {plain:.3f} s, {[round(t, 3) for t in seconds['plain']]}")
-    limits = []
-    for name in METHODS:
-        every = REGULARIZERS[name].every
-        share = medians[name] / plain
-        print(f"  {name:15} {medians[name]:.4f} s an application, {share:.3f} of a step; every {every}: "
-              f"{1 + share / every:.3f}")
-        limits.append((f"{arch}, step with {name} over plain", 1 + share / every, 1.10, True))
-    print(f"  frame by conv2d {medians['conv2d']:.4f} s, {medians['conv2d'] / plain:.3f} of a step")
-    if arguments.width >= 64:
-        limits.append((f"{arch}, frame by conv2d over frame", medians["conv2d"] / medians["frame"], 2, False))
-    return limits
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def _measured(step: Step, penalty: Regularizer, steps: int, device: torch.device, clock: Clock) -> list[float]:
+    """Time periods of `every` training steps with a penalty, each against as many plain steps just before it.
+
+    Args:
+        step: Makes one training step, with a penalty or without.
+        penalty: The penalty of the first step of every period.
+        steps: Least number of steps of all the periods together.
+        device: Where they are computed.
+        clock: Tells the seconds.
+
+    Returns:
+        The ratios, one a period.
+    """
+    def period(first: Regularizer | None) -> None:
+        for i in range(penalty.every):
+            step(None if i else first)
+
+    step(penalty)  # memory is got and power iterations are begun once
+    ratios = []
+    for _ in range(math.ceil(steps / penalty.every)):
+        plain = _time(lambda: period(None), device, clock)
+        ratios.append(_time(lambda: period(penalty), device, clock) / plain)
+    return ratios
 
 
 def _conv2d_frame(model: nn.Module) -> torch.Tensor:

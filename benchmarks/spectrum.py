@@ -3,7 +3,8 @@
     python benchmarks/spectrum.py
 
 Layers are those of a ResNet-18 of width 64 on 32x32 images, untrained; the dense SVD is of the explicit matrix and
-is feasible for a small layer only. The difference is the largest of the exact and the compared bounds, relative to B.
+is feasible for a small layer only. The differences are those of the exact and the compared bounds, relative to B.
+Trained layers, with and without a penalty on their bounds, say how far Lanczos' method gets with their own padding.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TypeVar
 
 import torch
@@ -18,7 +20,8 @@ from torch import nn
 
 from bench.provenance import provenance
 from models.architectures import build
-from models.spectrum import frame_bounds, gershgorin_bounds, input_sizes, lanczos_bounds
+from models.registry import load
+from models.spectrum import frame_bounds, gershgorin_bounds, input_sizes, lanczos_bounds, on_torus
 
 T = TypeVar("T")
 # c_in, c_out, stride, height and width
@@ -39,7 +42,7 @@ def main() -> None:
     for c_in, c_out, stride, size in LAYERS:
         layer = nn.Conv2d(c_in, c_out, 3, stride, padding=1)
         compare(f"{c_in} -> {c_out}, stride {stride}, {size}x{size}", layer, (size, size), "Lanczos",
-                lambda layer, size: lanczos_bounds(layer, size, "circular"))
+                lambda layer, size: attrgetter("lower", "upper")(lanczos_bounds(layer, size, "circular")))
         seconds, _ = timed(lambda layer=layer: gershgorin_bounds(layer))
         print(f"    Gershgorin {seconds:.2f} s", flush=True)
     for arch, width in (("resnet18", 64), ("resnet34", 64), ("resnet50", 64), ("speednet", 48)):
@@ -48,6 +51,8 @@ def main() -> None:
         seconds, _ = timed(lambda layers=layers, sizes=sizes: [
             frame_bounds(layers[name], (size[0] + size[0] % 2, size[1] + size[1] % 2)) for name, size in sizes.items()])
         print(f"{arch} of width {width}, all {len(sizes)} layers: {seconds:.1f} s", flush=True)
+    for name in ("baseline", "frame-relative-10"):
+        compare_convergence(name)
 
 
 def compare(title: str, layer: nn.Conv2d, size: tuple[int, int], name: str,
@@ -58,6 +63,23 @@ def compare(title: str, layer: nn.Conv2d, size: tuple[int, int], name: str,
     differences = [abs(a - b) / exact[1] for a, b in zip(exact, found, strict=True)]
     print(f"{title}: Fourier {exact_seconds:.3f} s, A {exact[0]:.2e}, B {exact[1]:.3f}; {name} {seconds:.2f} s, "
           f"differs by {differences[0]:.0e} (A), {differences[1]:.0e} (B)", flush=True)
+
+
+def compare_convergence(name: str) -> None:
+    """Estimate the layers of a shipped model, as they pad and on a torus; there say how far off the converged are."""
+    model = load(name).module
+    layers, sizes = dict(model.named_modules()), input_sizes(model, (32, 32))
+    padded = [(layers[key], size) for key, size in sizes.items() if not on_torus(layers[key], size)]
+    for padding in ("own", "circular"):
+        seconds, found = timed(lambda padding=padding: [lanczos_bounds(*layer, padding) for layer in padded])
+        print(f"{name}, Lanczos, {padding} padding: {seconds:.1f} s, {sum(f.steps for f in found)} steps; of "
+              f"{len(found)} layers A converged in {sum(f.lower_converged for f in found)}, B in "
+              f"{sum(f.upper_converged for f in found)}", flush=True)
+    for (layer, size), estimate in zip(padded, found, strict=True):
+        if max(layer.stride) == 1:
+            lower, upper = frame_bounds(layer, size)
+            print(f"    A {estimate.lower:.3e}{'' if estimate.lower_converged else ' (not converged)'}, exact "
+                  f"{lower:.3e}; B differs by {abs(estimate.upper / upper - 1):.0e}", flush=True)
 
 
 def dense_bounds(layer: nn.Conv2d, size: tuple[int, int]) -> tuple[float, float]:

@@ -28,6 +28,9 @@ ARCHITECTURES: dict[str, tuple[Callable[..., nn.Module], int]] = {
     "speednet": (SpeedNet, 64),
 }
 
+#: A card or a typing error beyond it would fill the memory.
+WIDEST = 1024
+
 
 def build(arch: str, *, width: int | None = None, num_classes: int = 10, mean: RGB = (0.5, 0.5, 0.5),
           std: RGB = (0.25, 0.25, 0.25)) -> nn.Module:
@@ -41,11 +44,11 @@ def build(arch: str, *, width: int | None = None, num_classes: int = 10, mean: R
         std: Per-channel standard deviation that it divides by.
 
     Raises:
-        InputError: for an unknown architecture or a width below 1.
+        InputError: for an unknown architecture, and for a width below 1 or above `WIDEST`.
     """
     if arch not in ARCHITECTURES:
         raise unknown("architecture", arch, ARCHITECTURES)
     make, usual = ARCHITECTURES[arch]
-    if width is not None and width < 1:
-        raise InputError(f"the width must be at least 1, not {width}")
+    if width is not None and not 1 <= width <= WIDEST:
+        raise InputError(f"the width must lie in 1 to {WIDEST}, not {width}")
     return make(usual if width is None else width, num_classes, mean, std)

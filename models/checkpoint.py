@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ from framebench.errors import InputError
 from framebench.files import atomic
 from models.architectures import build
 
+#: What a checkpoint may be called; "@" is for epochs that a training kept.
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]*"
+#: What a card says of every accuracy.
+_MEASURED = {"data", "n", "correct", "accuracy"}
 #: How a card calls the part of the training set that chose what was to be chosen.
 HELD_OUT = "held-out part of the training set"
 
@@ -37,7 +42,8 @@ class Card:
         classes: Names of the classes, in the order of the logits.
         data: What it was trained on: ``title``, ``sha256`` of images and labels, ``n_train``, ``n_validation``.
         recipe: How: every option of the training, the seed included. Earlier cards, those of the shipped checkpoints
-            among them, leave out options of a regularizer that have their defaults: lower 0.5, upper 1.5 of the frames.
+            among them, leave out options of a regularizer that have their defaults: lower 0.5, upper 1.5 of the
+            frames, warmup 0.1 of `frame`, the steps of `srip`.
         accuracy: Measured clean accuracies: ``data``, ``n``, ``correct``, ``accuracy``; the data are named as they are.
         provenance: Versions, commit, hardware and seconds of the training.
         sha256: Digest of the weights file.
@@ -52,6 +58,17 @@ class Card:
     accuracy: list[dict[str, Any]]
     provenance: dict[str, Any]
     sha256: str = ""
+
+
+def check_name(name: str) -> None:
+    """Check that a checkpoint may have a name: its files are called by it, and terminals and pages show it.
+
+    Raises:
+        InputError: if not.
+    """
+    if not re.fullmatch(_NAME, name):
+        raise InputError(f"a checkpoint can't be called {name!r}: use letters, digits, dots, dashes and underscores, a "
+                         "letter or digit first; its folder is named apart")
 
 
 def save(model: nn.Module, card: Card, folder: Path, *, dtype: torch.dtype = torch.float32) -> Path:
@@ -107,6 +124,9 @@ def read_card(weights: Path) -> Card:
     for key, kind in kinds.items():
         if not isinstance(entries[key], kind) or isinstance(entries[key], bool):
             raise InputError(f"the card {path} is wrong: '{key}' must be of type {kind.__name__}")
+    check_name(entries["name"])
+    if not all(isinstance(entry, dict) and set(entry) == _MEASURED for entry in entries["accuracy"]):
+        raise InputError(f"the card {path} is wrong: an accuracy must have {', '.join(sorted(_MEASURED))}")
     return Card(**{**entries, "classes": tuple(map(str, entries["classes"]))})
 
 
@@ -133,6 +153,8 @@ def load_checkpoint(weights: Path) -> tuple[nn.Module, Card]:
     if card.sha256 and hashlib.sha256(content).hexdigest() != card.sha256:
         raise InputError(f"{weights} is not the file that its card describes (sha256 differs); get both files again, "
                        "or empty the card's sha256 if you changed the weights yourself")
+    with torch.device("meta"):  # what the card says takes memory only once it is what the file holds
+        check_tensors(build(card.arch, width=card.width, num_classes=len(card.classes)), tensors, weights)
     model = build(card.arch, width=card.width, num_classes=len(card.classes))
     load_tensors(model, tensors, weights)
     return model.eval().to(memory_format=torch.channels_last), card
@@ -146,6 +168,16 @@ def load_tensors(model: nn.Module, tensors: dict[str, torch.Tensor], source: Pat
         tensors: The state dict.
         source: Where it is from, for messages.
         teller: What said which architecture it is of, for messages.
+
+    Raises:
+        InputError: see `check_tensors`.
+    """
+    check_tensors(model, tensors, source, teller)
+    model.load_state_dict(tensors)
+
+
+def check_tensors(model: nn.Module, tensors: dict[str, torch.Tensor], source: Path, teller: str = "card") -> None:
+    """Check that a state dict can be loaded into a model; arguments as of `load_tensors`.
 
     Raises:
         InputError: if a tensor is missing, unknown, of another shape, or has a value that is not finite.
@@ -163,4 +195,3 @@ def load_tensors(model: nn.Module, tensors: dict[str, torch.Tensor], source: Pat
                            f"{list(expected[name].shape)}; is the {teller}'s width right, and its number of classes?")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise InputError(f"{source}: tensor '{name}' has values that are not finite (NaN or infinite)")
-    model.load_state_dict(tensors)

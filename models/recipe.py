@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 
 from framebench.errors import InputError, unknown
-from models.regularizers import build
+from models.regularizers import KINDS, REGULARIZERS, Regularizer, build
 
+#: Weight decay where no regularizer holds the scale of the weights.
+WEIGHT_DECAY = 5e-4
 INITS = ("default", "delta-orthogonal")
 PRECISIONS = ("fp32", "bf16")
 
@@ -17,6 +21,10 @@ PRECISIONS = ("fp32", "bf16")
 @dataclass(frozen=True)
 class Recipe:
     """Everything that the weights depend on, besides the data.
+
+    Where `weight_decay`, `gamma`, `every` or options of the regularizer are left away they are filled in, so that a
+    card and a run to resume say them all, whatever the defaults are by then. `dataclasses.replace` keeps what was
+    filled in: for another regularizer, build another recipe.
 
     Attributes:
         arch: Architecture, a name of `models.architectures.ARCHITECTURES`.
@@ -26,7 +34,9 @@ class Recipe:
         lr: Peak learning rate; it rises linearly from 0 over `warmup` of the steps, then falls linearly to 0.
         warmup: Share of the steps with a rising rate, in [0, 1).
         momentum: Nesterov momentum.
-        weight_decay: L2 decay of weight matrices; biases and batch norms have none.
+        weight_decay: L2 decay of weight matrices; biases and batch norms have none. A pair where it is not the same
+            for all: (of the layers whose scale the regularizer holds, of the others). Left away, 0 for the former (see
+            `holds_scale`) and `WEIGHT_DECAY` for the others.
         label_smoothing: Share of the target spread over all classes.
         pad: Crops are shifted by up to this many pixels.
         cutout: Side of the square that is blanked; 0 for none.
@@ -35,10 +45,11 @@ class Recipe:
         seed: Seed of initialisation, order and augmentation.
         precision: "fp32", or "bf16" for autocast.
         regularizer: "none", or a name of `models.regularizers.REGULARIZERS`.
-        gamma: Coefficient of its penalty.
-        regularizer_options: The regularizer's own options; those not given are filled in, so that a card and a run to
-            resume say them all, whatever the defaults are by then.
+        gamma: Coefficient of its penalty; left away, the regularizer's own.
+        regularizer_options: The regularizer's own options; those left away have its `training_options`, or else its
+            defaults.
         every: Steps between two applications of the penalty, counted over the whole run; it is multiplied by as much.
+            Left away, the regularizer's own.
         init: "default" (the architecture's own), or "delta-orthogonal" (arXiv 1806.05393).
     """
 
@@ -49,7 +60,7 @@ class Recipe:
     lr: float = 0.4
     warmup: float = 0.2
     momentum: float = 0.9
-    weight_decay: float = 5e-4
+    weight_decay: float | tuple[float, float] = None  # type: ignore[assignment]  # filled in, as are gamma and every
     label_smoothing: float = 0.1
     pad: int = 4
     cutout: int = 0
@@ -58,25 +69,26 @@ class Recipe:
     seed: int = 0
     precision: str = "fp32"
     regularizer: str = "none"
-    gamma: float = 0.0
+    gamma: float = None  # type: ignore[assignment]
     regularizer_options: dict[str, Any] = field(default_factory=dict)
-    every: int = 1
+    every: int = None  # type: ignore[assignment]
     init: str = "default"
 
     def __post_init__(self) -> None:
+        self._fill_in()
         positive = {"epochs": self.epochs, "batch size": self.batch_size, "learning rate": self.lr,
                     "interval of the penalty": self.every}
         for name, value in positive.items():
-            if not value > 0:
-                raise InputError(f"the {name} must be above 0, not {value}")
+            if not 0 < value < math.inf:
+                raise InputError(f"the {name} must be finite and above 0, not {value}")
         for name, value in {"warmup": self.warmup, "momentum": self.momentum,
                             "label smoothing": self.label_smoothing}.items():
             if not 0 <= value < 1:
                 raise InputError(f"the {name} must lie in [0, 1), not {value}")
-        for name, value in {"weight decay": self.weight_decay, "pad": self.pad, "cutout": self.cutout,
+        for name, value in {"weight decay": min(self.decays), "pad": self.pad, "cutout": self.cutout,
                             "validation": self.validation, "gamma": self.gamma}.items():
-            if not value >= 0:
-                raise InputError(f"the {name} must not be negative, not {value}")
+            if not 0 <= value < math.inf:
+                raise InputError(f"the {name} must be a finite number, 0 or above, not {value}")
         if self.init not in INITS:
             raise unknown("init", self.init, INITS)
         if self.precision not in PRECISIONS:
@@ -84,15 +96,65 @@ class Recipe:
         if self.regularizer != "none" and not self.gamma:
             raise InputError(f"the regularizer {self.regularizer} with gamma 0 does nothing; give --gamma, or leave "
                              "--regularizer away")
+
+    @property
+    def decays(self) -> tuple[float, float]:
+        """Weight decay of the layers whose scale the regularizer holds, and of the others."""
+        return self.weight_decay if isinstance(self.weight_decay, tuple) else (self.weight_decay, self.weight_decay)
+
+    def _fill_in(self) -> None:
+        """Set what was left away, and all options of the regularizer."""
+        regularizer = None
         if self.regularizer != "none":
-            regularizer = build(self.regularizer, **self.regularizer_options)
+            if self.regularizer not in REGULARIZERS:
+                raise unknown("regularizer", self.regularizer, ["none", *REGULARIZERS])
+            given = {**REGULARIZERS[self.regularizer].training_options, **self.regularizer_options}
+            regularizer = build(self.regularizer, **given)
             options = {option.name: getattr(regularizer, option.name) for option in fields(regularizer) if option.init}
             object.__setattr__(self, "regularizer_options", options)  # the dataclass is frozen
+        if isinstance(self.weight_decay, tuple) and not holds_scale(regularizer):
+            raise InputError(f"a pair of weight decays {self.weight_decay} needs a regularizer that holds the scale of "
+                             f"its layers, as frame does; give one number with {self.regularizer}")
+        defaults = {"weight_decay": _weight_decay(regularizer), "gamma": regularizer.gamma if regularizer else 0.0,
+                    "every": regularizer.every if regularizer else 1}
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+
+def filled_in(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a card's recipe with the options that its version did not have yet, whose defaults it was trained by.
+
+    One that no training here makes, such as that of a pruned copy, is returned as it is.
+    """
+    options = dict(recipe)
+    if isinstance(options.get("weight_decay"), list):  # JSON has no tuples
+        options["weight_decay"] = tuple(options["weight_decay"])
+    try:
+        return dataclasses.asdict(Recipe(**options))
+    except (InputError, TypeError):
+        return recipe
+
+
+def holds_scale(regularizer: Regularizer | None) -> bool:
+    """Return whether a regularizer bounds its layers' scale from above, so that it replaces their weight decay.
+
+    The relative forms don't: they say nothing of the scale, and without decay it grows as long as training lasts.
+    """
+    return regularizer is not None and not regularizer.weight_decay and not getattr(regularizer, "relative", False)
+
+
+def _weight_decay(regularizer: Regularizer | None) -> float | tuple[float, float]:
+    if regularizer is None or not holds_scale(regularizer):
+        return WEIGHT_DECAY
+    return 0.0 if set(KINDS) <= set(regularizer.layers) else (0.0, WEIGHT_DECAY)
 
 
 def best_precision(device: torch.device) -> str:
     """Return "bf16" where the device computes it faster than fp32, else "fp32"."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    if device.type != "cpu":
+        return "fp32"
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_tile") else "fp32"

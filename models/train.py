@@ -27,8 +27,11 @@ from framebench.seeding import generator
 from models.architectures import build
 from models.augment import crop_flip_cutout, pad_reflect
 from models.initialise import delta_orthogonal_
-from models.recipe import Recipe
+from models.recipe import Recipe, holds_scale
+from models.regularizers import Regularizer
 from models.regularizers import build as build_regularizer
+from models.regularizers.layers import find_layers
+from models.watch import WATCH_EVERY, ScaleWatch
 
 #: Over this share of a run, the last, half-epochs are kept too: there a one-cycle schedule is steep.
 STEEP = 1 / 3
@@ -51,6 +54,25 @@ def split(labels: np.ndarray, validation: int) -> tuple[np.ndarray, np.ndarray]:
     held = [rng.permutation(np.flatnonzero(labels == c))[:share] for c, share in zip(classes, shares, strict=True)]
     held_out = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
+def parameter_groups(model: nn.Module, decays: tuple[float, float],
+                     regularizer: Regularizer | None) -> list[dict[str, Any]]:
+    """Return a model's parameters as groups of one weight decay each, for an optimiser.
+
+    Args:
+        model: The model.
+        decays: Weight decay of the weights whose scale the regularizer holds, and of other matrices
+            (`Recipe.decays`). Biases and batch norms have none.
+        regularizer: The regularizer, if there is one.
+    """
+    held = ({id(layer.module.weight) for layer in find_layers(model, regularizer.layers)}
+            if regularizer is not None and holds_scale(regularizer) else set())
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    groups = [{"params": [p for p in matrices if id(p) in held], "weight_decay": decays[0]},
+              {"params": [p for p in matrices if id(p) not in held], "weight_decay": decays[1]},
+              {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 class Trainer:
@@ -92,11 +114,9 @@ class Trainer:
         self.forward = torch.compile(self.model) if compile else self.model
         self.regularizer = None if recipe.regularizer == "none" else build_regularizer(
             recipe.regularizer, **recipe.regularizer_options)
-        matrices = [p for p in model.parameters() if p.ndim > 1]
-        others = [p for p in model.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.SGD(
-            [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+        self.watch = ScaleWatch(self.model, self.regularizer)  # before resuming: it compares with the start
+        self.optimizer = torch.optim.SGD(parameter_groups(self.model, recipe.decays, self.regularizer), lr=recipe.lr,
+                                         momentum=recipe.momentum, nesterov=recipe.momentum > 0)
         self.steps = len(self.training) // recipe.batch_size
         if not self.steps:
             raise InputError(f"a batch of {recipe.batch_size} is more than the {len(self.training)} training images")
@@ -113,7 +133,7 @@ class Trainer:
         """Train the epochs that are left and return the model in eval mode.
 
         Raises:
-            InputError: if the loss is no longer finite.
+            InputError: if the loss is no longer finite, or the penalty shrinks the weights away.
         """
         total = self.recipe.epochs * self.steps
         with tqdm(total=total, initial=self.epoch * self.steps, unit="step", disable=not progress,
@@ -172,8 +192,11 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
+            if (step + 1) % WATCH_EVERY == 0:
+                self.watch.check(self.epoch + 1)
             correct.append((logits.detach().argmax(1) == y).sum())
             bar.update()
+        self.watch.check(self.epoch + 1)
         mean, mean_penalty = (float(torch.stack(v).mean()) if v else 0.0 for v in (losses, penalties))
         if not np.isfinite(mean) or not np.isfinite(mean_penalty):
             raise InputError(f"the loss is not finite in epoch {self.epoch + 1}; start again with a lower --lr"

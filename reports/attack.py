@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reports.page import Cell, Section, figure, interval, p_value, paragraph, percent, section, table
-from reports.plots import asr_curves, attacked_images
+from reports.page import Cell, Section, figure, folded, interval, p_value, paragraph, percent, section, table
+from reports.plots import asr_curves, attacked_images, coinciding, curve_labels
 from reports.seeds import attack_seeds_sections, trainings_sections
 
 
@@ -40,15 +41,15 @@ def attack_section(results: pd.DataFrame, paired: pd.DataFrame, seeds: pd.DataFr
                   "Clean and robust accuracy are over all n images. An iteration of SimBA and of noise is one "
                   "direction, of other attacks one query after the clean image's.", "soft"),
         '<div class="row">' + "".join(
-            figure(asr_curves(by_model, unit, budgets), f"ASR against {unit}; bands are 95% Wilson intervals.",
-                   f"asr {unit}")
+            figure(asr_curves(by_model, unit, budgets), f"ASR against {unit}; bands are 95% Wilson intervals."
+                   + _unseen(by_model), f"asr {unit}")
             for unit, by_model in curves.items()) + "</div>"),
         *attack_seeds_sections(seeds), *trainings_sections(trainings),
         section("Cost of the attack", _cost(iterations), paragraph(
             "Queries are forward passes of an image, the first one included, over the images in ASR's denominator, "
             "whether broken or not. L2 is the median over the images broken within the budget.", "soft"))]
     if len(paired):
-        blocks.append(section("Models compared under attack, on the same images", _paired(paired), paragraph(
+        blocks.append(section("Models compared under attack, on the same images", *_comparisons(paired), paragraph(
             "Difference a - b with Newcombe's 95% interval for paired proportions; p of McNemar's exact test. Holm's "
             "adjustment is over the budgets of one pair of models and one rate, not over pairs. Robust accuracy over "
             "all common images, ASR over those that both models get right.", "soft")))
@@ -60,9 +61,21 @@ def attack_section(results: pd.DataFrame, paired: pd.DataFrame, seeds: pd.DataFr
     for heading, columns in pictures.items():
         blocks.append(section(heading, figure(
             attacked_images(columns, _scale(columns)),
-            "Images from the head of the common order. Below each: prediction, iterations and queries spent.",
+            "Images from the head of the common order, those that are right before the attack first. Below each: "
+            "prediction, iterations and queries spent.",
             heading)))
     return Section("Black-box attack", f"{data}; n = {sizes} images a model", blocks, provenance)
+
+
+def _unseen(curves: dict[tuple[str, str], pd.DataFrame]) -> str:
+    """Return what a caption says of curves that lie on each other, and of those that there can't be."""
+    labels, groups = curve_labels(curves), coinciding(curves)
+    notes = [f" The curves of {', '.join(labels[key] for key in group)} coincide; their colours alternate."
+             for group in groups if len(group) > 1]
+    missing = [label for key, label in labels.items() if not any(key in group for group in groups)]
+    if missing:
+        notes.append(f" {', '.join(missing)} can have no curve: no image is right before the attack.")
+    return "".join(notes)
 
 
 def _scale(columns: list[tuple[str, np.ndarray, np.ndarray, str]]) -> float:
@@ -76,8 +89,7 @@ def _success(results: pd.DataFrame) -> str:
     for names, group in results.groupby(["model", "domain", "attack"], sort=False):
         at = {entry["budget"]: entry for entry in group.to_dict("records")}
         first, last = at[0], at[max(at)]
-        asr = [Cell(percent(at[b]["asr"]), interval(at[b]["ci_low"], at[b]["ci_high"])) if b in at else ""
-               for b in budgets]
+        asr = [_asr(at[b]) if b in at else "" for b in budgets]
         counts = "any distance" if pd.isna(last["bound"]) else f"{last['norm'].capitalize()} ≤ {last['bound']:.4g}"
         rows.append([*map(str, names), Cell(f"{last['epsilon']:.4g}", counts), f"{last['n']:,}",
                      Cell(percent(first["clean_accuracy"]),
@@ -88,13 +100,25 @@ def _success(results: pd.DataFrame) -> str:
                   f"robust at {budgets[-1]:,}"], rows, text_columns=3)
 
 
+def _asr(entry: dict[Hashable, Any], below: str = "") -> Cell:
+    """Return ASR over its interval and more, a dash alone where there is no image to attack."""
+    if np.isnan(entry["asr"]):
+        return Cell("–", below)
+    return Cell(percent(entry["asr"]), interval(entry["ci_low"], entry["ci_high"]) + below)
+
+
 def _cost(results: pd.DataFrame) -> str:
     rows = [[row["model"], row["domain"], row["attack"], f"{row['budget']:,}",
-             f"{row['queries_mean']:.1f}", f"{row['queries_median']:.0f}",
-             "–" if np.isnan(row["l2_median"]) else f"{row['l2_median']:.2f}", percent(row["robust_accuracy"])]
+             _number(row["queries_mean"], 1), _number(row["queries_median"], 0), _number(row["l2_median"], 2),
+             percent(row["robust_accuracy"])]
             for row in results.to_dict("records") if row["budget"] > 0]
     return table(["model", "data", "attack", "iterations", "mean queries", "median queries", "median L2",
                   "robust accuracy"], rows, text_columns=3)
+
+
+def _number(value: float, digits: int) -> str:
+    """Return a number with so many decimals, a dash where there is none."""
+    return "–" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def _transfer(transfers: pd.DataFrame) -> str:
@@ -102,9 +126,17 @@ def _transfer(transfers: pd.DataFrame) -> str:
     rows: list[list[Cell | str]] = []
     for source, group in transfers.groupby("source", sort=False):
         at = {row["target"]: row for row in group.to_dict("records")}
-        rows.append([str(source), *(Cell(percent(at[t]["asr"]), interval(at[t]["ci_low"], at[t]["ci_high"])
-                                         + f" n = {at[t]['n_correct']:,}") if t in at else "" for t in targets)])
+        rows.append([str(source), *(_asr(at[t], f" n = {at[t]['n_correct']:,}") if t in at else "" for t in targets)])
     return table(["attacked", *targets], rows)
+
+
+def _comparisons(paired: pd.DataFrame) -> list[str]:
+    """Return the comparisons at the largest budget that two models share, and, folded, those at smaller ones."""
+    last = paired.groupby(["model_a", "model_b", "domain", "attack"])["budget"].transform("max") == paired["budget"]
+    if last.all():
+        return [_paired(paired)]
+    return [_paired(paired[last]), folded(f"The same at smaller budgets: {(~last).sum():,} comparisons",
+                                          _paired(paired[~last]))]
 
 
 def _paired(paired: pd.DataFrame) -> str:

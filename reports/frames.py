@@ -8,8 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.frames_plots import FLOOR, bounds_by_layer, bounds_over_epochs, reconstruction_by_layer, spectra
-from reports.page import Cell, Section, figure, paragraph, section, table
+from reports.frames_plots import (
+    FLOOR,
+    bounds_by_layer,
+    bounds_over_epochs,
+    layer_name,
+    reconstruction_by_layer,
+    spectra,
+)
+from reports.page import Cell, Section, figure, number_of, paragraph, section, table
 
 #: A log axis has no place for 0.
 _NOUGHT = f" What is below {FLOOR:g} of the largest value, 0 too, is drawn there."
@@ -35,7 +42,8 @@ def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, logs: di
     for group in groups:
         names = f": {', '.join(group)}" if len(groups) > 1 else ""
         drawn = [figure(bounds_by_layer(group), "The interval from A to B of every layer, in the order of the calls; "
-                        "the line is at 1. With zero padding its lower end is an estimate from above." + _NOUGHT,
+                        "the line is at 1. A lower end that is a triangle has not converged: A is there or below, "
+                        "perhaps far below." + _NOUGHT,
                         f"bounds{names}")]
         if all(frame["spectrum"].notna().any() for frame in group.values()):
             drawn.append(figure(spectra(group, shares), "All eigenvalues of every layer, sorted: A at the left, B at "
@@ -56,13 +64,16 @@ def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, logs: di
         parts.append(section(f"Layers of {label}", _layers(frame)))
     parts.append(section("What the columns are", paragraph(
         "Circular padding: exact bounds, by the Fourier transform of the kernel, of the layer's convolution on a torus "
-        "of the given size. Zero padding: estimates by Lanczos' method, B from below and good to three digits, A from "
-        "above. Gershgorin: bounds that hold for certain, min(v - S) and max(v + S); a lower one below 0 says nothing. "
+        "of the given size. Own padding: exact where the layer itself is circular, or linear; else estimates by "
+        "Lanczos' method, A from above and B from below. A bound is said to have converged where an eigenvalue lies "
+        "within a thousandth of it. ≤ marks an A that has not, ≥ such a B, and ≥ a B/A of which either has not. "
+        "Gershgorin: bounds that hold for certain, min(v - S) and max(v + S); a lower one below 0 says nothing. "
         "Reconstruction: the real inputs are activations of real images, each layer is taken as it is in the model, "
         "with its own padding, and pixels that it skips do not count; conjugate gradients lower the error by "
         "(√B - √A) / (√B + √A) a step or faster. Recovered: the norm of what was found over that of the input. Batch "
         "norms are not part of a layer unless they were folded into it.", "soft")))
-    return Section("Frame bounds", f"{sum(map(len, models.values()))} layers of {', '.join(models)}", parts, provenance)
+    layers = number_of(sum(map(len, models.values())), "layer")
+    return Section("Frame bounds", f"{layers} of {', '.join(models)}", parts, provenance)
 
 
 def _same_layers(models: dict[str, pd.DataFrame]) -> list[dict[str, pd.DataFrame]]:
@@ -76,14 +87,13 @@ def _same_layers(models: dict[str, pd.DataFrame]) -> list[dict[str, pd.DataFrame
 def _summary(models: dict[str, pd.DataFrame]) -> str:
     rows: list[list[Cell | str]] = []
     for label, frame in models.items():
-        exact = all(map(_exact, frame.to_dict("records")))
-        at_most, at_least = ("", "") if exact else ("≤ ", "≥ ")
-        worst = frame.iloc[int(frame["condition"].argmax())]
+        at_most, upper_at_least, at_least = _marks(frame)
+        ratios = ratio(frame)
         kept = frame.loc[frame["side"] == "input", "reconstruction_error"].astype(float)
         rows.append([label, str(len(frame)), str(int((frame["side"] == "input").sum())),
-                     at_most + _number(frame["lower"].min()), _number(frame["upper"].max()),
-                     Cell(at_least + _number(worst["condition"]), str(worst["layer"])),
-                     at_least + _number(frame["condition"].median()),
+                     at_most + _number(frame["lower"].min()), upper_at_least + _number(frame["upper"].max()),
+                     Cell(at_least + _number(ratios.max()), layer_name(frame["layer"].iloc[int(ratios.argmax())])),
+                     at_least + _number(ratios.median()),
                      _number(kept.median())])
     return table(["model", "layers", "input side", "least A", "largest B", "largest B/A", "median B/A",
                   "median error"], rows)
@@ -91,23 +101,43 @@ def _summary(models: dict[str, pd.DataFrame]) -> str:
 
 def _layers(frame: pd.DataFrame) -> str:
     rows: list[list[Cell | str]] = []
-    for row in frame.to_dict("records"):
-        at_most, at_least = ("", "") if _exact(row) else ("≤ ", "≥ ")
+    for row, least_ratio in zip(frame.to_dict("records"), ratio(frame), strict=True):
+        at_most, upper_at_least, at_least = _marks(row)
         shape = f"{row['c_in']} → {row['c_out']}"
         how = ", ".join(filter(None, [row["kernel"], row["stride"] != "1x1" and row["stride"]
                                       and f"stride {row['stride']}", row["groups"] > 1 and f"{row['groups']} groups"]))
         rows.append([row["layer"], Cell(shape, how), f"{row['height']}x{row['width']}" if row["kernel"] else "–",
-                     row["side"], at_most + _number(row["lower"]), _number(row["upper"]),
-                     at_least + _number(row["condition"]),
+                     row["side"], at_most + _number(row["lower"]), upper_at_least + _number(row["upper"]),
+                     at_least + _number(least_ratio),
                      f"[{_number(row['gershgorin_lower'])}, {_number(row['gershgorin_upper'])}]",
                      _number(row["reconstruction_error"]), _number(row["recovered"])])
     return table(["layer", "channels", "input size", "side", "A", "B", "B/A", "Gershgorin", "reconstruction error",
                   "recovered"], rows)
 
 
-def _exact(row: dict[Hashable, Any]) -> bool:
-    """Return whether a layer's bounds are exact: then it has a spectrum."""
-    return row["spectrum"] is not None
+def ratio(frame: pd.DataFrame) -> pd.Series:
+    """Return B/A of each layer, infinite where A is 0; at least that where a bound has not converged."""
+    positive = frame["lower"] > 0
+    return (frame["upper"] / frame["lower"].where(positive, 1)).where(positive, float("inf"))
+
+
+def summary_line(frame: pd.DataFrame) -> str:
+    """Return what is printed of a model: the ranges of its layers' bounds and the worst ratio, marked as on the page.
+
+    Args:
+        frame: The rows of ``frames.csv`` of one model.
+    """
+    ratios, lower = ratio(frame), frame["lower"]
+    at_most, upper_at_least, at_least = (mark.replace("≤", "<=").replace("≥", ">=") for mark in _marks(frame))
+    return (f"{len(frame)} layers, A from {at_most}{lower.min():.2g} to {at_most}{lower.max():.2g}, B from "
+            f"{frame['upper'].min():.3g} to {upper_at_least}{frame['upper'].max():.3g}, worst B/A "
+            f"{at_least}{ratios.max():.2g} ({frame['layer'].iloc[int(ratios.argmax())]})")
+
+
+def _marks(bounds: pd.DataFrame | dict[Hashable, Any]) -> tuple[str, str, str]:
+    """Return what goes before A, B and B/A of one layer or of several, empty where they have converged."""
+    lower, upper = bool(np.all(bounds["lower_converged"])), bool(np.all(bounds["upper_converged"]))
+    return "" if lower else "≤ ", "" if upper else "≥ ", "" if lower and upper else "≥ "
 
 
 def _number(value: float | None) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from reports.plots import COLORS, new_figure, shown, to_svg
 
@@ -20,7 +20,8 @@ def bounds_by_layer(models: dict[str, pd.DataFrame]) -> str:
     """Draw the interval [A, B] of every layer, those of several models beside each other, on a log axis.
 
     Args:
-        models: Model -> frame with layer, lower, upper; the same layers in all.
+        models: Model -> frame with layer, lower, upper, lower_converged (if not, the lower end is a triangle that
+            points down); the same layers in all.
     """
     layers = list(next(iter(models.values()))["layer"])
     figure, axes = new_figure(min(3 + 0.42 * len(layers) * (1 + 0.25 * len(models)), 13), 3.9)
@@ -29,9 +30,12 @@ def bounds_by_layer(models: dict[str, pd.DataFrame]) -> str:
         x = np.arange(len(layers)) + (i - (len(models) - 1) / 2) * 0.6 / len(models)
         lower, upper = frame["lower"].clip(lower=floor), frame["upper"].clip(lower=floor)
         axes.vlines(x, lower, upper, color=COLORS[i % len(COLORS)], linewidth=2.2, label=shown(model))
-        axes.plot(np.r_[x, x], np.r_[lower, upper], "_", color=COLORS[i % len(COLORS)], markersize=9, markeredgewidth=2)
+        ends = frame["lower_converged"].to_numpy(dtype=bool)
+        axes.plot(np.r_[x[ends], x], np.r_[lower[ends], upper], "_", color=COLORS[i % len(COLORS)], markersize=9,
+                  markeredgewidth=2)
+        axes.plot(x[~ends], lower[~ends], "v", color=COLORS[i % len(COLORS)], markersize=6)
     axes.axhline(1, color="#57606a", linewidth=0.8)
-    axes.set_yscale("log")
+    _log_ticks(axes)
     axes.set_ylabel("eigenvalues, from A to B")
     _name_layers(axes, layers)
     _legend(figure, axes)
@@ -52,7 +56,7 @@ def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> str:
         for side, face in (("input", color), ("output", "white")):
             chosen = frame["side"] == side
             axes.plot(np.flatnonzero(chosen), error[chosen], "o", color=color, markerfacecolor=face, markersize=6)
-    axes.set_yscale("log")
+    _log_ticks(axes)
     axes.set_ylabel("error, relative")
     _name_layers(axes, layers)
     _legend(figure, axes)
@@ -71,13 +75,13 @@ def spectra(models: dict[str, pd.DataFrame], shares: np.ndarray) -> str:
     floor = _floor(models)
     for i, (model, frame) in enumerate(models.items()):
         for axes, values in zip(panels, frame["spectrum"], strict=True):
-            if values is not None:
-                axes.plot(shares, np.maximum(values, floor), color=COLORS[i % len(COLORS)],
-                          label=shown(model), linewidth=1.6)
+            drawn = np.full(len(shares), np.nan) if values is None else np.maximum(values, floor)  # named in any case
+            axes.plot(shares, drawn, color=COLORS[i % len(COLORS)], label=shown(model), linewidth=1.6)
     for axes in panels:
         axes.axhline(1, color="#57606a", linewidth=0.7)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
+    _log_ticks(panels[0])
     _legend(figure, panels[-1])
     return to_svg(figure)
 
@@ -99,31 +103,50 @@ def bounds_over_epochs(logs: dict[str, pd.DataFrame]) -> str:
             axes.plot(entries["epoch"], upper, color=color, linewidth=1.6, label=shown(name))
             axes.plot(entries["epoch"], lower, color=color, linewidth=1.6)
             axes.fill_between(entries["epoch"], lower, upper, color=color, alpha=0.1, linewidth=0)
+    panels[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    _log_ticks(panels[0])
     _legend(figure, panels[-1])
     return to_svg(figure)
 
 
-def _panels(titles: list[str], xlabel: str) -> tuple[Figure, list[Axes]]:
-    """Return a grid of small log plots with common axes, one a title."""
-    columns = min(5, len(titles))
-    rows = math.ceil(len(titles) / columns)
+def layer_name(layer: str) -> str:
+    """Return a layer's name as it is shown: one that is only a number, of an `nn.Sequential`, says what it is of."""
+    return f"layer {layer}" if layer.replace(".", "").isdigit() else layer
+
+
+def _panels(layers: list[str], xlabel: str) -> tuple[Figure, list[Axes]]:
+    """Return a grid of small plots of eigenvalues with common axes, one a layer; rows are as even as they can be."""
+    rows = math.ceil(len(layers) / 5)
+    columns = math.ceil(len(layers) / rows)
     width, height = max(2.4 * columns, 4), 1.6 * rows + 0.3  # the legend will add its own
     figure = Figure(figsize=(width, height))  # placed by hand: a constrained layout of 50 panels takes a minute
-    figure.subplots_adjust(left=0.55 / width, right=1 - 0.1 / width, wspace=0.1, hspace=0.3)
+    left, right = 0.75 / width, 1 - 0.1 / width
+    figure.subplots_adjust(left=left, right=right, wspace=0.1, hspace=0.3)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for axes, title in zip(grid, titles, strict=False):
-        axes.set_title(title, fontsize=8)
+    for axes, layer in zip(grid, layers, strict=False):
+        axes.set_title(layer_name(layer), fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.tick_params(labelsize=8)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(numticks=6))
-        axes.minorticks_off()
-    for i in range(len(titles), len(grid)):
+    for i in range(len(layers), len(grid)):
         grid[i].set_axis_off()
         grid[i - columns].tick_params(labelbottom=True)  # the lowest of its column
-    figure.text(0.5, 0.01, xlabel, ha="center", va="bottom", fontsize=9)
-    return figure, list(grid[: len(titles)])
+    figure.text((left + right) / 2, 0.01, xlabel, ha="center", va="bottom", fontsize=9)
+    figure.text(0.05 / width, 0.5, "eigenvalues", ha="left", va="center", rotation=90, fontsize=9)
+    return figure, list(grid[: len(layers)])
+
+
+def _log_ticks(axes: Axes) -> None:
+    """Make the vertical axis logarithmic, with plain numbers on it where it has less than two decades to label."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high >= 100 * low:
+        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+    else:
+        within_one = MaxNLocator(6, steps=(1, 2, 5, 10))
+        axes.yaxis.set_major_locator(within_one if high < 10 * low else LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _floor(frames: dict[str, pd.DataFrame]) -> float:
@@ -131,9 +154,13 @@ def _floor(frames: dict[str, pd.DataFrame]) -> float:
 
 
 def _name_layers(axes: Axes, layers: list[str]) -> None:
-    axes.set_xticks(range(len(layers)), layers, rotation=40, ha="right", fontsize=8)
+    if max(map(len, layers)) <= 3:  # the numbers of an `nn.Sequential`
+        axes.set_xticks(range(len(layers)), layers, fontsize=8)
+        axes.set_xlabel("layer")
+    else:
+        axes.set_xticks(range(len(layers)), layers, rotation=40, ha="right", fontsize=8)
     axes.grid(visible=False, axis="x")
-    axes.margins(x=0.02)
+    axes.set_xlim(-0.6, len(layers) - 0.4)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

@@ -94,6 +94,11 @@ def percent(value: float) -> str:
     return "–" if np.isnan(value) else f"{100 * value:.1f}%"
 
 
+def number_of(count: int, one: str, many: str = "") -> str:
+    """Return a count with its noun: "1 query", "2 queries"; the plural is `many`, else `one` and an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def interval(low: float, high: float) -> str:
     """Return the bounds of an interval of fractions, in percent."""
     return "" if np.isnan(low) else f"[{100 * low:.1f}, {100 * high:.1f}]"

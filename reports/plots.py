@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable
 
 import matplotlib
 import numpy as np
@@ -16,6 +17,8 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#000000")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+#: Length of the dashes of curves that coincide, in widths of the line.
+_DASH = 5
 
 
 def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: list[int]) -> str:
@@ -32,28 +35,56 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
     figure, axes = new_figure(6.4, 4.0)
     models = list(dict.fromkeys(model for model, _ in curves))
     attacks = list(dict.fromkeys(attack for _, attack in curves))
-    end = 1
+    labels = curve_labels(curves)
+    alike = {key: group for group in coinciding(curves) for key in group}
+    end = max(1, *(int(curve["budget"].max()) for curve in curves.values()))
     for (model, attack), curve in curves.items():
+        group = alike.get((model, attack))
+        if group is None:
+            continue  # no ASR: its interval, all from 0 to 1, would hide those of others
         # Of one model the attacks have a colour each: there can be more of them (an epsilon each) than dashes.
         color = COLORS[(models.index(model) if len(models) > 1 else attacks.index(attack)) % len(COLORS)]
-        label = " · ".join([model] * (len(models) > 1 or len(attacks) == 1) + [attack] * (len(attacks) > 1))
-        axes.step(curve["budget"], curve["asr"], where="post", color=color, label=shown(label), linewidth=1.8,
-                  linestyle=DASHES[attacks.index(attack) % len(DASHES)])
-        axes.fill_between(curve["budget"], curve["ci_low"], curve["ci_high"], step="post", color=color, alpha=0.13,
-                          linewidth=0)
-        end = max(end, int(curve["budget"].max()))
+        dashes: str | tuple[int, tuple[int, int]] = DASHES[attacks.index(attack) % len(DASHES)]
+        if len(group) > 1:  # each shows in the gaps of the others
+            dashes = (-_DASH * group.index((model, attack)), (_DASH, _DASH * (len(group) - 1)))
+        axes.step(curve["budget"], curve["asr"], where="post", color=color, linewidth=1.8, linestyle=dashes)
+        axes.plot([], [], color=color, label=shown(labels[model, attack]), linewidth=1.8,
+                  linestyle="-" if len(group) > 1 else dashes)
+        low, high = curve["ci_low"], curve["ci_high"]
+        axes.fill_between(curve["budget"], low, high, step="post", color=color, alpha=0.13 / len(group), linewidth=0)
+        axes.fill_between(curve["budget"], low, high, step="post", facecolor="none", edgecolor=color, alpha=0.4,
+                          linewidth=0.6)  # bands that overlap are told apart by their edges
     axes.set_xscale("symlog", linthresh=1, linscale=0.5)  # a log axis that has a place for 0, the control
     ticks = sorted({0, *(budget for budget in budgets if budget <= end)})
     axes.set_xticks(ticks)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.minorticks_off()
     axes.set_xlim(0, end)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(-0.03, 1.03)  # curves at 0 and at 1 lie off the edges
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel(f"budget ({unit} an image)")
     axes.set_ylabel("attack success rate")
-    axes.legend(frameon=False, loc="upper left", fontsize=9)
+    if alike:
+        axes.legend(frameon=False, loc="upper left", fontsize=9)
     return to_svg(figure)
+
+
+def curve_labels(curves: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return (model, attack) -> what `asr_curves` calls its curve: what tells it from the others."""
+    keys = list(curves)
+    models, attacks = (len(set(names)) for names in zip(*keys, strict=True))
+    return {(model, attack): " · ".join([model] * (models > 1 or attacks == 1) + [attack] * (attacks > 1))
+            for model, attack in keys}
+
+
+def coinciding(curves: dict[tuple[str, str], pd.DataFrame]) -> list[list[tuple[str, str]]]:
+    """Group curves, see `asr_curves`, by their ASR, whatever their intervals are; those without ASR are left out."""
+    groups: dict[tuple[tuple[float, float], ...], list[tuple[str, str]]] = {}
+    for key, curve in curves.items():
+        if curve["asr"].notna().all():
+            steps = curve.loc[curve["asr"].diff() != 0, ["budget", "asr"]]
+            groups.setdefault(tuple(steps.itertuples(index=False, name=None)), []).append(key)
+    return list(groups.values())
 
 
 def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], scale: float) -> str:

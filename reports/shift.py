@@ -9,11 +9,23 @@ from typing import Any
 
 import pandas as pd
 
-from reports.page import Cell, Section, figure, folded, interval, p_value, paragraph, percent, section, table
+from reports.page import (
+    Cell,
+    Section,
+    figure,
+    folded,
+    interval,
+    number_of,
+    p_value,
+    paragraph,
+    percent,
+    section,
+    table,
+)
 from reports.plots import clean_against_shifted, heat_map, severity_curves
 from reports.seeds import trainings_sections
 
-_PARTS = {"all": "", "benchmark": "mean of {cells} cells", "extras": "extras, mean of {cells} cells"}
+_PARTS = {"all": "", "benchmark": "{cells}", "extras": "extras, {cells}"}
 
 
 def shift_section(cells: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, trainings: pd.DataFrame,
@@ -64,7 +76,7 @@ def shift_section(cells: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFra
     if pictures:
         blocks.append(section("What the images look like", _gallery(pictures)))
     sizes = cells["n"].unique()
-    return Section("Domain shift", f"{len(titles)} domains; n = {min(sizes):,}" + (
+    return Section("Domain shift", f"{number_of(len(titles), 'domain')}; n = {min(sizes):,}" + (
         f" to {max(sizes):,}" if len(sizes) > 1 else "") + " images a cell", blocks, provenance)
 
 
@@ -104,14 +116,15 @@ def _accuracy(summary: pd.DataFrame, columns: list[tuple[str, str]]) -> str:
 
 
 def _below(entry: dict[Hashable, Any]) -> str:
-    cells = f", {entry['cells']} cells" if entry["part"] != "all" else ""
+    cells = f", {number_of(entry['cells'], 'cell')}" if entry["part"] != "all" else ""
     return f"{interval(entry['ci_low'], entry['ci_high'])} n = {entry['n']:,}{cells}"
 
 
 def _cost(summary: pd.DataFrame) -> str:
     rows: list[list[Cell | str]] = []
     for row in summary.to_dict("records"):
-        part = _PARTS[row["part"]].format(cells=row["cells"])
+        cells = number_of(row["cells"], "cell")
+        part = _PARTS[row["part"]].format(cells=cells if row["cells"] == 1 else f"mean of {cells}")
         rows.append([
             row["model"], Cell(row["domain"], part), f"{row['n']:,}", percent(row["clean_accuracy"]),
             percent(row["accuracy"]),

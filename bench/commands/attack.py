@@ -211,7 +211,11 @@ def _print(results: Any) -> None:
     shown = results[(results["unit"] == "iterations")]
     for (model, domain, attack), group in shown.groupby(["model", "domain", "attack"], sort=False):
         first = group.iloc[0]
-        print(f"{model} · {attack} on {domain}: {first['clean_accuracy']:.1%} clean of n = {first['n']}; ASR of "
-              f"{first['n_correct']} at")
+        clean = f"{model} · {attack} on {domain}: {first['clean_accuracy']:.1%} clean of n = {first['n']}"
+        if not first["n_correct"]:
+            print(f"{clean}; no image is right before the attack, so there is no ASR; check the labels and the model's "
+                  "normalisation (docs/flags.md#labels, docs/flags.md#normalisation)")
+            continue
+        print(f"{clean}; ASR of {first['n_correct']} at")
         print("   " + "  ".join(f"{row['budget']}: {row['asr']:.1%} [{row['ci_low']:.1%}, {row['ci_high']:.1%}]"
                                 for row in group.to_dict("records")))

@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--models", nargs="+", metavar="M", default=None,
         help="shipped names, .safetensors paths, python:FILE.py:FUNCTION (default: the shipped ones)")
     add("--size", type=positive_int, default=32, metavar="PIXELS", help="height and width of the images (default: 32)")
-    add("--padding", choices=["circular", "zero"], default="circular",
-        help="circular: exact bounds of the convolution on a torus (default); zero: estimates (Lanczos) with the "
-        "layer's own zero padding, the lower one from above")
+    add("--padding", choices=["circular", "own"], default="circular",
+        help="circular: exact bounds of the convolution on a torus (default); own: with the layer's own padding, zeros "
+        "or what its padding_mode says, by estimates (Lanczos) that are marked where they have not converged")
     add("--fold", action="store_true", help="fold batch norms into the layers that they directly follow")
     add("--images", type=int, default=4, metavar="N",
         help="real images whose activations are reconstructed, 0 for none, at most 20 (default: 4)")
@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     from bench.store import Store
     from framebench.files import writable_folder
     from models.registry import default_models, load
+    from reports.frames import summary_line
 
     logs = {path.parent.name or path.stem: path for path in arguments.log}
     for path in logs.values():
@@ -66,10 +67,8 @@ def run(arguments: argparse.Namespace) -> None:
                   & (table["image"] == request.size) & (table["images"] == request.images)
                   & (table["batch_norm"] == ("folded" if request.fold else "left out"))]
     for name, group in asked.groupby("model", sort=False):
-        worst = group.iloc[int(group["condition"].argmax())]
-        print(f"{name}: {len(group)} layers, A from {group['lower'].min():.2g} to {group['lower'].max():.2g}, B from "
-              f"{group['upper'].min():.3g} to {group['upper'].max():.3g}, worst B/A {worst['condition']:.2g} "
-              f"({worst['layer']})")
-    if request.padding == "zero":
-        print("with zero padding A is an estimate from above, so that B/A is at least what is said")
+        print(f"{name}: {summary_line(group)}")
+    if not asked["lower_converged"].all():
+        print("<=: A has not converged and may be far below, so B/A far above, what is said (lower_converged in the "
+              "table)")
     print(f"{report_line(out)}\ntable: {out / 'frames.csv'}")

@@ -107,8 +107,11 @@ def run(arguments: argparse.Namespace) -> Results:
 
 
 def _print(summary: Any) -> None:
+    from reports.page import number_of
+
     for row in summary.to_dict("records"):
-        part = "" if row["part"] == "all" else f", {row['part']}: mean of {row['cells']} cells"
+        cells = number_of(row["cells"], "cell")
+        part = "" if row["part"] == "all" else f", {row['part']}: {cells if row['cells'] == 1 else f'mean of {cells}'}"
         gap = "" if row["gap"] != row["gap"] else \
             f"; gap {100 * row['gap']:.1f} points [{100 * row['gap_low']:.1f}, {100 * row['gap_high']:.1f}]"
         print(f"{row['model']} on {row['domain']}{part}: {row['accuracy']:.1%} [{row['ci_low']:.1%}, "

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.commands.options import add_compute, add_data_root, device, positive_int, seed_int, threads
-from framebench.errors import InputError, unknown
+from framebench.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=int, default=256, dest="batch_size", help="images a step (default: 256)")
     add("--lr", type=float, default=0.4, help="peak learning rate of the one-cycle schedule (default: 0.4)")
     add("--weight-decay", type=float, default=None,
-        help="decay of weight matrices (default: 5e-4; 0 with the frames, whose upper bound takes over)")
+        help="decay of all weight matrices (default: 5e-4; 0 for the layers that an absolute frame takes, whose upper "
+        "bound takes over)")
     add("--label-smoothing", type=float, default=0.1, help="(default: 0.1)")
     add("--pad", type=int, default=4, help="random crops shift by up to this many pixels (default: 4)")
     add("--cutout", type=int, default=0, help="side of the blanked square, 0 for none (default: 0)")
@@ -49,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--name", default=None, help="name of the checkpoint (default: ARCH-wWIDTH-REGULARIZER); with several seeds, "
         "-sSEED is added")
     add("--out", type=Path, default=Path("runs/train"), help="where to write (default: runs/train)")
+    add("--log-every", type=positive_int, default=1, metavar="N",
+        help="log the layers' frame bounds every N epochs, first and last always (default: 1)")
+    add("--keep-every", type=positive_int, default=1, metavar="N",
+        help="keep every Nth epoch and the last one; above 1 no half-epochs (default: 1, with half-epochs in the last "
+        "third)")
     add("--half", action="store_true", help="store the weights as float16")
     add_data_root(parser)
     add_compute(parser)
@@ -73,7 +79,8 @@ def run(arguments: argparse.Namespace) -> None:
         name = base if len(arguments.seeds) == 1 else f"{base}-s{seed}"
         print(f"training {name} on {training.title}, {chosen}, {recipe.precision}", flush=True)
         path, card = train_checkpoint(name, dataclasses.replace(recipe, seed=seed), training, tests, arguments.out,
-                                      chosen, half=arguments.half, compile=arguments.compile)
+                                      chosen, half=arguments.half, compile=arguments.compile,
+                                      log_every=arguments.log_every, keep_every=arguments.keep_every)
         for entry in card.accuracy:
             print(f"{entry['accuracy']:.2%} ({entry['correct']} of {entry['n']}) on {entry['data']}")
         print(f"wrote {path} and {path.with_suffix('.json').name}; logs, kept epochs and state in "
@@ -81,9 +88,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _recipe(arguments: argparse.Namespace, chosen: Any) -> Any:
-    """Return the recipe that the options mean, with the regularizer's own defaults filled in."""
+    """Return the recipe that the options mean; what they leave open it fills in itself."""
     from models.recipe import Recipe, best_precision
-    from models.regularizers import REGULARIZERS, build
 
     given = vars(arguments)
     options = {f.name: given[f.name] for f in dataclasses.fields(Recipe) if given.get(f.name) is not None}
@@ -93,17 +99,7 @@ def _recipe(arguments: argparse.Namespace, chosen: Any) -> Any:
         odd = [f"--{name.removesuffix('s')}" for name in ("gamma", "every", "options") if given[name]]
         if odd:
             raise InputError(f"{' and '.join(odd)} without a regularizer do nothing; name one with --regularizer")
-        return Recipe(**options)
-    if arguments.regularizer not in REGULARIZERS:
-        raise unknown("regularizer", arguments.regularizer, ["none", *REGULARIZERS])
-    chosen_options = {**REGULARIZERS[arguments.regularizer].training_options,
-                      **dict(map(parse_option, arguments.options))}
-    regularizer = build(arguments.regularizer, **chosen_options)
-    options.setdefault("gamma", regularizer.gamma)
-    options.setdefault("every", regularizer.every)
-    if not regularizer.weight_decay:
-        options.setdefault("weight_decay", 0.0)
-    return Recipe(**options, regularizer_options=chosen_options)
+    return Recipe(**options, regularizer_options=dict(map(parse_option, arguments.options)))
 
 
 def parse_option(text: str) -> tuple[str, Any]:

@@ -4,7 +4,7 @@
 >>> loss = cross_entropy + penalty.gamma * penalty(model)
 
 Each takes layers by kind (`layers.KINDS`), is right for any stride, dilation and number of groups, and says how it is
-trained with: `weight_decay`, `gamma`, `schedule`, `every` (`base.Regularizer`).
+trained with: `weight_decay`, `gamma`, `schedule` (of its options `warmup` and `steps`), `every` (`base.Regularizer`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from framebench.errors import unknown
 from models.regularizers.base import Regularizer
 from models.regularizers.frame import Frame, FrameSpectral
 from models.regularizers.gram import gershgorin
-from models.regularizers.hyperspherical import HypersphericalEnergy
+from models.regularizers.hyperspherical import HypersphericalEnergy, HypersphericalEnergyReference
 from models.regularizers.layers import KINDS, OCNN_LAYERS
 from models.regularizers.orthogonal import (
     DoubleSoftOrthogonality,
@@ -31,11 +31,12 @@ from models.regularizers.schedule import Schedule
 
 __all__ = ["KINDS", "OCNN_LAYERS", "REGULARIZERS", "Regularizer", "Schedule", "build", "gershgorin"]
 
-#: The study's two forms, the rivals it compares with, and two of these with their reference code's behaviour.
+#: The study's two forms, the rivals it compares with, and three of these with their reference code's behaviour.
 REGULARIZERS: dict[str, type[Regularizer]] = {
     "frame": Frame,
     "frame-spectral": FrameSpectral,
     "mhe": HypersphericalEnergy,
+    "mhe-ref": HypersphericalEnergyReference,
     "so": SoftOrthogonality,
     "dso": DoubleSoftOrthogonality,
     "mc": MutualCoherence,

@@ -12,7 +12,7 @@ from torch import nn
 from framebench.errors import InputError
 from framebench.seeding import generator
 from models.regularizers.layers import KINDS, Layer, checked_policy, find_layers
-from models.regularizers.schedule import Schedule
+from models.regularizers.schedule import Schedule, Steps, checked_steps
 
 _OPTION_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
 
@@ -22,24 +22,30 @@ class Regularizer:
     """A penalty on the weights of a model: call it with the model for a scalar tensor, the sum over its layers.
 
     A subclass is its `penalty` of one layer, its options (fields) and how it is trained with (class attributes).
-    Autocast is switched off inside: sums of thousands of squares are nothing for bfloat16.
+    Autocast is switched off inside: sums of thousands of squares are nothing for bfloat16. Nor are they for TF32, which
+    torch allows convolutions on CUDA by default: no penalty convolves. Matrix products take TF32 only in a program that
+    has asked for it (torch.set_float32_matmul_precision), whose setting holds here too: the gradient is computed when
+    `backward` is called, out of reach of anything switched off inside.
 
     Attributes:
         layers: The kinds of layers taken, of `models.regularizers.layers.CHOICES`.
+        warmup: Share of the training over which the coefficient rises linearly from 0.
+        steps: Pairs (share of the training, factor of the coefficient from there on), in rising order of the share;
+            "SHARE:FACTOR" texts are taken too (`schedule.checked_steps`).
         weight_decay: Whether the training keeps its weight decay beside it.
         gamma: Coefficient to start from.
-        schedule: Factor of the coefficient in the course of training.
         every: Steps between two applications, each scaled by as much; chosen by cost (`benchmarks/regularizers.py`).
         training_options: Options that training sets unless told otherwise, where the exact value costs too much.
     """
 
     layers: tuple[str, ...] = KINDS
+    warmup: float = 0.0
+    steps: Steps = ()
     # Of the methods that draw or iterate: a tensor a layer. Whoever resumes a training must restore it.
     _state: dict[str, torch.Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     weight_decay: ClassVar[bool] = True
     gamma: ClassVar[float]
-    schedule: ClassVar[Schedule] = Schedule()
     every: ClassVar[int] = 1
     training_options: ClassVar[dict[str, Any]] = {}
 
@@ -49,6 +55,13 @@ class Regularizer:
             if kinds is not None and type(value) not in kinds:  # a bool is an int, but not meant as one
                 raise InputError(f"the option {option.name} must be of type {option.type}, not {value!r}")
         object.__setattr__(self, "layers", checked_policy(self.layers))
+        object.__setattr__(self, "steps", checked_steps(self.steps))
+        Schedule(self.warmup, self.steps)  # refuses what is no schedule
+
+    @property
+    def schedule(self) -> Schedule:
+        """Factor of the coefficient in the course of training."""
+        return Schedule(self.warmup, self.steps)
 
     def __call__(self, module: nn.Module) -> torch.Tensor:
         """Return the penalty of a model, a differentiable scalar.

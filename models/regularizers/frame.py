@@ -19,14 +19,13 @@ from models.operators import fourier_blocks
 from models.regularizers.base import Regularizer, require_at_least
 from models.regularizers.gram import gershgorin_rows
 from models.regularizers.layers import Layer
-from models.regularizers.schedule import Schedule
 
 _TINY = 1e-30  # keeps the relative form of an all-zero layer finite
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameBounds(Regularizer):
-    """Options of both penalties. The upper bound replaces weight decay: none is used with them.
+    """Options of both penalties. The upper bound replaces the layers' weight decay, which relative bounds keep.
 
     Attributes:
         lower: The frame bound A, at least 0.
@@ -67,10 +66,11 @@ class Frame(FrameBounds):
     does; `relative`.
     """
 
-    # The middle of a sweep from 1e-6 to 1e-4. At initialisation the gradient has the norm of that of weight decay 5e-4
-    # for 9.4e-6 (speednet, width 48) and 1.2e-5 (resnet18, width 64).
+    warmup: float = 0.1
+
+    # What was tried, and what came of it: docs/training/sweep.csv. At initialisation the gradient has the norm of that
+    # of weight decay 5e-4 for 9.4e-6 (speednet, width 48) and 1.2e-5 (resnet18, width 64).
     gamma: ClassVar[float] = 1e-5
-    schedule: ClassVar[Schedule] = Schedule(warmup=0.1)
     every: ClassVar[int] = 5  # an application takes 0.38 of a step (ResNet-18, width 64, batch 128, one CPU core)
 
     def penalty(self, layer: Layer) -> torch.Tensor:
@@ -109,8 +109,8 @@ class FrameSpectral(FrameBounds):
     sample: int = 0
     seed: int = 0
 
-    # The middle of a sweep from 1e-3 to 1e-1. What matches weight decay 5e-4 as in `Frame` is 1.5e-3 (speednet) and
-    # 5e-4 (resnet18), most of it for the stem; layer by layer the median is 0.06 and 0.15.
+    # What was tried, and what came of it: docs/training/sweep.csv. What matches weight decay 5e-4 as in `Frame` is
+    # 1.5e-3 (speednet) and 5e-4 (resnet18), most of it for the stem; layer by layer the median is 0.06 and 0.15.
     gamma: ClassVar[float] = 1e-2
     every: ClassVar[int] = 4  # an application takes 0.26 of a step, of which nearly all is for 512 channels
     training_options: ClassVar[dict[str, Any]] = {"sample": 2}

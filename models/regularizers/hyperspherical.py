@@ -13,6 +13,7 @@ from framebench.errors import InputError
 from models.regularizers.base import Regularizer, require_at_least
 from models.regularizers.layers import Layer
 
+_OFFSET = 1e-4  # of the reference code: added to squared lengths, and to angles in half turns
 _NEAREST = 1e-6  # of 1 - |cos|: below it float32 tells nothing, and the energy or its gradient would be infinite
 
 
@@ -78,3 +79,48 @@ class HypersphericalEnergy(Regularizer):
         if self.power == 2:
             return squared.reciprocal()
         return squared.rsqrt() if self.power else -0.5 * squared.log()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HypersphericalEnergyReference(HypersphericalEnergy):
+    """MHE as its reference code has it (github.com/wy1iu/MHE), to replay published results; by angles by default.
+
+    - A length is sqrt(|w|^2 + 1e-4), so that the energy sees the scale of short filters.
+    - An angle z is counted in half turns, arccos(cos) / pi + 1e-4, and nothing keeps cos off +-1. For powers 1 and 2
+      all of it is multiplied by 0.1.
+    - At power 0 and by distances, -log of the squared distance.
+    - All entries of the matrix are computed, then the diagonal and what is below are subtracted from themselves.
+
+    So once filters are long enough for the 1e-4 to be lost in the rounding of cos (in float32 from |w| = 20 or so),
+    the gradient of arccos is infinite on the diagonal, 0 times that is NaN, and so is all of the layer's gradient;
+    where cos is rounded beyond 1, the value as well.
+
+    The reference knows no groups of channels; they are separate here, as in `mhe`.
+
+    Attributes:
+        angular: Whether distances are angles.
+        classifier_weight: Factor of the classifier's energy; the reference has 10.
+    """
+
+    angular: bool = True
+    classifier_weight: float = 10.0
+
+    def penalty(self, layer: Layer) -> torch.Tensor:
+        """Return the energy of one layer, the mean over groups; 0 where there are no two filters."""
+        filters = layer.matrix()
+        hidden = layer.kind != "classifier"
+        if self.half and hidden:
+            filters = torch.cat([filters, -filters], 1)
+        groups, n, _ = filters.shape
+        lengths = (filters.square().sum(2, keepdim=True) + _OFFSET).sqrt()
+        energy = self._energy(filters @ filters.mT / (lengths @ lengths.mT))
+        weight = (1.0 if hidden else self.classifier_weight) * (0.1 if self.angular and self.power else 1.0)
+        return weight * (energy - energy.tril()).sum() / max(groups * n * (n - 1) / 2, 1)
+
+    def _energy(self, cos: torch.Tensor) -> torch.Tensor:
+        """Return the energy of each entry of matrices of cosines."""
+        if self.angular:
+            z = cos.arccos() / math.pi + _OFFSET
+            return z.pow(-self.power) if self.power else -z.log()
+        squared = 2 - 2 * cos + torch.eye(cos.shape[-1], device=cos.device, dtype=cos.dtype)
+        return squared.pow(-self.power / 2) if self.power else -squared.log()

@@ -144,6 +144,8 @@ def checked_policy(policy: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         InputError: for an unknown kind of layer, or none at all.
     """
+    if not isinstance(policy, str | tuple | list):  # numbers and truth values come from command lines and cards
+        raise InputError(f"the option layers must name kinds of layers ({', '.join(CHOICES)}), not {policy!r}")
     kinds = (policy,) if isinstance(policy, str) else tuple(policy)
     for kind in kinds:
         if kind not in CHOICES:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from framebench.errors import InputError
+
+#: Pairs (share of the training, factor from there on).
+Steps = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Schedule:
     """
 
     warmup: float = 0.0
-    steps: tuple[tuple[float, float], ...] = ()
+    steps: Steps = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup <= 1:
@@ -36,3 +40,24 @@ class Schedule:
             if progress >= share:
                 level = factor
         return level * (min(progress / self.warmup, 1.0) if self.warmup else 1.0)
+
+
+def checked_steps(steps: str | Iterable[str | Iterable[float]] | None) -> Steps:
+    """Return the steps of a schedule as pairs of numbers, whichever way they were written.
+
+    Args:
+        steps: Pairs of numbers, as in Python or on a card; or "SHARE:FACTOR", as on the command line: one such text,
+            several with commas between them, or a sequence of them. None and "" are no steps.
+
+    Raises:
+        InputError: if they are none of these.
+    """
+    if steps is None or steps == "":
+        return ()
+    written = steps.split(",") if isinstance(steps, str) else steps
+    try:
+        pairs = [step.split(":") if isinstance(step, str) else step for step in written]
+        return tuple((float(share), float(factor)) for share, factor in pairs)
+    except (TypeError, ValueError):
+        raise InputError("the option steps must be pairs SHARE:FACTOR of numbers, such as 0.5:0.1,0.8:0, not "
+                         f"{steps!r}") from None

@@ -8,8 +8,12 @@ import sys
 import time
 
 import pytest
+import torch
 
 from bench.run import main
+from domains.base import CIFAR10_CLASSES
+from models.architectures import build
+from models.checkpoint import Card, save
 
 
 @pytest.mark.parametrize(("options", "message"), [
@@ -87,6 +91,18 @@ def test_report_and_browse_without_results(tmp_path, capsys, command):
     assert main([*command, str(tmp_path / "none")]) == 2
     assert str(tmp_path / "none") in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_card_with_other_classes_is_refused_though_the_rows_are_there(tmp_path, capsys):
+    names = ("mine", "twin", "reversed")
+    for name, classes in zip(names, (CIFAR10_CLASSES, CIFAR10_CLASSES, CIFAR10_CLASSES[::-1]), strict=True):
+        torch.manual_seed(0)
+        save(build("speednet", width=4), Card(name, "speednet", 4, classes, {}, {}, [], {}), tmp_path)
+    codes = [main(["attack", "--models", str(tmp_path / f"{name}.safetensors"), "--out", str(tmp_path / "out"),
+                   "--budgets", "1", "-n", "3", "--threads", "1"]) for name in names]
+    said = capsys.readouterr()
+    assert codes == [0, 0, 2] and "twin is the same model as mine, whose rows are used" in said.out
+    assert "the model reversed was trained for other classes" in said.err
 
 
 def test_train_without_data(tmp_path, capsys):

@@ -33,6 +33,14 @@ def networks(tmp_path):
         "    model[1].running_var[:] = 0.25 - model[1].eps\n"
         "    return model\n"
         "def other(): return small(seed=1)\n"
+        "def square():\n"
+        "    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                         nn.Linear(3, 10))\n"
+        "def modes():\n"
+        "    torch.manual_seed(0)\n"
+        "    kinds = ('reflect', 3, 12), ('replicate', 12, 4), ('circular', 4, 6), ('zeros', 6, 2)\n"
+        "    return nn.Sequential(*(nn.Conv2d(i, o, 3, padding=1, padding_mode=m) for m, i, o in kinds))\n"
         "def fixed(): return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))\n"
         "def pooled(): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
         "def diverged():\n"
@@ -63,6 +71,7 @@ def test_a_model_from_its_weights_to_its_page(tmp_path, networks, capsys):
     assert table["side"].tolist() == ["input", "output", "input"] * 2
     assert (table["gershgorin_lower"] <= table["lower"]).all() and (table["upper"] <= table["gershgorin_upper"]).all()
     np.testing.assert_allclose(table["condition"], table["upper"] / table["lower"])
+    assert table["lower_converged"].all() and table["upper_converged"].all(), "they are exact"
     model = load(f"python:{networks}:small").module
     small = table[table["model"] == "networks:small"].reset_index(drop=True)
     for row, layer in zip(small.to_dict("records"), (model[0], model[3], model[6]), strict=True):
@@ -103,19 +112,60 @@ def test_a_second_call_adds_and_redoes_nothing(tmp_path, networks, monkeypatch):
     assert all(path.read_bytes() == content for path, content in kept.items())
 
 
-def test_zero_padding_is_estimated_and_told_apart(tmp_path, networks):
+def test_own_padding_is_estimated_and_told_apart(tmp_path, networks):
     out = tmp_path / "out"
     assert frames(out, networks, "small") == 0
-    assert frames(out, networks, "small", more=["--padding", "zero", "--images", "0"]) == 0
+    assert frames(out, networks, "small", more=["--padding", "own", "--images", "0"]) == 0
     table = pd.read_csv(out / "frames.csv")
-    circular, zero = (table[table["padding"] == p].reset_index(drop=True) for p in ("circular", "zero"))
-    assert zero["upper"].tolist() == pytest.approx(circular["upper"].tolist(), rel=0.1)
-    assert (zero["upper"] <= zero["gershgorin_upper"]).all()
-    assert zero["gershgorin_lower"].isna().tolist() == [True, True, False], "certain for the linear layer alone"
-    assert zero["reconstruction_error"].isna().all()
+    circular, own = (table[table["padding"] == p].reset_index(drop=True) for p in ("circular", "own"))
+    assert own["upper"].tolist() == pytest.approx(circular["upper"].tolist(), rel=0.1)
+    assert (own["upper"] <= own["gershgorin_upper"]).all() and own["upper_converged"].all()
+    assert circular["lower_converged"].all() and circular["condition"].notna().all()
+    assert own["gershgorin_lower"].isna().tolist() == [True, True, False], "certain for the linear layer alone"
+    assert own["reconstruction_error"].isna().all()
     page = (out / "report" / "index.html").read_text()
-    assert "≤ " in page, "the lower bound is an estimate from above"
-    assert "networks:small, zero padding" in page and "networks:small, circular padding" in page
+    assert "networks:small, own padding" in page and "networks:small, circular padding" in page
+
+
+def test_a_lower_bound_that_has_not_converged_is_marked(tmp_path, networks, capsys):
+    """On a torus the square layer's B/A is 5e7: no 300 steps find its A with zeros, and no place hides that."""
+    out = tmp_path / "out"
+    assert frames(out, networks, "square", more=["--padding", "own", "--images", "0"]) == 0
+    table = pd.read_csv(out / "frames.csv")
+    assert table["lower_converged"].tolist() == [False, True] and table["upper_converged"].all()
+    assert table["condition"].isna().tolist() == [True, False]
+    printed = capsys.readouterr().out
+    ratio = table["upper"][0] / table["lower"][0]
+    assert f"A from <= {table['lower'].min():.2g} to" in printed and f"worst B/A >= {ratio:.2g} (0)" in printed
+    assert "<=: A has not converged" in printed
+    page = (out / "report" / "index.html").read_text()
+    assert page.count(f"≤ {table['lower'][0]:.3g}<") == 2 and f"≥ {ratio:.3g}<" in page, "in both tables"
+    assert f">{table['lower'][1]:.3g}<" in page, "the linear layer has no mark"
+    (kept,) = (out / "frames").glob("*.json")
+    entry = json.loads(kept.read_text())
+    for layer in entry["layers"]:
+        del layer["lower_converged"], layer["upper_converged"]
+    kept.write_text(json.dumps(entry))
+    assert main(["report", str(out)]) == 0
+    old = pd.read_csv(out / "frames.csv")
+    assert old["lower_converged"].tolist() == [False, True], "what was kept before this was known is not trusted"
+
+
+def test_each_layer_has_its_own_padding_mode(tmp_path, networks):
+    out = tmp_path / "out"
+    assert frames(out, networks, "modes", more=["--padding", "own", "--size", "8"]) == 0
+    table = pd.read_csv(out / "frames.csv")
+    assert table["gershgorin_upper"].isna().tolist() == [True, True, False, False], "a reflected pixel counts twice"
+    assert table["gershgorin_lower"].isna().tolist() == [True, True, False, True], "the third is a torus"
+    layers = load(f"python:{networks}:modes").module
+    assert table["lower_converged"].any()
+    for row, layer in zip(table.to_dict("records"), layers, strict=False):
+        found = frame_bounds(layer, (8, 8), "own")
+        assert row["upper"] == pytest.approx(found[1]) and row["lower_converged"] != np.isnan(found[0])
+    zeros = nn.Conv2d(3, 12, 3, padding=1)
+    zeros.weight = layers[0].weight
+    assert table["upper"][0] > 1.02 * frame_bounds(zeros, (8, 8), "own")[1], "reflection, not zeros"
+    assert table["lower"][2] == pytest.approx(frame_bounds(layers[2], (8, 8))[0], rel=1e-9)
 
 
 def test_a_folded_batch_norm_scales_the_layer(tmp_path, networks):
@@ -178,7 +228,7 @@ def test_the_shipped_baseline(tmp_path):
     ("untraceable", ["--fold"], "can't be traced to fold its batch norms"),
     ("small", ["--size", "0"], "must be at least 1"),
     ("small", ["--images", "21"], "choose 0 to 20"),
-    ("small", ["--padding", "reflect"], "invalid choice: 'reflect'"),
+    ("small", ["--padding", "zero"], "invalid choice: 'zero'"),
     ("small", ["--log", "none.csv"], "none.csv is not a log of frame bounds"),
     ("small", ["--log", "{file}"], "networks.py is not a log of frame bounds"),
     ("small", ["--out", "{file}/out"], "can't write to the folder"),

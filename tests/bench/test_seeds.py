@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from bench.reporting import write_report
 from bench.seeds import ATTACK_SEED_COLUMNS, TRAINING_COLUMNS, attack_seeds_table, trainings_table
 from bench.stats import shares_interval, wilson
 from bench.store import Rows, Store
+from models.recipe import Recipe
 
 
 def _rows(tmp_path, seed, success, *, first=0, budget=10, budgets=(1, 10), caps=(), **options):
@@ -162,6 +165,16 @@ def test_trainings_by_hand():
     bounds = test.confidence_interval(0.95)
     assert (entry["mean"], entry["sd"]) == pytest.approx((0.55, np.sqrt((0.05**2 + 0.2**2 + 0.15**2) / 2)))
     assert (entry["ci_low"], entry["ci_high"]) == pytest.approx((bounds.low, bounds.high))
+
+
+def test_a_card_from_before_an_option_is_of_the_same_recipe():
+    old = {"regularizer": "frame", "weight_decay": 0.0, "gamma": 1e-5, "every": 5, "regularizer_options": {}}
+    new = dataclasses.asdict(Recipe(regularizer="frame", epochs=3, gamma=1e-5, regularizer_options={"upper": 1.5}))
+    assert new["weight_decay"] == 0 and "warmup" in new["regularizer_options"]
+    table = _attack_csv({"a": 0.9, "b": 0.1})
+    for options, same in (({}, True), ({"upper": 2.0}, False)):
+        cards = {"a": _card("a", 0, **old | {"regularizer_options": options}), "b": _card("b", 1, **new)}
+        assert trainings_table(table, json.loads(json.dumps(cards))).empty != same
 
 
 def test_a_rate_does_not_leave_its_range():

@@ -1,23 +1,27 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import pytest
 import torch
 
 import bench.training
+import domains
 from bench.commands.train import parse_option
 from bench.run import main
 from framebench.errors import InputError
 from models import load_model
 from models.checkpoint import HELD_OUT
+from models.recipe import Recipe
 from models.registry import card_of, kept_epochs
 from models.regularizers import KINDS
 from models.train import Trainer
 
 TINY = ["--arch", "resnet20", "--width", "4", "--epochs", "3", "--batch", "20", "--pad", "1", "--validation", "20",
         "--precision", "fp32", "--threads", "1"]
+TINY_RECIPE = {"arch": "resnet20", "width": 4, "epochs": 3, "batch_size": 20, "pad": 1, "validation": 20}
 
 
 def train(root, out, *more):
@@ -32,8 +36,8 @@ def test_a_regularized_run_leaves_a_checkpoint_logs_and_epochs(tmp_path, data_ro
     card = json.loads((out / "mine.json").read_text())
     recipe = card["recipe"]
     assert recipe["regularizer"] == "frame" and recipe["regularizer_options"] == {
-        "layers": list(KINDS), "lower": 0.4, "upper": 1.5, "relative": True}
-    assert recipe["weight_decay"] == 0 and recipe["gamma"] > 0 and recipe["every"] > 1
+        "layers": list(KINDS), "warmup": 0.1, "steps": [], "lower": 0.4, "upper": 1.5, "relative": True}
+    assert recipe["weight_decay"] == 5e-4 and recipe["gamma"] > 0 and recipe["every"] > 1  # nothing holds the scale
     assert [entry["n"] for entry in card["accuracy"]] == [20, 30, 20] and card["accuracy"][-1]["data"] == HELD_OUT
     assert card["data"]["n_train"] == 100 and card["data"]["n_validation"] == 20
     log = pd.read_csv(out / "mine" / "log.csv")
@@ -83,6 +87,99 @@ def test_what_is_measured_is_what_is_stored(tmp_path, data_root, monkeypatch):
     assert all(torch.equal(tensor, state[name]) for state in measured for name, tensor in stored.items())
 
 
+def test_a_training_that_collapses_ends_with_one_line_and_keeps_its_state(tmp_path, data_root, capsys):
+    out = tmp_path / "train"
+    arguments = ["--name", "m", "--epochs", "8", "--lr", "0.01", "--regularizer", "frame", "--gamma", "1", "--every",
+                 "1"]
+    assert train(data_root, out, *arguments) == 2
+    captured = capsys.readouterr()
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "Traceback" not in captured.err
+    assert re.search(r"error: the weights have collapsed in epoch \d: .* start again under another --name with a lower "
+                     r"--gamma, --init delta-orthogonal, or --option relative=true$", errors[0])
+    done = len(pd.read_csv(out / "m" / "log.csv"))
+    assert 1 <= done < 8 and (out / "m" / "state.pt").is_file() and not (out / "m.safetensors").exists()
+    assert max(kept_epochs(str(out / "m"))) == done == pd.read_csv(out / "m" / "layers.csv")["epoch"].max()
+    assert train(data_root, out, *arguments) == 2, "it goes on from the state and comes to the same end"
+    assert len(pd.read_csv(out / "m" / "log.csv")) == done
+
+
+def test_fewer_epochs_are_logged_and_kept_on_request(tmp_path, data_root):
+    few = ["--epochs", "5", "--log-every", "2", "--keep-every", "3", "--name", "m"]
+    assert train(data_root, tmp_path / "a", *few) == 0
+    layers = pd.read_csv(tmp_path / "a" / "m" / "layers.csv")
+    assert sorted(set(layers["epoch"])) == [0, 2, 4, 5]
+    assert list(kept_epochs(str(tmp_path / "a" / "m"))) == [3, 5]
+    assert train(data_root, tmp_path / "b", "--epochs", "5", "--name", "m") == 0
+    assert list(kept_epochs(str(tmp_path / "b" / "m"))) == [1, 2, 3, 3.5, 4, 4.5, 5]
+    one, other = (load_model(str(tmp_path / run / "m.safetensors")).state_dict() for run in "ab")
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items()), "looking changes nothing"
+
+
+@pytest.mark.parametrize(("options", "decay"), [
+    ([], 0.0), (["--option", "relative=true"], 5e-4), (["--option", "layers=body"], (0.0, 5e-4)),
+    (["--option", "layers=body", "--weight-decay", "0.001"], 1e-3), (["--weight-decay", "0"], 0.0),
+])
+def test_the_command_and_python_mean_the_same_recipe(asked, options, decay):
+    recipe, _ = asked("--regularizer", "frame", *options)
+    chosen = dict(map(parse_option, options[1:2])) if options[:1] == ["--option"] else {}
+    assert recipe.weight_decay == decay
+    more = {"weight_decay": decay} if "--weight-decay" in options else {}
+    assert recipe == Recipe(**TINY_RECIPE, regularizer="frame", regularizer_options=chosen, **more)
+
+
+@pytest.mark.parametrize(("dataset", "flip"), [("cifar10", True), ("cifar100", True), ("svhn", False)])
+def test_digits_are_not_mirrored(asked, dataset, flip):
+    recipe, _ = asked("--dataset", dataset)
+    assert recipe.flip is flip
+
+
+@pytest.mark.parametrize(("more", "expected"), [
+    ([], {"half": False, "compile": False, "log_every": 1, "keep_every": 1}),
+    (["--half", "--compile", "--log-every", "5", "--keep-every", "10"],
+     {"half": True, "compile": True, "log_every": 5, "keep_every": 10}),
+])
+def test_options_reach_the_training(asked, more, expected):
+    assert asked(*more)[1] == expected
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", "fp32"), ("bf16", "bf16"), ("auto", "best")])
+def test_the_precision_asked_for(asked, monkeypatch, precision, expected):
+    best = "bf16" if expected == "best" else "fp32"
+    monkeypatch.setattr("models.recipe.best_precision", lambda device: best)
+    assert asked("--precision", precision)[0].precision == (best if expected == "best" else expected)
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """The recipe and the options with which the command calls the training, which is left out."""
+    def ask(*more):
+        calls = []
+
+        def train_checkpoint(name, recipe, *rest, **options):
+            calls.append((recipe, options))
+            raise InputError("left out")
+
+        class Nothing:
+            title = "nothing"
+
+        monkeypatch.setattr(bench.training, "train_checkpoint", train_checkpoint)
+        for load in ("load_training", "load_domain"):
+            monkeypatch.setattr(domains, load, lambda *_: Nothing())
+        assert train(tmp_path, tmp_path / "train", *more) == 2
+        (call,) = calls
+        return call
+    return ask
+
+
+def test_mps_is_refused_before_anything_is_written(tmp_path, data_root):
+    training = domains.load_training("cifar10", data_root)
+    with pytest.raises(InputError, match="need float64, which mps lacks; use --device cpu"):
+        bench.training.train_checkpoint("m", Recipe(**TINY_RECIPE), training, [], tmp_path / "train",
+                                        torch.device("mps"))
+    assert not (tmp_path / "train").exists()
+
+
 @pytest.mark.parametrize(("options", "message"), [
     (["--regularizer", "fram"], "unknown regularizer 'fram'; did you mean frame"),
     (["--gamma", "1"], "--gamma without a regularizer"),
@@ -96,6 +193,10 @@ def test_what_is_measured_is_what_is_stored(tmp_path, data_root, monkeypatch):
     (["--arch", "resnet19"], "unknown architecture 'resnet19'"),
     (["--dataset", "svhn"], "svhn"),
     (["--every", "0"], "must be at least 1"),
+    (["--log-every", "0"], "must be at least 1"),
+    (["--keep-every", "0"], "must be at least 1"),
+    (["--every", "3"], "--every without a regularizer"),
+    (["--weight-decay", "-1"], "weight decay must not be negative"),
 ])
 def test_bad_input(tmp_path, data_root, capsys, options, message):
     try:

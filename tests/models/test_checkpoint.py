@@ -77,7 +77,12 @@ def test_the_digest_follows_the_weights_not_the_name(saved, tmp_path):
     ({"arch": "resnet19"}, "unknown architecture 'resnet19'; did you mean"),
     ({"arch": "resnet18"}, "lacks the tensor 'blocks"),
     ({"width": 8}, "has the shape .* is the card's width right"),
-    ({"width": 0}, "width must be at least 1"),
+    ({"width": 0}, "width must lie in 1 to 1024"),
+    ({"width": 10**9}, "width must lie in 1 to 1024"),
+    ({"arch": "resnet50", "width": 1024}, "lacks the tensor 'blocks"),  # which would take 20 GB
+    ({"name": "a\n\x1b[31mb"}, r"can't be called 'a\\n\\x1b\[31mb'"),
+    ({"name": ".."}, "can't be called '..'"),
+    ({"accuracy": [{"x": 1}]}, "an accuracy must have accuracy, correct, data, n"),
     ({"width": "4"}, "'width' must be of type int"),
     ({"classes": ["a", "b"]}, "tensor 'fc\\.\\w+' has the shape"),
     ({"sha256": "00"}, "not the file that its card describes"),

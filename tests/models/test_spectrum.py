@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
+from models.operators import lanczos
 from models.spectrum import (
     frame_bounds,
     gershgorin_bounds,
     input_sizes,
     lanczos_bounds,
     layer_inputs,
+    on_torus,
     pixels_read,
     side_of,
     spectrum,
@@ -45,6 +48,25 @@ LAYERS = [
     (4, 3, 3, {"padding": 1}, (2, 2)),
     (4, 3, 5, {"padding": 2}, (3, 3)),
     (4, 3, 2, {"padding": "same"}, (5, 4)),
+    (4, 3, 2, {"stride": 2, "dilation": 3}, (8, 8)),
+    (4, 3, 2, {"stride": 2, "dilation": 3}, (4, 4)),
+    (6, 1, 2, {"stride": 3, "dilation": 2}, (6, 9)),
+    (5, 1, 2, {"stride": 4, "dilation": 2}, (8, 8)),
+    (5, 2, (2, 3), {"stride": 2, "dilation": (3, 1), "padding": (0, 1)}, (6, 6)),
+]
+#: padding_mode, kernel, options, size of the map, whether that is a torus
+MODES = [
+    ("reflect", 3, {"padding": 1}, (5, 4), False),
+    ("replicate", 3, {"padding": 1}, (4, 5), False),
+    ("replicate", 1, {"padding": 1}, (3, 3), False),
+    ("reflect", 1, {}, (3, 4), True),
+    ("circular", 3, {"padding": 1}, (4, 5), True),
+    ("circular", 5, {"padding": 2, "dilation": 1}, (4, 4), True),
+    ("circular", 3, {"padding": 2, "dilation": 2}, (5, 4), True),
+    ("circular", 3, {"padding": 1, "stride": 2}, (6, 4), True),
+    ("circular", 3, {"padding": 1, "stride": 2}, (5, 4), False),
+    ("circular", 3, {"padding": 2}, (5, 5), False),
+    ("circular", 3, {}, (5, 5), False),
 ]
 
 
@@ -106,20 +128,87 @@ def test_the_spectrum_is_that_of_the_explicit_matrix_on_a_torus(case):
 def test_lanczos_with_zero_padding(case):
     conv, size = make(*case), case[-1]
     want = explicit_eigenvalues(explicit_matrix(conv, size, circular=False), side_of(conv))
-    lower, upper = frame_bounds(conv, size, padding="zero")
-    assert upper == pytest.approx(want[-1], rel=1e-3)
-    assert upper <= want[-1] * (1 + 1e-12)
-    assert lower >= want[0] - 1e-10, "an upper estimate"
-    assert upper <= gershgorin_bounds(conv)[1] + 1e-12, "certified with zero padding too"
+    found = lanczos_bounds(conv, size)
+    assert found.lower_converged and found.upper_converged, "maps so small are done in 300 steps"
+    assert (found.lower, found.upper) == pytest.approx((want[0], want[-1]), rel=1e-3, abs=1e-12 * want[-1])
+    assert found.upper <= want[-1] * (1 + 1e-12) and found.lower >= want[0] - 1e-10, "they lie inside"
+    assert frame_bounds(conv, size, "own") == pytest.approx((want[0], want[-1]), rel=1e-3, abs=1e-12 * want[-1])
+    assert found.upper <= gershgorin_bounds(conv)[1] + 1e-12, "certified with zero padding too"
 
 
 @pytest.mark.parametrize("case", LAYERS, ids=str)
 def test_lanczos_agrees_with_fourier_on_a_torus(case):
     conv, size = make(*case), case[-1]
-    lower, upper = frame_bounds(conv, size)
-    estimate = lanczos_bounds(conv, size, "circular", steps=120)
-    assert estimate[1] == pytest.approx(upper, rel=1e-3)
-    assert estimate[0] == pytest.approx(lower, abs=1e-2 * upper) and estimate[0] >= lower - 1e-10
+    found, want = lanczos_bounds(conv, size, "circular"), frame_bounds(conv, size)
+    assert found.lower_converged and found.upper_converged
+    assert (found.lower, found.upper) == pytest.approx(want, rel=1e-3, abs=1e-12 * want[1])
+
+
+def test_lanczos_goes_on_until_both_ends_have_converged():
+    conv = make(16, 8, 3, {"padding": 1})
+    want = explicit_eigenvalues(explicit_matrix(conv, (8, 8), circular=False), "input")
+    found = lanczos_bounds(conv, (8, 8))
+    assert found.lower_converged and found.upper_converged and 60 < found.steps < 300
+    assert (found.lower, found.upper) == pytest.approx((want[0], want[-1]), rel=1e-4)
+
+
+def geometric(condition, n=400):
+    """Return a map with known eigenvalues, from 1 / condition to 1, and a start that has a part of each."""
+    values = torch.logspace(-math.log10(condition), 0, n, dtype=torch.float64)
+    return lambda v: values * v, torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("condition", [1.5, 10, 1e2, 1e4, 1e9])
+@pytest.mark.parametrize("steps", [1, 26, 60, 120, 300])
+def test_a_lower_bound_that_is_far_off_is_not_said_to_have_converged(condition, steps):
+    found = lanczos(*geometric(condition), tolerance=1e-3, steps=steps)
+    assert found.steps <= steps
+    for value, converged, want in ((found.lower, found.lower_converged, 1 / condition),
+                                   (found.upper, found.upper_converged, 1)):
+        if converged:
+            assert value == pytest.approx(want, rel=1e-3)
+    assert 1 / condition * (1 - 1e-9) <= found.lower <= found.upper <= 1 + 1e-12
+    if condition == 1e9:
+        assert not found.lower_converged and found.lower > 5 / condition
+    if condition <= 10 and steps >= 120:
+        assert found.lower_converged and found.upper_converged
+
+
+def test_a_bound_that_has_not_converged_is_no_number():
+    layer = nn.Linear(400, 400).double()
+    layer.weight.data = torch.diag(torch.logspace(-4.5, 0, 400, dtype=torch.float64))
+    found = lanczos_bounds(layer, (1, 1))
+    assert found.upper_converged and not found.lower_converged and found.lower > 5e-9
+    pointwise = nn.Conv2d(400, 400, 1, padding=1).double()  # on one pixel; its border of zeros adds nothing
+    pointwise.weight.data = layer.weight.data[..., None, None]
+    lower, upper = frame_bounds(pointwise, (1, 1), "own")
+    assert math.isnan(lower) and upper == pytest.approx(1, rel=1e-3)
+
+
+def test_a_layer_of_noughts_and_one_of_a_single_number():
+    layer = nn.Linear(1, 1).double()
+    for weight in (0.0, 3.0):
+        layer.weight.data.fill_(weight)
+        found = lanczos_bounds(layer, (1, 1))
+        assert (found.lower, found.upper) == pytest.approx((weight**2, weight**2))
+        assert found.lower_converged and found.upper_converged and found.steps == 1
+
+
+@pytest.mark.parametrize("case", MODES, ids=str)
+def test_a_layers_own_padding_mode(case):
+    mode, kernel, options, size, torus = case
+    conv = make(5, 3, kernel, {**options, "padding_mode": mode})
+    pad = conv.padding[0]
+    pixels = np.arange(3 * math.prod(size)).reshape(3, *size)
+    border = ((0, 0), (pad, pad), (pad, pad))
+    padded = np.pad(pixels, border, {"circular": "wrap", "replicate": "edge"}.get(mode, mode))
+    bare = copy.deepcopy(conv)
+    bare.padding = (0, 0)
+    matrix = explicit_matrix(bare, padded.shape[1:], circular=False) @ np.eye(pixels.size)[padded.ravel()]
+    want = explicit_eigenvalues(matrix, side_of(conv))
+    assert on_torus(conv, size) is torus
+    assert frame_bounds(conv, size, "own") == pytest.approx((want[0], want[-1]), rel=1e-3, abs=1e-12)
+    np.testing.assert_array_equal(pixels_read(conv, size).numpy().ravel(), np.abs(matrix).sum(0) > 0)
 
 
 @pytest.mark.parametrize(("c_out", "c_in", "kernel", "stride", "side"), [
@@ -140,7 +229,8 @@ def test_a_kernel_that_moves_pixels_is_orthonormal():
     # Shifted off the map's corner, 1 - (7/8)^2 = 23% of a zero-padded layer's inputs are lost.
     values = explicit_eigenvalues(explicit_matrix(conv, (8, 8), circular=False), "output")
     assert (values < 1e-12).mean() == pytest.approx(1 - (7 / 8) ** 2)
-    assert lanczos_bounds(conv, (8, 8)) == pytest.approx((0, 1), abs=1e-9)
+    found = lanczos_bounds(conv, (8, 8))
+    assert (found.lower, found.upper, found.lower_converged) == pytest.approx((0, 1, True), abs=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -15,12 +16,16 @@ from models.train import Trainer, split
 RECIPE = Recipe(arch="resnet20", width=4, epochs=3, batch_size=20, lr=0.1, validation=20, pad=1)
 
 
+def _data(n):
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 4
+    images = (rng.integers(0, 60, (n, 16, 16, 3)) + 60 * labels[:, None, None, None]).astype(np.uint8)
+    return images, labels.astype(np.int64)
+
+
 @pytest.fixture
 def data():
-    rng = np.random.default_rng(0)
-    labels = np.arange(120) % 4
-    images = (rng.integers(0, 60, (120, 16, 16, 3)) + 60 * labels[:, None, None, None]).astype(np.uint8)
-    return images, labels.astype(np.int64)
+    return _data(120)
 
 
 def _trainer(data, folder, recipe=RECIPE, **options):
@@ -31,11 +36,13 @@ def _equal(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def test_learns_and_keeps_a_log(data, tmp_path):
-    trainer = _trainer(data, tmp_path, dataclasses.replace(RECIPE, epochs=8))
+def test_learns_and_keeps_a_log(tmp_path):
+    """Chance is 0.25; seeds 0 to 5, a decay of 6e-4 and bf16 all get 1.0, and nothing that was tried less than 0.75."""
+    trainer = _trainer(_data(300), tmp_path, dataclasses.replace(RECIPE, epochs=8, validation=60))
     model = trainer.run(progress=False)
     assert not model.training
-    assert trainer.log[-1]["validation_accuracy"] >= 0.9
+    assert trainer.log[-1]["validation_accuracy"] >= 0.6 and trainer.log[-1]["train_accuracy"] >= 0.6
+    assert trainer.log[-1]["train_loss"] < 0.8 * trainer.log[0]["train_loss"]
     with open(tmp_path / "log.csv") as log:
         rows = list(csv.DictReader(log))
     assert [int(row["epoch"]) for row in rows] == list(range(1, 9))
@@ -43,11 +50,13 @@ def test_learns_and_keeps_a_log(data, tmp_path):
     assert max(rates) == pytest.approx(0.1, rel=0.15) and rates[-1] < 0.01
 
 
-@pytest.mark.parametrize("regularizer", ["none", "srip", "frame-spectral"])  # the latter two have a state
-def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(data, tmp_path, monkeypatch, regularizer):
-    more = {} if regularizer == "none" else {"regularizer": regularizer, "gamma": 1e-2, "every": 2}
-    if regularizer == "frame-spectral":
-        more["regularizer_options"] = {"sample": 1}
+@pytest.mark.parametrize("more", [
+    {}, {"precision": "bf16"},
+    {"regularizer": "srip", "gamma": 1e-2, "every": 2},  # has a state, as has the next
+    {"regularizer": "frame-spectral", "gamma": 1e-2, "every": 2, "regularizer_options": {"sample": 1}},
+    {"regularizer": "frame", "gamma": 1e-5, "weight_decay": (0.0, 1e-3), "precision": "bf16"},
+], ids=["none", "bf16", "srip", "frame-spectral", "frame-bf16"])
+def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(data, tmp_path, monkeypatch, more):
     recipe = dataclasses.replace(RECIPE, **more)
     whole = _trainer(data, tmp_path / "whole", recipe).run(progress=False)
     steps = 0
@@ -69,6 +78,57 @@ def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(data, tmp_path, m
     assert _equal(_trainer(data, tmp_path / "cut", recipe).run(progress=False), whole), "a finished run changes nothing"
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_precision_is_that_of_training_and_validation(data, tmp_path, precision, dtype):
+    trainer = _trainer(data, tmp_path, dataclasses.replace(RECIPE, epochs=1, precision=precision))
+    seen = {True: set(), False: set()}
+    trainer.model.conv.register_forward_hook(lambda module, _, y: seen[module.training].add(y.dtype))
+    trainer.run(progress=False)
+    assert seen == {True: {dtype}, False: {dtype}}
+    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_model_is_compiled_on_request(data, tmp_path, monkeypatch, compiled):
+    calls = {"compile": 0, "forward": 0}
+
+    def compile(model):
+        calls["compile"] += 1
+
+        def forward(x):
+            calls["forward"] += 1
+            return model(x)
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compile)
+    trainer = _trainer(data, tmp_path / "a", dataclasses.replace(RECIPE, epochs=1), compile=compiled)
+    trainer.run(progress=False)
+    assert calls == {"compile": compiled, "forward": compiled * trainer.steps}
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_every_image_is_mirrored_in_every_second_epoch_or_never(data, tmp_path, monkeypatch, flip):
+    from models.augment import crop_flip_cutout
+
+    seen = []
+
+    def spy(padded, index, flips, *rest):
+        seen.append((index, flips))
+        return crop_flip_cutout(padded, index, flips, *rest)
+
+    monkeypatch.setattr("models.train.crop_flip_cutout", spy)
+    trainer = _trainer(data, tmp_path, dataclasses.replace(RECIPE, epochs=4, flip=flip))
+    trainer.run(progress=False)
+    mirrored = torch.zeros(4, len(trainer.training), dtype=torch.bool)
+    for i, (index, flips) in enumerate(seen):
+        mirrored[i // trainer.steps, index] = flips
+    if not flip:
+        assert not mirrored.any()
+    else:
+        assert torch.equal(mirrored[0], ~mirrored[1]) and torch.equal(mirrored[::2], ~mirrored[1::2])
+        assert torch.equal(mirrored[0], mirrored[2]) and 25 < int(mirrored[0].sum()) < 75  # of 100
+
+
 def test_the_seed_matters(data, tmp_path):
     first = _trainer(data, tmp_path / "0").run(progress=False)
     other = _trainer(data, tmp_path / "1", dataclasses.replace(RECIPE, seed=1)).run(progress=False)
@@ -82,6 +142,36 @@ def test_another_recipe_or_damaged_state_is_refused(data, tmp_path):
     (tmp_path / "state.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:500])
     with pytest.raises(InputError, match="can't be read"):
         _trainer(data, tmp_path, dataclasses.replace(RECIPE, epochs=1))
+
+
+def test_a_collapse_stops_the_run_within_its_epoch_and_keeps_the_last(data, tmp_path, monkeypatch):
+    steps, real = 0, torch.optim.SGD.step
+
+    def count(self, *args, **kwargs):
+        nonlocal steps
+        steps += 1
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", count)
+    monkeypatch.setattr("models.train.WATCH_EVERY", 2)
+    recipe = dataclasses.replace(RECIPE, batch_size=5, lr=0.03, regularizer="frame", gamma=1.0)
+    with pytest.raises(InputError, match="weights have collapsed in epoch 1: .* lower --gamma") as found:
+        _trainer(data, tmp_path / "a", recipe).run(progress=False)
+    assert steps % 2 == 0 and steps < 20 and "\n" not in str(found.value)
+
+    resumable = dataclasses.replace(recipe, gamma=1e-5)
+    _trainer(data, tmp_path / "b", resumable).run(progress=False)
+    state = torch.load(tmp_path / "b" / "state.pt")
+    state["log"] = state["log"][:1]
+    with torch.no_grad():
+        for name, tensor in state["model"].items():
+            if tensor.ndim > 1:
+                state["model"][name] = tensor * math.sqrt(0.1)
+    torch.save(state, tmp_path / "b" / "state.pt")
+    before, trainer = (tmp_path / "b" / "state.pt").read_bytes(), _trainer(data, tmp_path / "b", resumable)
+    with pytest.raises(InputError, match="collapsed in epoch 2"):  # compared with the start of the whole run
+        trainer.run(progress=False)
+    assert trainer.epoch == 1 and (tmp_path / "b" / "state.pt").read_bytes() == before
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
@@ -152,7 +242,8 @@ def test_a_penalty_every_few_steps_counts_as_much_and_follows_its_schedule(data,
 
 def test_a_recipe_says_all_options_of_its_regularizer(data, tmp_path):
     recipe = dataclasses.replace(RECIPE, epochs=1, regularizer="frame", gamma=1e-5, regularizer_options={"upper": 2.0})
-    assert recipe.regularizer_options == {"layers": KINDS, "lower": 0.5, "upper": 2.0, "relative": False}
+    assert recipe.regularizer_options == {
+        "layers": KINDS, "warmup": 0.1, "steps": (), "lower": 0.5, "upper": 2.0, "relative": False}
     assert dataclasses.replace(recipe, seed=1).regularizer_options == recipe.regularizer_options
     _trainer(data, tmp_path, recipe).run(progress=False)
     assert _trainer(data, tmp_path, recipe).epoch == 1
@@ -167,22 +258,6 @@ def test_a_run_that_does_not_say_all_options_is_not_resumed(data, tmp_path):
     torch.save(state, tmp_path / "state.pt")
     with pytest.raises(InputError, match="holds a run with another regularizer_options; choose another --name"):
         _trainer(data, tmp_path, recipe)
-
-
-@pytest.mark.parametrize(("options", "message"), [
-    ({"precision": "fp16"}, "unknown precision 'fp16'; did you mean bf16 or fp32"),
-    ({"regularizer": "frame", "gamma": 1.0, "regularizer_options": {"lover": 1}}, "unknown option of frame 'lover'"),
-])
-def test_unknown_names_are_refused(options, message):
-    with pytest.raises(InputError, match=message):
-        Recipe(**options)
-
-
-@pytest.mark.parametrize("options", [{"epochs": 0}, {"lr": -1.0}, {"lr": float("nan")}, {"warmup": 1.0},
-                                     {"weight_decay": -1e-4}, {"batch_size": 0}, {"label_smoothing": 1.5}])
-def test_bad_recipes_are_refused(options):
-    with pytest.raises(InputError, match=next(iter(options)).replace("_", " ").replace("lr", "learning rate")):
-        Recipe(**options)
 
 
 def test_too_large_a_batch_or_validation_is_refused(data, tmp_path):

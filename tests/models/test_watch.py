@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
@@ -7,8 +10,13 @@ from torch import nn
 
 from framebench.errors import InputError
 from models.architectures import build
+from models.initialise import delta_orthogonal_
+from models.regularizers import REGULARIZERS, gershgorin
+from models.regularizers.frame import FrameBounds
 from models.spectrum import frame_bounds
-from models.watch import COLUMNS, LayerLog
+from models.watch import COLLAPSE, COLUMNS, LayerLog, ScaleWatch
+
+LOGS = sorted((Path(__file__).parents[2] / "docs" / "training").glob("*-layers.csv"))
 
 
 def test_every_layer_has_its_bounds_of_every_epoch(tmp_path):
@@ -38,10 +46,88 @@ def test_a_resumed_run_drops_what_it_trains_again(tmp_path):
     assert table[table.layer == "fc"]["epoch"].tolist() == [0, 1, 1.5, 2, 2.5]
 
 
-def test_a_collapse_is_noticed_with_its_layer_and_remedy(tmp_path):
+def _descend(model, penalty, steps, watch):
+    """Minimise the penalty alone, each step at most 5% of the norm of the weights."""
+    for step in range(steps):
+        model.zero_grad()
+        penalty(model).backward()
+        with torch.no_grad():
+            slope, norm = (math.sqrt(sum(float(t.square().sum()) for t in tensors)) for tensors in (
+                [p.grad for p in model.parameters()], model.parameters()))
+            for p in model.parameters():
+                p -= min(0.5, 0.05 * norm / slope if slope else 0.5) * p.grad
+        watch.check(1 + step / steps)
+
+
+def _convolutions(channels, count=3):
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(count)))
+    for layer in model:
+        nn.init.kaiming_normal_(layer.weight)
+    return model
+
+
+@pytest.mark.parametrize(("channels", "count"), [(16, 3), (64, 1)])
+def test_the_penalty_alone_collapses_and_rings(channels, count):
+    """The collapse that is known of the study's penalty; from an orthogonal start there is none."""
+    frame = REGULARIZERS["frame"]()
+    model = _convolutions(channels, count)
+    watch = ScaleWatch(model, frame)
+    with pytest.raises(InputError, match=r"weights have collapsed in epoch 1\.\d+: .* fell from [12].* lower --gamma"):
+        _descend(model, frame, 120, watch)
+    model = delta_orthogonal_(_convolutions(channels, count))
+    _descend(model, frame, 20, ScaleWatch(model, frame))
+
+
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
+def test_no_training_that_went_well_rings(path):
+    """With a margin of five, all of their layers taken for watched."""
+    table = pd.read_csv(path).pivot(index="epoch", columns="layer", values="v")
+    shares = table.iloc[1:] / table.iloc[0].clip(upper=FrameBounds().upper)
+    assert len(table) > 2 and shares.median(axis=1).min() > 5 * COLLAPSE
+
+
+def test_what_is_watched_is_the_median_of_the_layers_that_a_frame_holds():
     model = build("resnet20", width=4)
-    log = LayerLog(tmp_path / "layers.csv", model, (16, 16))
+    body = [m for name, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)][1:]
+    watches = {name: ScaleWatch(model, kind()) for name, kind in REGULARIZERS.items()}
+    watches["relative"] = ScaleWatch(model, REGULARIZERS["frame"](relative=True))
+    watches["none"] = ScaleWatch(model, None)
+    watches["body"] = ScaleWatch(model, REGULARIZERS["frame"](layers="body"))
+    watches["1x1 and fc"] = ScaleWatch(model, REGULARIZERS["frame"](layers=("shortcut", "classifier")))
+    for watch in watches.values():
+        watch.check(1)
     with torch.no_grad():
-        model.fc.weight *= 1e-3
-    with pytest.raises(InputError, match="the layer fc has collapsed in epoch 3: .* a lower --gamma"):
-        log.add(model, 3)
+        body[0].weight.zero_()
+        watches["body"].check(1)
+        for layer in body:
+            layer.weight *= 0.95 * math.sqrt(COLLAPSE)
+    ringing = set()
+    for name, watch in watches.items():
+        try:
+            watch.check(1)
+        except InputError:
+            ringing.add(name)
+    assert ringing == {"frame", "frame-spectral", "body"}
+
+
+def test_a_large_layer_may_come_down_to_the_upper_bound():
+    conv = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1, bias=False))
+    frame = REGULARIZERS["frame"]()
+    watch = ScaleWatch(conv, frame)
+    with torch.no_grad():
+        (v, _), = gershgorin(conv).values()
+        assert v == pytest.approx(float(watch.first)) and v > 4 * frame.upper
+        conv[0].weight *= math.sqrt(frame.lower / v)
+    watch.check(1)
+    with torch.no_grad():
+        conv[0].weight *= math.sqrt(0.99 * COLLAPSE * frame.upper / frame.lower)
+    with pytest.raises(InputError, match="collapsed in epoch 2"):
+        watch.check(2)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(8, 6, 3, stride=2), nn.Conv2d(4, 16, 3, groups=2), nn.Linear(7, 3),
+                                   nn.Conv2d(3, 40, 1, stride=2), nn.Conv2d(8, 8, 3, dilation=2)])
+def test_the_scale_is_the_mean_diagonal_of_the_gram(layer):
+    (v, _), = gershgorin(layer).values()
+    assert float(ScaleWatch(layer, REGULARIZERS["frame"]()).first) == pytest.approx(v, rel=1e-5)

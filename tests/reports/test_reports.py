@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from reports.attack import _paired
-from reports.frames_plots import bounds_by_layer, bounds_over_epochs
+from reports.frames_plots import bounds_by_layer, bounds_over_epochs, spectra
 from reports.page import Cell, figure, figures, folded, page, paragraph, table
 from reports.plots import asr_curves, attacked_images, clean_against_shifted, heat_map, severity_curves
 from reports.seeds import attack_seeds_sections, trainings_sections
@@ -86,11 +86,22 @@ def test_models_are_averaged_over_the_same_severities():
 def test_names_are_shown_as_they_are(name):
     point = {"model": name, "domain": name, "severity": 1, "clean_accuracy": 0.9, "accuracy": 0.6, "ci_low": 0.5,
              "ci_high": 0.7}
-    layers = pd.DataFrame({"layer": ["fc"], "lower": [0.1], "upper": [2.0], "epoch": [1]})
+    layers = pd.DataFrame({"layer": ["fc"], "lower": [0.1], "upper": [2.0], "lower_converged": [True], "epoch": [1]})
     for drawn in (asr_curves({(name, "x"): _curve()}, "queries", [1]), bounds_by_layer({name: layers}),
                   bounds_over_epochs({name: layers}),
                   severity_curves(pd.DataFrame([point])), clean_against_shifted(pd.DataFrame([point]))):
         assert name in drawn
+
+
+def test_a_lower_end_that_has_not_converged_is_drawn_apart():
+    layers = pd.DataFrame({"layer": ["a", "b"], "lower": [0.1, 0.2], "upper": [2.0, 3.0], "lower_converged": True})
+    drawn = {bounds_by_layer({"m": layers.assign(lower_converged=[True, last])}) for last in (True, False)}
+    assert len(drawn) == 2
+
+
+def test_a_layer_without_a_spectrum_leaves_its_panel_empty():
+    layers = pd.DataFrame({"layer": ["a", "b"], "upper": [2.0, 3.0], "spectrum": [[0.1, 1.0, 2.0], None]})
+    assert "model" in spectra({"model": layers}, np.linspace(0, 1, 3)), "the legend is made all the same"
 
 
 def test_comparisons_name_their_data():

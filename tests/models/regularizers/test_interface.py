@@ -1,4 +1,4 @@
-"""Layer policies, options, schedules and the state of a resumed training."""
+"""Layer policies, options and the state of a resumed training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from framebench.errors import InputError
 from models.architectures import build as build_model
-from models.regularizers import KINDS, OCNN_LAYERS, REGULARIZERS, Schedule, build
+from models.regularizers import KINDS, OCNN_LAYERS, REGULARIZERS, build
 from models.regularizers.layers import find_layers
 
 
@@ -59,14 +59,6 @@ def test_how_each_is_trained(name):
     assert kind.gamma > 0 and kind.every >= 1 and kind.weight_decay is not name.startswith("frame")
     penalty = build(name, **kind.training_options)
     assert 0 <= penalty.schedule(0) <= 1 and 0 <= penalty.schedule(1) <= 1
-
-
-def test_schedules():
-    srip = REGULARIZERS["srip"].schedule
-    assert [srip(epoch / 200) for epoch in (0, 19, 20, 50, 70, 120, 200)] == [1, 1, 0.1, 0.01, 1e-4, 0, 0]
-    warm = Schedule(warmup=0.2)
-    assert [warm(x) for x in (0, 0.05, 0.1, 0.2, 1)] == pytest.approx([0, 0.25, 0.5, 1, 1])
-    assert Schedule()(0) == 1
 
 
 @pytest.mark.parametrize(("name", "options"), [
@@ -132,6 +124,8 @@ def test_sampled_frequencies_are_unbiased():
     ("mhe", {"power": 3}, "must be 0, 1 or 2, not 3"),
     ("mhe", {"classifier_weight": -1}, "option classifier_weight must be"),
     ("so", {"layers": ("bodi",)}, "unknown kind of layer 'bodi'; did you mean body"),
+    ("so", {"layers": 5}, "option layers must name kinds of layers .*, not 5"),
+    ("so", {"layers": None}, "option layers must name kinds of layers"),
     ("so", {"layers": ()}, "needs at least one kind of layer"),
 ])
 def test_bad_options_are_refused(name, options, message):
@@ -144,13 +138,3 @@ def test_a_policy_without_layers_is_refused():
         REGULARIZERS["so"](layers=("stem",))(nn.Linear(2, 2))
     with pytest.raises(InputError, match="no convolution or linear layer at all"):
         REGULARIZERS["so"]()(nn.ReLU())
-
-
-@pytest.mark.parametrize(("options", "message"), [
-    ({"warmup": 2}, "warm-up is a share"),
-    ({"steps": ((0.5, 1), (0.2, 1))}, "rising shares"),
-    ({"steps": ((0.5, -1),)}, "factors of a schedule"),
-])
-def test_bad_schedules_are_refused(options, message):
-    with pytest.raises(InputError, match=message):
-        Schedule(**options)

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from framebench.errors import InputError
 from models.architectures import build
@@ -114,7 +115,7 @@ def test_srip_ref_has_a_floor_and_changes_with_frozen_weights():
 
 
 @pytest.mark.parametrize("layer", [nn.Conv2d(2, 3, 3), nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 2, 3, groups=2)], ids=str)
-@pytest.mark.parametrize("name", ["frame", "frame-spectral", "mhe", "so", "dso", "mc", "ocnn", "ocnn-ref"])
+@pytest.mark.parametrize("name", ["frame", "frame-spectral", "mhe", "so", "dso", "mc", "ocnn", "ocnn-ref", "mhe-ref"])
 def test_gradients_by_finite_differences(name, layer):
     torch.manual_seed(0)
     layer = layer.double()
@@ -143,6 +144,25 @@ def test_autocast_changes_nothing(network, name):
     with torch.autocast("cpu", torch.bfloat16):
         got = REGULARIZERS[name]()(network)
     assert got.dtype == torch.float32 and torch.equal(got, want)
+
+
+class _Operations(TorchDispatchMode):
+    """Notes the names of the operations, those of the backward pass too."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(function.overloadpacket.__name__)
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_nothing_is_convolved_since_that_is_tf32_on_cuda(network, name):
+    with _Operations() as noted:
+        REGULARIZERS[name]()(network).backward()
+    assert noted.names and not [operation for operation in noted.names if "conv" in operation]
 
 
 def test_weights_of_half_precision_are_summed_in_float32(network):

@@ -98,6 +98,57 @@ def test_mhe_of_coinciding_and_of_single_filters_is_finite():
     assert REGULARIZERS["mhe"]()(depthwise) == 0
 
 
+def _mhe_reference(w, power, angular, half):
+    """One layer's energy as the reference code has it, pair by pair: w is [filters, inputs], of a hidden layer."""
+    def angle(a, b):
+        return torch.acos(a @ b / ((a @ a + 1e-4) * (b @ b + 1e-4)).sqrt()) / math.pi + 1e-4
+
+    def squared_distance(a, b):
+        return 2 - 2 * (a @ b) / ((a @ a + 1e-4) * (b @ b + 1e-4)).sqrt()
+    filters = [*w, *(-w)] if half else [*w]
+    energies = []
+    for a, b in itertools.combinations(filters, 2):
+        if angular:
+            energies.append(-angle(a, b).log() if power == 0 else 0.1 / angle(a, b) ** power)
+        else:
+            energies.append(-squared_distance(a, b).log() if power == 0 else 1 / squared_distance(a, b) ** (power / 2))
+    return torch.stack(energies).mean()
+
+
+@pytest.mark.parametrize(("power", "angular", "half"), list(itertools.product((0, 1, 2), (False, True), (False, True))))
+def test_mhe_ref(power, angular, half):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 5, 3, bias=False), nn.Flatten(), nn.Linear(5, 4, bias=False)).double()
+    penalty = REGULARIZERS["mhe-ref"](power=power, angular=angular, half=half)
+    values = penalty.values(model)
+    _same(model[0], values["0"], _mhe_reference(model[0].weight.flatten(1), power, angular, half))
+    _same(model[2], values["2"], 10 * _mhe_reference(model[2].weight, power, angular, False))
+
+
+def test_mhe_ref_of_groups_is_the_mean_over_all_their_pairs():
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 6, 3, groups=2, bias=False).double()
+    energies = [_mhe_reference(w, 2, True, False) for w in _blocks(layer)]
+    _same(layer, REGULARIZERS["mhe-ref"]()(layer), torch.stack(energies).mean())
+
+
+def test_mhe_ref_breaks_on_long_filters_and_sees_the_scale_of_short_ones():
+    torch.manual_seed(0)
+    layer = nn.Conv2d(16, 32, 3, bias=False)
+    values, finite = {"mhe": [], "mhe-ref": []}, {"mhe": [], "mhe-ref": []}
+    for scale in (0.01, 1, 1000):
+        scaled = nn.Conv2d(16, 32, 3, bias=False)
+        scaled.weight.data = layer.weight.data * scale
+        for name in values:
+            value = REGULARIZERS[name](angular=True)(scaled)
+            gradient, = torch.autograd.grad(value, scaled.weight)
+            values[name].append(value.item())
+            finite[name].append(bool(gradient.isfinite().all()))
+    assert finite == {"mhe": [True, True, True], "mhe-ref": [True, True, False]}
+    assert values["mhe"] == pytest.approx([values["mhe"][0]] * 3)
+    assert abs(values["mhe-ref"][0] - values["mhe-ref"][1]) > 1e-3
+
+
 def test_mhe_weighs_the_classifier():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 5))
@@ -113,6 +164,21 @@ def test_ocnn_is_the_papers_self_convolution_where_that_applies():
         centre = gram.shape[-1] // 2
         gram[:, :, centre, centre] -= torch.eye(c_out)
         _same(conv, REGULARIZERS["ocnn"]()(conv), gram.norm())
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 5, 3), nn.Conv2d(3, 6, 3, 2), nn.Conv2d(2, 3, 5), nn.Conv2d(4, 6, 5, 2),
+                                   nn.Conv2d(4, 6, 3, 2, groups=2), nn.Conv2d(2, 3, (3, 2), (2, 1))], ids=str)
+def test_ocnn_ref_is_the_self_convolution_with_padding_1(layer):
+    torch.manual_seed(0)
+    layer = layer.double()
+    nn.init.normal_(layer.weight)
+    squares = 0
+    for kernel in layer.weight.chunk(layer.groups):
+        gram = nn.functional.conv2d(kernel, kernel, stride=layer.stride, padding=1)
+        identity = torch.zeros_like(gram)
+        identity[:, :, gram.shape[2] // 2, gram.shape[3] // 2] = torch.eye(len(kernel))
+        squares = squares + (gram - identity).square().sum()
+    _same(layer, REGULARIZERS["ocnn-ref"]()(layer), squares.sqrt())
 
 
 def test_squares_of_ocnn_on_both_sides_differ_by_a_constant():

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports.attack import _comparisons, _cost, _success, _unseen
+from reports.page import number_of
+from reports.plots import COLORS, asr_curves, coinciding, curve_labels
+
+
+def _curve(asr, end=10, low=0.0, high=0.5):
+    return pd.DataFrame({"budget": [0, 5, end], "asr": asr, "ci_low": low, "ci_high": high})
+
+
+ZERO, RISING, NONE = [0.0, 0, 0], [0.0, 0.5, 0.5], [np.nan] * 3
+
+
+def _lines(svg, color):
+    """Stroked paths of a colour, without those of the legend and of the bands: (style, heights of the points)."""
+    plotted = svg[: svg.index('id="legend_1"')]
+    found = re.findall(rf'<path d="([^"]+)"[^>]*style="([^"]*stroke: {color.lower()}[^"]*stroke-width: 1.8[^"]*)"',
+                       plotted)
+    return [(style, [float(y) for y in re.findall(r"[ML] \S+ (\S+)", path)]) for path, style in found]
+
+
+def test_curves_that_nothing_breaks_lie_off_the_axis_and_all_of_them_show():
+    svg = asr_curves({(name, "x"): _curve(ZERO, end) for name, end in (("a", 10), ("b", 11))}, "iterations", [1, 10])
+    bottom = max(float(y) for y in re.findall(r'<g id="patch_2">\s*<path d="M \S+ (\S+)', svg))
+    (first, heights), (second, others) = (_lines(svg, color)[0] for color in COLORS[:2])
+    assert set(heights) == set(others) and bottom - heights[0] > 4, "points of a picture of 288"
+    dashes = [dict(part.split(": ") for part in style.split("; ")) for style in (first, second)]
+    assert len({each["stroke-dasharray"] for each in dashes}) == 1, "dashes as long as gaps"
+    dash, gap = map(float, dashes[0]["stroke-dasharray"].split(","))
+    offsets = [float(each["stroke-dashoffset"]) for each in dashes]
+    assert dash == gap and abs(offsets[0] - offsets[1]) == dash
+
+
+def test_the_caption_names_curves_that_coincide_or_can_not_be():
+    curves = {("a", "x"): _curve(ZERO), ("b", "x"): _curve(RISING), ("c", "x"): _curve(ZERO, 12, high=0.3)}
+    assert coinciding(curves) == [[("a", "x"), ("c", "x")], [("b", "x")]]
+    assert _unseen(curves) == " The curves of a, c coincide; their colours alternate."
+    assert _unseen({("b", "x"): _curve(RISING)}) == ""
+    assert _unseen({("b", "x"): _curve(NONE)}) == " b can have no curve: no image is right before the attack."
+
+
+def test_a_model_without_asr_hides_no_other():
+    svg = asr_curves({("a", "x"): _curve(RISING), ("b", "x"): _curve(NONE, high=1.0)}, "queries", [1])
+    assert ">a<" in svg and COLORS[0].lower() in svg and COLORS[1].lower() not in svg
+    assert "<svg" in asr_curves({("b", "x"): _curve(NONE)}, "queries", [1])
+
+
+@pytest.mark.parametrize(("keys", "labels"), [
+    ([("m", "x")], ["m"]), ([("m", "x"), ("n", "x")], ["m", "n"]), ([("m", "x"), ("m", "y")], ["x", "y"]),
+    ([("m", "x"), ("n", "y")], ["m · x", "n · y"])])
+def test_curves_are_called_what_tells_them_apart(keys, labels):
+    assert list(curve_labels(keys).values()) == labels
+
+
+def test_smaller_budgets_are_folded():
+    entry = {"domain": "d", "attack": "x", "metric": "asr", "n": 9, "a": 0.5, "b": 0.4, "difference": 0.1, "ci_low": 0,
+             "ci_high": 0.2, "only_a": 1, "only_b": 0, "p_value": 1.0, "p_holm": 1.0}
+    rows = [{**entry, "model_a": a, "model_b": b, "budget": budget} for a, b, budgets in
+            (("a", "b", (1, 10, 100)), ("a", "c", (1, 7))) for budget in budgets]  # c was attacked for shorter
+    shown, rest = _comparisons(pd.DataFrame(rows))
+    assert [re.findall(r"<td>(1|7|10|100)</td>", part) for part in (shown, rest)] == [["100", "7"], ["1", "10", "1"]]
+    assert rest.startswith("<details><summary>The same at smaller budgets: 3 comparisons<")
+    (shown,) = _comparisons(pd.DataFrame(rows[-1:]))
+    assert "<details>" not in shown
+
+
+def test_without_an_image_to_attack_there_are_dashes():
+    entry = {"model": "m", "domain": "d", "attack": "x", "epsilon": 0.2, "n": 20, "n_correct": 0, "asr": np.nan,
+             "ci_low": 0.0, "ci_high": 1.0, "clean_accuracy": 0.0, "robust_accuracy": 0.0, "robust_low": 0.0,
+             "robust_high": 0.16, "queries_mean": np.nan, "queries_median": np.nan, "l2_median": np.nan, "norm": None,
+             "bound": np.nan}
+    table = pd.DataFrame([{**entry, "budget": budget} for budget in (0, 10)])
+    assert _success(table).count("<td>–</td>") == 2 and "100.0" not in _success(table)
+    assert _cost(table).count("<td>–</td>") == 3 and "nan" not in _cost(table)
+
+
+def test_nouns_follow_their_count():
+    assert [number_of(n, "query", "queries") for n in (0, 1, 1000)] == ["0 queries", "1 query", "1,000 queries"]
+    assert [number_of(n, "cell") for n in (1, 2)] == ["1 cell", "2 cells"]
