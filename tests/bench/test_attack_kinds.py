@@ -186,7 +186,7 @@ def test_the_normalised_clip_shows_in_its_control(tmp_path, model_file, capsys):
     for frame in clipped:
         assert (usual["clean_prediction"] == frame["clean_prediction"]).all()
     captions = [text for rows in stored for *_, text in _pictures(rows)]
-    assert {text.split("\n")[1] for text in captions} >= {"broken by the clip", "wrong from the start"}
+    assert "broken by the clip" in {text.split("\n")[1] for text in captions}
 
 
 def test_a_cumulative_clip_goes_on_where_it_was_cut_off(tmp_path, model_file):

@@ -187,7 +187,7 @@ def test_mps_is_refused_before_anything_is_written(tmp_path, data_root):
     (["--regularizer", "frame", "--option", "lower=2"], "lower"),
     (["--regularizer", "frame", "--option", "lover=2"], "unknown option of frame 'lover'; did you mean lower"),
     (["--regularizer", "frame", "--option", "lower"], "must read KEY=VALUE"),
-    (["--regularizer", "frame", "--gamma", "-1"], "gamma must not be negative"),
+    (["--regularizer", "frame", "--gamma", "-1"], "gamma must be a finite number, 0 or above"),
     (["--regularizer", "frame", "--gamma", "0"], "gamma 0 does nothing"),
     (["--regularizer", "so", "--init", "orthogonal"], "unknown init 'orthogonal'; did you mean delta-orthogonal"),
     (["--arch", "resnet19"], "unknown architecture 'resnet19'"),
@@ -196,7 +196,7 @@ def test_mps_is_refused_before_anything_is_written(tmp_path, data_root):
     (["--log-every", "0"], "must be at least 1"),
     (["--keep-every", "0"], "must be at least 1"),
     (["--every", "3"], "--every without a regularizer"),
-    (["--weight-decay", "-1"], "weight decay must not be negative"),
+    (["--weight-decay", "-1"], "weight decay must be a finite number, 0 or above"),
 ])
 def test_bad_input(tmp_path, data_root, capsys, options, message):
     try:

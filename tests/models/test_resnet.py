@@ -40,5 +40,5 @@ def test_normalisation_is_inside():
 def test_unknown_names_and_widths_are_refused():
     with pytest.raises(InputError, match="unknown architecture 'resnet19'; did you mean resnet18"):
         build("resnet19")
-    with pytest.raises(InputError, match="width must be at least 1"):
+    with pytest.raises(InputError, match="width must lie in 1 to 1024"):
         build("resnet18", width=0)
