@@ -119,7 +119,8 @@ class Trainer:
                                          momentum=recipe.momentum, nesterov=recipe.momentum > 0)
         self.steps = len(self.training) // recipe.batch_size
         if not self.steps:
-            raise InputError(f"a batch of {recipe.batch_size} is more than the {len(self.training)} training images")
+            raise InputError(f"a batch of {recipe.batch_size} is more than the {len(self.training)} training images; "
+                             "choose a smaller --batch")
         self.identity = {**dataclasses.asdict(recipe), "data": data_digest}
         self.log: list[dict[str, float]] = []
         self._resume()

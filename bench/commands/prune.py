@@ -76,9 +76,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
     if not 0 < value < 1:  # refuses nan too
-        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, both excluded, not {text}")
+        raise argparse.ArgumentTypeError(f"must be a number between 0 and 1, both excluded, not {text}")
     return value
 
 

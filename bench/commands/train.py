@@ -98,8 +98,11 @@ def _recipe(arguments: argparse.Namespace, chosen: Any) -> Any:
     if arguments.regularizer == "none":
         odd = [f"--{name.removesuffix('s')}" for name in ("gamma", "every", "options") if given[name]]
         if odd:
-            raise InputError(f"{' and '.join(odd)} without a regularizer do nothing; name one with --regularizer")
-    return Recipe(**options, regularizer_options=dict(map(parse_option, arguments.options)))
+            raise InputError(f"without a regularizer nothing takes {' and '.join(odd)}; name one with --regularizer")
+    chosen = [parse_option(text) for text in arguments.options]
+    if len(dict(chosen)) < len(chosen):
+        raise InputError(f"--option {' '.join(arguments.options)} gives one option twice; give each once")
+    return Recipe(**options, regularizer_options=dict(chosen))
 
 
 def parse_option(text: str) -> tuple[str, Any]:

@@ -116,9 +116,10 @@ def test_a_training_set_of_other_files_has_no_held_out_part(tmp_path, data_root,
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (["--share", "0"], "must lie between 0 and 1"),
-    (["--share", "1"], "must lie between 0 and 1"),
-    (["--share", "nan"], "must lie between 0 and 1"),
+    (["--share", "0"], "must be a number between 0 and 1"),
+    (["--share", "1"], "must be a number between 0 and 1"),
+    (["--share", "abc"], "must be a number between 0 and 1"),
+    (["--share", "nan"], "must be a number between 0 and 1"),
     (["--share", "half"], "half"),
     (["--share", "0.001"], "a share of 0.001 is 0 of 96"),
     (["--share", "0.99"], "choose a share from"),

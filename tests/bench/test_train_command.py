@@ -182,8 +182,8 @@ def test_mps_is_refused_before_anything_is_written(tmp_path, data_root):
 
 @pytest.mark.parametrize(("options", "message"), [
     (["--regularizer", "fram"], "unknown regularizer 'fram'; did you mean frame"),
-    (["--gamma", "1"], "--gamma without a regularizer"),
-    (["--option", "lower=1"], "--option without a regularizer"),
+    (["--gamma", "1"], "without a regularizer nothing takes --gamma"),
+    (["--option", "lower=1"], "without a regularizer nothing takes --option"),
     (["--regularizer", "frame", "--option", "lower=2"], "lower"),
     (["--regularizer", "frame", "--option", "lover=2"], "unknown option of frame 'lover'; did you mean lower"),
     (["--regularizer", "frame", "--option", "lower"], "must read KEY=VALUE"),
@@ -195,7 +195,8 @@ def test_mps_is_refused_before_anything_is_written(tmp_path, data_root):
     (["--every", "0"], "must be at least 1"),
     (["--log-every", "0"], "must be at least 1"),
     (["--keep-every", "0"], "must be at least 1"),
-    (["--every", "3"], "--every without a regularizer"),
+    (["--regularizer", "frame", "--option", "lower=0.5", "lower=0.7"], "gives one option twice"),
+    (["--every", "3"], "without a regularizer nothing takes --every"),
     (["--weight-decay", "-1"], "weight decay must be a finite number, 0 or above"),
 ])
 def test_bad_input(tmp_path, data_root, capsys, options, message):
