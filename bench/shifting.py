@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from bench.checks import check_classes
 from bench.evaluate import classify
 from bench.prepare import Prepared, facts_of, prepare
 from bench.protocol import Evaluation
@@ -168,6 +169,7 @@ def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: 
     asked = [[store.open(evaluation_of(model, cell), _facts(model, cell, made)) for model in models] for cell in cells]
     prepared: dict[int, Prepared] = {}
     for i, model in enumerate(models):
+        check_classes(model, cells[0].images)  # though all rows may be there already, as in `attack_models`
         if all(np.isin(wanted, own[i].ids).all() for wanted, own in zip(ids, asked, strict=True)):
             continue  # a predictor takes seconds to make
         kind = next((kind for own in asked if (kind := own[i].facts.get("predictor"))), None)

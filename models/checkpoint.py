@@ -156,7 +156,7 @@ def load_checkpoint(weights: Path) -> tuple[nn.Module, Card]:
     with torch.device("meta"):  # what the card says takes memory only once it is what the file holds
         check_tensors(build(card.arch, width=card.width, num_classes=len(card.classes)), tensors, weights)
     model = build(card.arch, width=card.width, num_classes=len(card.classes))
-    load_tensors(model, tensors, weights)
+    model.load_state_dict(tensors)
     return model.eval().to(memory_format=torch.channels_last), card
 
 

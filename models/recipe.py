@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -36,7 +35,7 @@ class Recipe:
         momentum: Nesterov momentum.
         weight_decay: L2 decay of weight matrices; biases and batch norms have none. A pair where it is not the same
             for all: (of the layers whose scale the regularizer holds, of the others). Left away, 0 for the former (see
-            `holds_scale`) and `WEIGHT_DECAY` for the others.
+            `Regularizer.holds_scale`) and `WEIGHT_DECAY` for the others.
         label_smoothing: Share of the target spread over all classes.
         pad: Crops are shifted by up to this many pixels.
         cutout: Side of the square that is blanked; 0 for none.
@@ -112,7 +111,7 @@ class Recipe:
             regularizer = build(self.regularizer, **given)
             options = {option.name: getattr(regularizer, option.name) for option in fields(regularizer) if option.init}
             object.__setattr__(self, "regularizer_options", options)  # the dataclass is frozen
-        if isinstance(self.weight_decay, tuple) and not holds_scale(regularizer):
+        if isinstance(self.weight_decay, tuple) and not (regularizer and regularizer.holds_scale):
             raise InputError(f"a pair of weight decays {self.weight_decay} needs a regularizer that holds the scale of "
                              f"its layers, as frame does; give one number with {self.regularizer}")
         defaults = {"weight_decay": _weight_decay(regularizer), "gamma": regularizer.gamma if regularizer else 0.0,
@@ -125,27 +124,19 @@ class Recipe:
 def filled_in(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return a card's recipe with the options that its version did not have yet, whose defaults it was trained by.
 
-    One that no training here makes, such as that of a pruned copy, is returned as it is.
+    Of one that no training here makes, such as that of a pruned copy, a copy is returned.
     """
     options = dict(recipe)
     if isinstance(options.get("weight_decay"), list):  # JSON has no tuples
         options["weight_decay"] = tuple(options["weight_decay"])
     try:
-        return dataclasses.asdict(Recipe(**options))
+        return asdict(Recipe(**options))
     except (InputError, TypeError):
-        return recipe
-
-
-def holds_scale(regularizer: Regularizer | None) -> bool:
-    """Return whether a regularizer bounds its layers' scale from above, so that it replaces their weight decay.
-
-    The relative forms don't: they say nothing of the scale, and without decay it grows as long as training lasts.
-    """
-    return regularizer is not None and not regularizer.weight_decay and not getattr(regularizer, "relative", False)
+        return options
 
 
 def _weight_decay(regularizer: Regularizer | None) -> float | tuple[float, float]:
-    if regularizer is None or not holds_scale(regularizer):
+    if regularizer is None or not regularizer.holds_scale:
         return WEIGHT_DECAY
     return 0.0 if set(KINDS) <= set(regularizer.layers) else (0.0, WEIGHT_DECAY)
 

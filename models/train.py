@@ -27,10 +27,9 @@ from framebench.seeding import generator
 from models.architectures import build
 from models.augment import crop_flip_cutout, pad_reflect
 from models.initialise import delta_orthogonal_
-from models.recipe import Recipe, holds_scale
+from models.recipe import Recipe
 from models.regularizers import Regularizer
 from models.regularizers import build as build_regularizer
-from models.regularizers.layers import find_layers
 from models.watch import WATCH_EVERY, ScaleWatch
 
 #: Over this share of a run, the last, half-epochs are kept too: there a one-cycle schedule is steep.
@@ -66,8 +65,7 @@ def parameter_groups(model: nn.Module, decays: tuple[float, float],
             (`Recipe.decays`). Biases and batch norms have none.
         regularizer: The regularizer, if there is one.
     """
-    held = ({id(layer.module.weight) for layer in find_layers(model, regularizer.layers)}
-            if regularizer is not None and holds_scale(regularizer) else set())
+    held = {id(layer.module.weight) for layer in regularizer.held_layers(model)} if regularizer else set()
     matrices = [p for p in model.parameters() if p.ndim > 1]
     groups = [{"params": [p for p in matrices if id(p) in held], "weight_decay": decays[0]},
               {"params": [p for p in matrices if id(p) not in held], "weight_decay": decays[1]},

@@ -11,9 +11,7 @@ from torch import nn
 
 from framebench.errors import InputError
 from framebench.files import atomic
-from models.recipe import holds_scale
 from models.regularizers import Regularizer, gershgorin
-from models.regularizers.layers import find_layers
 from models.spectrum import frame_bounds, input_sizes
 
 #: Steps between two looks at the scale of the weights: a collapse takes some tens of steps, an epoch may be hours.
@@ -42,8 +40,7 @@ class ScaleWatch:
     """
 
     def __init__(self, model: nn.Module, regularizer: Regularizer | None) -> None:
-        watched = regularizer is not None and holds_scale(regularizer)
-        self.layers = find_layers(model, regularizer.layers) if regularizer is not None and watched else []
+        self.layers = regularizer.held_layers(model) if regularizer else []
         self.upper = float(getattr(regularizer, "upper", float("inf")))
         self.first = self._scales() if self.layers else torch.empty(0)
 

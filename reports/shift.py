@@ -91,6 +91,11 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     return {name: name for name in folders}
 
 
+def mean_of(cells: int) -> str:
+    """Return what an accuracy is of: "mean of 75 cells", or "1 cell"."""
+    return number_of(cells, "cell") if cells == 1 else f"mean of {number_of(cells, 'cell')}"
+
+
 def _note(domain: str, short: str, title: str) -> str:
     """Return what a domain's data are, after its name, which some titles begin with themselves."""
     name = domain.partition(" #")[0]  # without the digest that tells it from others
@@ -123,8 +128,7 @@ def _below(entry: dict[Hashable, Any]) -> str:
 def _cost(summary: pd.DataFrame) -> str:
     rows: list[list[Cell | str]] = []
     for row in summary.to_dict("records"):
-        cells = number_of(row["cells"], "cell")
-        part = _PARTS[row["part"]].format(cells=cells if row["cells"] == 1 else f"mean of {cells}")
+        part = _PARTS[row["part"]].format(cells=mean_of(row["cells"]))
         rows.append([
             row["model"], Cell(row["domain"], part), f"{row['n']:,}", percent(row["clean_accuracy"]),
             percent(row["accuracy"]),

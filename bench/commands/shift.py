@@ -107,11 +107,10 @@ def run(arguments: argparse.Namespace) -> Results:
 
 
 def _print(summary: Any) -> None:
-    from reports.page import number_of
+    from reports.shift import mean_of
 
     for row in summary.to_dict("records"):
-        cells = number_of(row["cells"], "cell")
-        part = "" if row["part"] == "all" else f", {row['part']}: {cells if row['cells'] == 1 else f'mean of {cells}'}"
+        part = "" if row["part"] == "all" else f", {row['part']}: {mean_of(row['cells'])}"
         gap = "" if row["gap"] != row["gap"] else \
             f"; gap {100 * row['gap']:.1f} points [{100 * row['gap_low']:.1f}, {100 * row['gap_high']:.1f}]"
         print(f"{row['model']} on {row['domain']}{part}: {row['accuracy']:.1%} [{row['ci_low']:.1%}, "

@@ -32,7 +32,7 @@ class Regularizer:
         warmup: Share of the training over which the coefficient rises linearly from 0.
         steps: Pairs (share of the training, factor of the coefficient from there on), in rising order of the share;
             "SHARE:FACTOR" texts are taken too (`schedule.checked_steps`).
-        weight_decay: Whether the training keeps its weight decay beside it.
+        weight_decay: Whether the training keeps its weight decay beside it, whatever the options; see `holds_scale`.
         gamma: Coefficient to start from.
         every: Steps between two applications, each scaled by as much; chosen by cost (`benchmarks/regularizers.py`).
         training_options: Options that training sets unless told otherwise, where the exact value costs too much.
@@ -62,6 +62,15 @@ class Regularizer:
     def schedule(self) -> Schedule:
         """Factor of the coefficient in the course of training."""
         return Schedule(self.warmup, self.steps)
+
+    @property
+    def holds_scale(self) -> bool:
+        """Whether the scale of the layers taken is bounded from above, which replaces their weight decay."""
+        return not self.weight_decay
+
+    def held_layers(self, module: nn.Module) -> list[Layer]:
+        """Return the layers of a model whose scale is held, none where `holds_scale` is not."""
+        return find_layers(module, self.layers) if self.holds_scale else []
 
     def __call__(self, module: nn.Module) -> torch.Tensor:
         """Return the penalty of a model, a differentiable scalar.

@@ -42,6 +42,11 @@ class FrameBounds(Regularizer):
 
     weight_decay: ClassVar[bool] = False
 
+    @property
+    def holds_scale(self) -> bool:
+        """Not if relative: nothing is said of the scale then, and without decay it grows as long as training lasts."""
+        return super().holds_scale and not self.relative
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(0, lower=self.lower, upper=self.upper)

@@ -103,6 +103,9 @@ def test_a_card_with_other_classes_is_refused_though_the_rows_are_there(tmp_path
     said = capsys.readouterr()
     assert codes == [0, 0, 2] and "twin is the same model as mine, whose rows are used" in said.out
     assert "the model reversed was trained for other classes" in said.err
+    codes = [main(["shift", "--models", str(tmp_path / f"{name}.safetensors"), "--out", str(tmp_path / "out"),
+                   "--domains", "samples", "-n", "3", "--threads", "1"]) for name in names]
+    assert codes == [0, 0, 2] and "the model reversed was trained for other classes" in capsys.readouterr().err
 
 
 def test_train_without_data(tmp_path, capsys):

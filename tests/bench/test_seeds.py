@@ -177,6 +177,12 @@ def test_a_card_from_before_an_option_is_of_the_same_recipe():
         assert trainings_table(table, json.loads(json.dumps(cards))).empty != same
 
 
+def test_cards_are_left_as_they_are():
+    cards = {name: _card(name, i, fraction=0.5) for i, name in enumerate("ab")}  # of a recipe that is not ours
+    before = json.dumps(cards)
+    assert not trainings_table(_attack_csv({"a": 0.9, "b": 0.1}), cards).empty and json.dumps(cards) == before
+
+
 def test_a_rate_does_not_leave_its_range():
     table = trainings_table(_attack_csv({"a": 0.9, "b": 0.1}), {name: _card(name, i) for i, name in enumerate("ab")})
     assert set(table["trained"]) == {"a, b"} and (table[["ci_low", "ci_high"]].to_numpy() == [0, 1]).all()
