@@ -14,6 +14,7 @@ from bench.commands import attack, browse, fetch, frames, listing, prune, report
 from bench.protocol_file import parse
 from framebench import __version__
 from framebench.errors import InputError
+from framebench.memory import keep_freed_memory
 
 COMMANDS = {"attack": attack, "shift": shift, "train": train, "prune": prune, "frames": frames, "fetch": fetch,
             "list": listing, "report": report, "browse": browse}
@@ -44,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 2 bad input (one line on stderr), 130 interrupted."""
     try:
         arguments = parse(parser(), argv)
+        keep_freed_memory()
         COMMANDS[arguments.command].run(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

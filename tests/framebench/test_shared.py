@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -38,3 +41,24 @@ def test_unknown_names_are_answered_with_what_is_near_or_known():
     assert str(unknown("model", "basline", ["baseline", "frame"])) == (
         "unknown model 'basline'; did you mean baseline?")
     assert str(unknown("model", "zzz", ["b", "a"])) == "unknown model 'zzz'; known: a, b"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone is told")
+@pytest.mark.parametrize("keep", [True, False])
+def test_freed_memory_is_kept_where_glibc_is(keep):
+    code = f"""
+import resource
+from framebench.memory import keep_freed_memory
+if {keep} and not keep_freed_memory():
+    raise SystemExit("no glibc")
+faults, size = [], 40_000_000
+for _ in range(20):
+    b"x" * size
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[-1] - faults[0])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if run.stderr.strip() == "no glibc":
+        pytest.skip("no glibc")
+    pages = 20 * 40_000_000 / 4096
+    assert (int(run.stdout) < pages / 20) is keep, run.stderr

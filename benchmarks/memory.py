@@ -1,0 +1,90 @@
+"""What it brings that the commands let the allocator keep freed memory: time and page faults with it and without.
+
+    python benchmarks/memory.py
+
+Every measurement is a process of its own, by turns with `framebench.memory.keep_freed_memory` and without: training
+steps (forward, backward, SGD) and predictions of eager models, batch 128, 32x32 images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from bench.provenance import provenance
+from framebench.memory import keep_freed_memory
+from models.architectures import build
+
+MODELS = (("speednet", 48), ("resnet18", 16), ("resnet18", 64))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # one measurement: what a process of its own is told
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(_one(**json.loads(arguments.one))))
+        return
+    facts = provenance()
+    print(f"{facts['processor']}, {arguments.threads} threads, torch {facts['torch']}, {arguments.rounds} rounds")
+    for arch, width in MODELS:
+        for work in ("train", "predict"):
+            found: dict[bool, list[dict[str, float]]] = {True: [], False: []}
+            for _ in range(arguments.rounds):
+                for keep, entries in found.items():
+                    asked = {"arch": arch, "width": width, "work": work, "keep": keep, "threads": arguments.threads,
+                             "seconds": arguments.seconds}
+                    out = subprocess.run([sys.executable, __file__, "--one", json.dumps(asked)], check=True,
+                                         stdout=subprocess.PIPE, text=True).stdout
+                    entries.append(json.loads(out.splitlines()[-1]))
+            kept, freed = ({key: statistics.median(entry[key] for entry in found[keep]) for key in found[keep][0]}
+                           for keep in (True, False))
+            print(f"{arch} of width {width}, {work}: {kept['step']:.4f} s a step, {freed['step']:.4f} without, ratio "
+                  f"{kept['step'] / freed['step']:.3f}; page faults a step {kept['faults']:,.0f}, "
+                  f"{freed['faults']:,.0f}; peak {kept['peak']:.2f}, {freed['peak']:.2f} GiB", flush=True)
+
+
+def _one(arch: str, width: int, work: str, keep: bool, threads: int, seconds: float) -> dict[str, float]:
+    """Return seconds and page faults of a step, and the process's peak memory in GiB."""
+    if keep and not keep_freed_memory():
+        raise SystemExit("this C library can't be told to keep freed memory")
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model = build(arch, width=width).to(memory_format=torch.channels_last).train(work == "train")
+    x = torch.rand(128, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    y = torch.randint(0, 10, (len(x),))
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9, nesterov=True)
+
+    def step() -> None:
+        with torch.set_grad_enabled(work == "train"):
+            loss = F.cross_entropy(model(x), y)
+        if work == "train":
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    for _ in range(2):
+        step()
+    faults, started, steps = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        step()
+        steps += 1
+    spent = time.perf_counter() - started
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {"step": spent / steps, "faults": (usage.ru_minflt - faults) / steps, "peak": usage.ru_maxrss / 2**20}
+
+
+if __name__ == "__main__":
+    main()
