@@ -18,6 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 from tqdm import tqdm
 
 from bench.provenance import provenance
+from bench.training_logs import TrainingLogs
 from domains.samples import load_samples
 from framebench.errors import InputError
 from framebench.files import atomic
@@ -92,18 +93,18 @@ def take_frames(out: Path, other: Path) -> None:
                 temporary.write_bytes(path.read_bytes())
 
 
-def stored_frames(out: Path, logs: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, Section]:
+def stored_frames(out: Path, logs: TrainingLogs) -> tuple[pd.DataFrame, Section]:
     """Return the table and the part of the report of all that is kept under `out`, which must not be nothing.
 
     Args:
         out: Output folder.
-        logs: Name of a training -> its frame bounds an epoch, see `read_log`.
+        logs: Of trainings, drawn as well.
     """
     kept = [_read(path) for path in kept_frames(out)]
     kept.sort(key=lambda entry: (entry["request"]["model"] != "baseline", *map(str, entry["request"].values())))
     frames = {label: _frame(entry)
               for label, entry in zip(_labels([entry["request"] for entry in kept]), kept, strict=True)}
-    section = frames_section(frames, SHARES, logs, [
+    section = frames_section(frames, SHARES, logs.bounds, logs.epochs, [
         {"heading": label, "request": entry["request"], **entry["provenance"]}
         for label, entry in zip(frames, kept, strict=True)])
     return pd.concat(frames.values(), ignore_index=True)[COLUMNS], section
@@ -117,20 +118,6 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError):
         pass
     raise InputError(f"{path} is not a whole file of frame bounds; remove it, and bench frames measures them anew")
-
-
-def read_log(path: Path) -> pd.DataFrame:
-    """Read a training's frame bounds: columns epoch, layer, lower, upper.
-
-    Raises:
-        InputError: if the file can't be read as such.
-    """
-    try:
-        log = pd.read_csv(path)
-        return log[["epoch", "layer", "lower", "upper"]].astype({"epoch": float, "lower": float, "upper": float})
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is not a log of frame bounds with columns epoch, layer, lower, upper "
-                         f"({type(error).__name__}); give the layers.csv that a training wrote") from None
 
 
 def _row(layer: nn.Conv2d | nn.Linear, z: torch.Tensor, request: Request) -> dict[str, Any]:

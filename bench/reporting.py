@@ -16,13 +16,14 @@ import pandas as pd
 
 from bench.adversarial import TRANSFER_COLUMNS
 from bench.flags import result_flags
-from bench.frames import kept_frames, read_log, stored_frames
+from bench.frames import kept_frames, stored_frames
 from bench.kept_tables import read_table
 from bench.protocol import Evaluation
 from bench.seeds import attack_seeds_table, trainings_table
 from bench.shift_tables import paired_shift_table, parts, severity_table, shift_table, summary_table
 from bench.store import Pictures, Rows, Store
 from bench.tables import attack_table, attacked, curve, longest_runs, name_of, paired_table, units
+from bench.training_logs import read_logs
 from domains.corruptions import NAMES
 from framebench.errors import InputError
 from framebench.files import atomic
@@ -66,7 +67,7 @@ class Results:
 
 
 def write_report(out: Path, *, baseline: str | None = None, matched: list[str] | None = None,
-                 logs: dict[str, Path] | None = None) -> Results:
+                 logs: list[Path] | None = None) -> Results:
     """Write the tables, ``report/index.html`` and its figures from all that was measured into `out`.
 
     What is None is as it was at the last report.
@@ -76,7 +77,7 @@ def write_report(out: Path, *, baseline: str | None = None, matched: list[str] |
         baseline: The model by whose errors mCE divides; without any, the model `baseline` if it is one of several, else
             none.
         matched: What was matched in clean accuracy, a sentence a model.
-        logs: Name of a training -> its ``layers.csv``.
+        logs: What trainings wrote, see `bench.training_logs`.
 
     Raises:
         InputError: if there is nothing.
@@ -85,7 +86,7 @@ def write_report(out: Path, *, baseline: str | None = None, matched: list[str] |
     if not stored and not kept_frames(out):
         raise InputError(f"{out} holds no results; run bench attack, shift or frames with --out {out} first")
     settings = _settings(out, baseline=baseline, matched=matched,
-                         logs=None if logs is None else {name: str(path.resolve()) for name, path in logs.items()})
+                         training_logs=None if logs is None else [str(path.resolve()) for path in logs])
     stored.sort(key=lambda rows: _rank(rows.evaluation))
     attacks = longest_runs(rows for rows in stored if rows.evaluation.attack != "none")
     shifts = [rows for rows in stored if rows.evaluation.attack == "none"]
@@ -96,8 +97,8 @@ def write_report(out: Path, *, baseline: str | None = None, matched: list[str] |
     if shifts:
         sections.append(_shift_section(shifts, settings, tables))
     if kept_frames(out):
-        found = {name: read_log(Path(path)) for name, path in settings["logs"].items() if Path(path).is_file()}
-        tables["frames"], section = stored_frames(out, found)
+        found = [path for path in map(Path, settings["training_logs"]) if path.is_file()]
+        tables["frames"], section = stored_frames(out, read_logs(found))
         sections.append(section)
     for name, table in tables.items():
         _write(out / f"{name}.csv", table.to_csv(index=False))
@@ -142,7 +143,7 @@ def _set_of(rows: Rows) -> str:
 def _settings(out: Path, **given: Any) -> dict[str, Any]:
     """Return the report's settings: those given, else those of the last report."""
     path = out / "report" / "settings.json"
-    settings: dict[str, Any] = {"baseline": None, "matched": [], "logs": {}}
+    settings: dict[str, Any] = {"baseline": None, "matched": [], "training_logs": []}
     if path.is_file():
         try:
             settings |= json.loads(path.read_text(encoding="utf-8"))

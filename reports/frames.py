@@ -17,19 +17,22 @@ from reports.frames_plots import (
     spectra,
 )
 from reports.page import Cell, Section, figure, number_of, paragraph, section, table
+from reports.plots import COLORS
+from reports.training_plots import training_curves
 
 #: A log axis has no place for 0.
 _NOUGHT = f" What is below {FLOOR:g} of the largest value, 0 too, is drawn there."
 
 
-def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, logs: dict[str, pd.DataFrame],
-                   provenance: list[dict[str, Any]]) -> Section:
+def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, bounds: dict[str, pd.DataFrame],
+                   epochs: dict[str, pd.DataFrame], provenance: list[dict[str, Any]]) -> Section:
     """Return the frame bounds' part of the report.
 
     Args:
         models: Label -> a row a layer: the columns of ``frames.csv`` and spectrum, eigenvalues at `shares` or None.
         shares: Shares in [0, 1] of all eigenvalues.
-        logs: Training -> frame with epoch, layer, lower, upper; may be empty.
+        bounds: Training -> frame with epoch, layer, lower, upper; may be empty.
+        epochs: Training -> frame with epoch, train_loss, penalty, train_accuracy, validation_accuracy; may be empty.
         provenance: Facts of each model, printed as JSON under their ``heading``.
     """
     parts = [section("At a glance", _summary(models), paragraph(
@@ -56,10 +59,16 @@ def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, logs: di
                 "How far the input that 50 steps of conjugate gradients find from a layer's output is from the real "
                 "one. Filled: the layer could keep all of it; hollow: it has fewer outputs than inputs, so that part "
                 "is lost.", f"undoing{names}")))
-    if logs:
+    named = dict.fromkeys([*models, *epochs, *bounds])  # a training has the colour of the model of its name
+    colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(named)}
+    if epochs:
+        parts.append(section("Training", figure(
+            training_curves(epochs, colors), "What each epoch reached. Penalties of different methods have different "
+            "units; each is drawn as a multiple of its own first epoch's.", "training-curves")))
+    if bounds:
         parts.append(section("Bounds in the course of training", figure(
-            bounds_over_epochs(logs), "A and B (the edges of a band) of every layer after each epoch." + _NOUGHT,
-            "training")))
+            bounds_over_epochs(bounds, colors),
+            "A and B (the edges of a band) of every layer after each epoch." + _NOUGHT, "training")))
     for label, frame in models.items():
         parts.append(section(f"Layers of {label}", _layers(frame)))
     parts.append(section("What the columns are", paragraph(

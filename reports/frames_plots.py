@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from reports.plots import COLORS, new_figure, shown, to_svg
+from reports.plots import COLORS, log_ticks, new_figure, shown, to_svg
 
 #: Eigenvalues below this share of the largest in a plot are drawn there: nothing in float64 tells them from 0.
 FLOOR = 1e-14
@@ -35,7 +35,7 @@ def bounds_by_layer(models: dict[str, pd.DataFrame]) -> str:
                   markeredgewidth=2)
         axes.plot(x[~ends], lower[~ends], "v", color=COLORS[i % len(COLORS)], markersize=6)
     axes.axhline(1, color="#57606a", linewidth=0.8)
-    _log_ticks(axes)
+    log_ticks(axes)
     axes.set_ylabel("eigenvalues, from A to B")
     _name_layers(axes, layers)
     _legend(figure, axes)
@@ -56,7 +56,7 @@ def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> str:
         for side, face in (("input", color), ("output", "white")):
             chosen = frame["side"] == side
             axes.plot(np.flatnonzero(chosen), error[chosen], "o", color=color, markerfacecolor=face, markersize=6)
-    _log_ticks(axes)
+    log_ticks(axes)
     axes.set_ylabel("error, relative")
     _name_layers(axes, layers)
     _legend(figure, axes)
@@ -81,22 +81,23 @@ def spectra(models: dict[str, pd.DataFrame], shares: np.ndarray) -> str:
         axes.axhline(1, color="#57606a", linewidth=0.7)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
-    _log_ticks(panels[0])
+    log_ticks(panels[0])
     _legend(figure, panels[-1])
     return to_svg(figure)
 
 
-def bounds_over_epochs(logs: dict[str, pd.DataFrame]) -> str:
+def bounds_over_epochs(logs: dict[str, pd.DataFrame], colors: dict[str, str]) -> str:
     """Draw the bounds of every layer against the epoch, a panel a layer, a band from A to B a training.
 
     Args:
         logs: Training -> frame with epoch, layer, lower, upper.
+        colors: Training -> its colour.
     """
     layers = list(dict.fromkeys(layer for log in logs.values() for layer in log["layer"]))
     figure, panels = _panels(layers, "epoch")
     floor = _floor(logs)
-    for i, (name, log) in enumerate(logs.items()):
-        color = COLORS[i % len(COLORS)]
+    for name, log in logs.items():
+        color = colors[name]
         for axes, layer in zip(panels, layers, strict=True):
             entries = log[log["layer"] == layer].sort_values("epoch")
             lower, upper = entries["lower"].clip(lower=floor), entries["upper"].clip(lower=floor)
@@ -104,7 +105,7 @@ def bounds_over_epochs(logs: dict[str, pd.DataFrame]) -> str:
             axes.plot(entries["epoch"], lower, color=color, linewidth=1.6)
             axes.fill_between(entries["epoch"], lower, upper, color=color, alpha=0.1, linewidth=0)
     panels[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    _log_ticks(panels[0])
+    log_ticks(panels[0])
     _legend(figure, panels[-1])
     return to_svg(figure)
 
@@ -134,19 +135,6 @@ def _panels(layers: list[str], xlabel: str) -> tuple[Figure, list[Axes]]:
     figure.text((left + right) / 2, 0.01, xlabel, ha="center", va="bottom", fontsize=9)
     figure.text(0.05 / width, 0.5, "eigenvalues", ha="left", va="center", rotation=90, fontsize=9)
     return figure, list(grid[: len(layers)])
-
-
-def _log_ticks(axes: Axes) -> None:
-    """Make the vertical axis logarithmic, with plain numbers on it where it has less than two decades to label."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    if high >= 100 * low:
-        axes.yaxis.set_major_locator(LogLocator(numticks=6))
-    else:
-        within_one = MaxNLocator(6, steps=(1, 2, 5, 10))
-        axes.yaxis.set_major_locator(within_one if high < 10 * low else LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _floor(frames: dict[str, pd.DataFrame]) -> float:

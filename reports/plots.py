@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#000000")
@@ -216,6 +216,19 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     return figure, axes
+
+
+def log_ticks(axes: Axes) -> None:
+    """Make the vertical axis logarithmic, with plain numbers on it where it has less than two decades to label."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high >= 100 * low:
+        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+    else:
+        within_one = MaxNLocator(6, steps=(1, 2, 5, 10))
+        axes.yaxis.set_major_locator(within_one if high < 10 * low else LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def to_svg(figure: Figure) -> str:

@@ -26,8 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fold", action="store_true", help="fold batch norms into the layers that they directly follow")
     add("--images", type=int, default=4, metavar="N",
         help="real images whose activations are reconstructed, 0 for none, at most 20 (default: 4)")
-    add("--log", nargs="+", type=Path, default=[], metavar="FILE",
-        help="layers.csv of trainings (epoch, layer, lower, upper), drawn in the report")
+    add("--log", nargs="+", type=Path, default=[], metavar="RUN",
+        help="folders that trainings wrote (OUT/NAME), or their layers.csv and log.csv: bounds, accuracy, loss and "
+        "penalty over the epochs, drawn in the report")
     add("--out", type=Path, default=Path("runs"), help="where results go (default: runs)")
     add_compute(parser)
 
@@ -39,16 +40,16 @@ def run(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from bench.frames import Request, measure, read_log
+    from bench.frames import Request, measure
     from bench.reporting import write_report
     from bench.store import Store
+    from bench.training_logs import find_logs, read_logs
     from framebench.files import writable_folder
     from models.registry import default_models, load
     from reports.frames import summary_line
 
-    logs = {path.parent.name or path.stem: path for path in arguments.log}
-    for path in logs.values():
-        read_log(path)  # refused before anything is measured
+    logs = find_logs(arguments.log)
+    read_logs(logs)  # refused before anything is measured
     chosen = device(arguments.device)
     if chosen.type == "mps":
         raise InputError("frame bounds need float64, which mps lacks; use --device cpu")

@@ -10,6 +10,8 @@ from torch import nn
 
 from bench.frames import _reconstruction
 from bench.run import main
+from bench.training_logs import find_logs, read_logs
+from framebench.errors import InputError
 from models.registry import load
 from models.spectrum import frame_bounds, gershgorin_bounds
 
@@ -187,14 +189,46 @@ def test_a_torus_that_a_stride_does_not_divide_is_enlarged(tmp_path, networks):
     assert table["reconstruction_error"].notna().all()
 
 
-def test_a_training_log_is_drawn(tmp_path, networks):
-    log = tmp_path / "mine" / "layers.csv"
-    log.parent.mkdir()
+def write_training(folder, name="mine"):
+    run = folder / name
+    run.mkdir(parents=True)
     pd.DataFrame([(epoch, layer, 0.1 * 2**epoch, 4.0 - epoch) for epoch in (0, 0.5, 2) for layer in ("a", "b")],
-                 columns=["epoch", "layer", "lower", "upper"]).to_csv(log, index=False)
-    assert frames(tmp_path / "out", networks, "small", more=["--images", "0", "--log", str(log)]) == 0
-    page = (tmp_path / "out" / "report" / "index.html").read_text()
-    assert "Bounds in the course of training" in page and ">mine<" in page
+                 columns=["epoch", "layer", "lower", "upper"]).to_csv(run / "layers.csv", index=False)
+    pd.DataFrame({"epoch": [1, 2], "lr": 0.1, "train_loss": [2.0, 1.0], "penalty": [4.0, 1.0],
+                  "train_accuracy": [0.3, 0.6], "validation_accuracy": [0.4, 0.5], "seconds": 1.0}).to_csv(
+                      run / "log.csv", index=False)
+    return run
+
+
+@pytest.mark.parametrize(("given", "headings"), [
+    ([""], {"Bounds in the course of training", "Training"}),
+    (["layers.csv"], {"Bounds in the course of training"}),
+    (["log.csv", "layers.csv"], {"Bounds in the course of training", "Training"}),
+])
+def test_a_training_is_drawn(tmp_path, networks, given, headings):
+    run = write_training(tmp_path)
+    out = tmp_path / "out"
+    assert frames(out, networks, "small", more=["--images", "0", "--log", *(str(run / name) for name in given)]) == 0
+    page = (out / "report" / "index.html").read_text()
+    known = {"Bounds in the course of training", "Training"}
+    assert {heading for heading in known if f"<h2>{heading}</h2>" in page} == headings and ">mine<" in page
+    assert (out / "report" / "figures" / "training-curves.svg").exists() is ("Training" in headings)
+    assert main(["report", str(out)]) == 0  # what was drawn stays
+    assert (out / "report" / "index.html").read_text() == page
+    (run / "log.csv").unlink()  # a training that was removed does not break the report of others
+    (run / "layers.csv").unlink()
+    assert main(["report", str(out)]) == 0
+    assert "Training<" not in (out / "report" / "index.html").read_text()
+
+
+def test_trainings_are_called_by_their_folders_or_by_files_that_were_renamed(tmp_path):
+    first, second = write_training(tmp_path, "first"), write_training(tmp_path, "second")
+    kept = tmp_path / "kept-layers.csv"
+    (second / "layers.csv").rename(kept)
+    logs = read_logs([*find_logs([first, second]), kept])
+    assert list(logs.bounds) == ["first", "kept"] and list(logs.epochs) == ["first", "second"]
+    with pytest.raises(InputError, match="second log of a training called first; rename"):
+        read_logs([first / "log.csv", write_training(tmp_path / "other", "first") / "log.csv"])
 
 
 def test_a_shift_in_the_same_folder_shares_the_report_and_outputs_are_joined(tmp_path, networks, model_file):
@@ -229,13 +263,14 @@ def test_the_shipped_baseline(tmp_path):
     ("small", ["--size", "0"], "must be at least 1"),
     ("small", ["--images", "21"], "choose 0 to 20"),
     ("small", ["--padding", "zero"], "invalid choice: 'zero'"),
-    ("small", ["--log", "none.csv"], "none.csv is not a log of frame bounds"),
-    ("small", ["--log", "{file}"], "networks.py is not a log of frame bounds"),
+    ("small", ["--log", "none.csv"], "none.csv is not a log of a training"),
+    ("small", ["--log", "{file}"], "networks.py is not a log of a training"),
+    ("small", ["--log", "{folder}"], "holds neither layers.csv nor log.csv"),
     ("small", ["--out", "{file}/out"], "can't write to the folder"),
     ("smal", [], "unknown function"),
 ])
 def test_bad_input(tmp_path, networks, capsys, name, options, message):
-    given = [option.format(file=networks) for option in options]
+    given = [option.format(file=networks, folder=tmp_path) for option in options]
     try:
         code = frames(tmp_path / "out", networks, name, more=given)
     except SystemExit as stopped:  # of the argument parser

@@ -88,7 +88,7 @@ def test_names_are_shown_as_they_are(name):
              "ci_high": 0.7}
     layers = pd.DataFrame({"layer": ["fc"], "lower": [0.1], "upper": [2.0], "lower_converged": [True], "epoch": [1]})
     for drawn in (asr_curves({(name, "x"): _curve()}, "queries", [1]), bounds_by_layer({name: layers}),
-                  bounds_over_epochs({name: layers}),
+                  bounds_over_epochs({name: layers}, {name: "black"}),
                   severity_curves(pd.DataFrame([point])), clean_against_shifted(pd.DataFrame([point]))):
         assert name in drawn
 

@@ -1,0 +1,77 @@
+"""The logs of trainings, read to be drawn: what each epoch reached, and the frame bounds after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from framebench.errors import InputError
+
+#: What a training writes into its folder -> the columns that are read.
+COLUMNS = {"layers.csv": ["epoch", "layer", "lower", "upper"],
+           "log.csv": ["epoch", "train_loss", "penalty", "train_accuracy", "validation_accuracy"]}
+
+
+@dataclass(frozen=True)
+class TrainingLogs:
+    """Logs of several trainings.
+
+    Attributes:
+        bounds: Name of a training -> its frame bounds: columns epoch, layer, lower, upper.
+        epochs: Name of a training -> columns epoch, train_loss (without the penalty), penalty, train_accuracy and
+            validation_accuracy (in [0, 1]).
+    """
+
+    bounds: dict[str, pd.DataFrame] = field(default_factory=dict)
+    epochs: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def find_logs(paths: Iterable[Path]) -> list[Path]:
+    """Return the logs that were named: files themselves, and what a training's folder has of them.
+
+    Raises:
+        InputError: if a folder has none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        logs = [path / name for name in COLUMNS if (path / name).is_file()] if path.is_dir() else [path]
+        if not logs:
+            raise InputError(f"{path} holds neither {' nor '.join(COLUMNS)}; name the folder that a training wrote, "
+                             "OUT/NAME")
+        found += logs
+    return found
+
+
+def read_logs(paths: Iterable[Path]) -> TrainingLogs:
+    """Read files that trainings wrote, each by the columns that it has.
+
+    A training is called by its folder where the file has the name that it was written with, else by the file.
+
+    Raises:
+        InputError: if a file can't be read as such, or two of a kind have one name.
+    """
+    logs = TrainingLogs()
+    for path in paths:
+        name = path.resolve().parent.name if path.name in COLUMNS else path.stem.removesuffix("-layers")
+        kind, log = _read(path)
+        among = logs.bounds if kind == "layers.csv" else logs.epochs
+        if name in among:
+            raise InputError(f"{path} is the second log of a training called {name}; rename its folder, or the file")
+        among[name] = log
+    return logs
+
+
+def _read(path: Path) -> tuple[str, pd.DataFrame]:
+    try:
+        log = pd.read_csv(path)
+        kinds = [kind for kind, columns in COLUMNS.items() if set(columns) <= set(log.columns)]
+        if not kinds or log.empty:
+            raise ValueError("it has neither's columns" if not kinds else "it has no line")
+        columns = COLUMNS[kinds[0]]
+        return kinds[0], log[columns].astype({column: float for column in columns if column != "layer"})
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a log of a training ({str(error).splitlines()[0]}); give OUT/NAME of a "
+                         f"training, or its {' or '.join(COLUMNS)}") from None

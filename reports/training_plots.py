@@ -1,0 +1,45 @@
+"""Plots of what trainings reached, as SVG elements."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from reports.plots import log_ticks, shown, to_svg
+
+
+def training_curves(logs: dict[str, pd.DataFrame], colors: dict[str, str]) -> str:
+    """Draw accuracy, loss and penalty against the epoch, of several trainings.
+
+    Accuracy is that on held-out images (solid) and on the augmented training images (dotted). Penalties of different
+    methods have different units, so each is drawn relative to its first epoch; what has none is left out.
+
+    Args:
+        logs: Training -> frame with epoch, train_loss, penalty, train_accuracy, validation_accuracy.
+        colors: Training -> its colour.
+    """
+    penalized = {name for name, log in logs.items() if log["penalty"].iloc[0] > 0}
+    figure = Figure(figsize=(11 if penalized else 7.5, 3.6), layout="constrained")
+    panels = figure.subplots(1, 3 if penalized else 2)
+    for name, log in logs.items():
+        epoch, color = log["epoch"], colors[name]
+        panels[0].plot(epoch, log["validation_accuracy"], color=color, linewidth=1.4, label=shown(name))
+        panels[0].plot(epoch, log["train_accuracy"], ":", color=color, linewidth=1.2)
+        panels[1].plot(epoch, log["train_loss"], color=color, linewidth=1.4)
+        if name in penalized:
+            panels[2].plot(epoch, log["penalty"] / log["penalty"].iloc[0], color=color, linewidth=1.4)
+    titles = ["accuracy: held out, training (dotted)", "training loss, without the penalty",
+              "penalty, relative to epoch 1"]
+    for axes, title in zip(panels, titles, strict=False):
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("epoch", fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.tick_params(labelsize=8)
+    panels[0].yaxis.set_major_formatter(PercentFormatter(1))
+    if penalized:
+        log_ticks(panels[2])
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside upper left", ncols=6)
+    return to_svg(figure)
