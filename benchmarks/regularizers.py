@@ -33,6 +33,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from bench.provenance import provenance
+from framebench.memory import keep_freed_memory
 from models.architectures import build
 from models.regularizers import REGULARIZERS, Regularizer
 from models.regularizers.layers import find_layers
@@ -59,6 +60,7 @@ def main() -> int:
                         help="count processor time, for a machine that others use too; CPU only")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as training does
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     facts = provenance()
     print(f"{facts['processor']}, {arguments.device}, {arguments.threads} threads, torch {facts['torch']}; width "

@@ -244,9 +244,10 @@ class Trainer:
         except Exception as error:  # torch.load raises many types on a damaged file
             raise InputError(f"the training state {path} can't be read ({type(error).__name__}); remove it to start "
                            "anew") from None
-        if differs := [key for key, value in self.identity.items() if identity.get(key) != value]:
+        if differs := [f"{key.replace('_', ' ')} ({identity.get(key)}, now {value})"
+                       for key, value in self.identity.items() if identity.get(key) != value]:
             raise InputError(f"{self.folder} holds a run with another {', '.join(differs)}; choose another --name, "
-                           "or remove the folder to start anew")
+                             "or remove the folder to start anew")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.regularizer is not None:

@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--every", type=positive_int, default=None, help="apply the penalty every K steps, times K "
                        "(default: the regularizer's own)")
     group.add_argument("--option", nargs="+", default=[], metavar="KEY=VALUE", dest="options",
-                       help="options of the regularizer, such as lower=0.5 upper=1.5 relative=true")
+                       help="options of the regularizer, such as lower=0.5 upper=1.5 relative=true; all are in "
+                       "docs/regularizers.md")
     group.add_argument("--init", default="default", help="default, or delta-orthogonal")
     add("--precision", choices=["auto", "fp32", "bf16"], default="auto",
         help="auto (default): bf16 where the processor has it")

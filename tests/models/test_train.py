@@ -137,7 +137,7 @@ def test_the_seed_matters(data, tmp_path):
 
 def test_another_recipe_or_damaged_state_is_refused(data, tmp_path):
     _trainer(data, tmp_path, dataclasses.replace(RECIPE, epochs=1)).run(progress=False)
-    with pytest.raises(InputError, match="holds a run with another epochs, lr; choose another --name"):
+    with pytest.raises(InputError, match=r"another epochs \(1, now 3\), lr \(0.1, now 0.2\); choose another --name"):
         _trainer(data, tmp_path, dataclasses.replace(RECIPE, lr=0.2))
     (tmp_path / "state.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:500])
     with pytest.raises(InputError, match="can't be read"):
@@ -256,7 +256,7 @@ def test_a_run_that_does_not_say_all_options_is_not_resumed(data, tmp_path):
     state = torch.load(tmp_path / "state.pt")
     state["identity"]["regularizer_options"] = {}
     torch.save(state, tmp_path / "state.pt")
-    with pytest.raises(InputError, match="holds a run with another regularizer_options; choose another --name"):
+    with pytest.raises(InputError, match=r"another regularizer options \({}, now {.*}\); choose another --name"):
         _trainer(data, tmp_path, recipe)
 
 
