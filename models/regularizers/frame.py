@@ -17,7 +17,7 @@ from framebench.errors import InputError
 from framebench.seeding import generator
 from models.operators import fourier_blocks
 from models.regularizers.base import Regularizer, require_at_least
-from models.regularizers.gram import gershgorin_rows
+from models.regularizers.gram import gershgorin_rows, gram
 from models.regularizers.layers import Layer
 
 _TINY = 1e-30  # keeps the relative form of an all-zero layer finite
@@ -136,7 +136,7 @@ class FrameSpectral(FrameBounds):
             kernel = kernel / (kernel.square().sum() / (kernel.shape[0] * kernel.shape[2])).clamp(min=_TINY).sqrt()
         blocks, weights = self._blocks(layer, kernel)
         try:
-            spectrum: torch.Tensor = torch.linalg.eigvalsh(blocks.mH @ blocks)
+            spectrum: torch.Tensor = torch.linalg.eigvalsh(gram(blocks))
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # of weights that are NaN or infinite
             raise InputError(f"the layer {layer.name} has no eigenvalues: its weights are not finite any more; train "
                              "with a lower learning rate or coefficient") from None

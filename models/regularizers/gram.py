@@ -1,4 +1,4 @@
-"""The Gram of a convolution's block-Toeplitz matrix, from the kernel alone."""
+"""Gram matrices: of plain matrices, and of a convolution's block-Toeplitz matrix from the kernel alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,34 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from models.regularizers.layers import KINDS, find_layers
+
+
+def gram(matrix: torch.Tensor) -> torch.Tensor:
+    """Return X^H X, [..., n, n]; X^T X of a real X.
+
+    Args:
+        matrix: X, [..., m, n]. Differentiable once.
+    """
+    product: torch.Tensor = _Gram.apply(matrix)
+    return product
+
+
+class _Gram(torch.autograd.Function):
+    """A product whose two factors are one: its backward pass is one product, where autograd's own takes two."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: torch.Tensor) -> torch.Tensor:
+        """Map X to X^H X."""
+        ctx.save_for_backward(matrix)
+        return matrix.mH @ matrix
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        """Map the gradient G of X^H X to that of X, X (G + G^H)."""
+        (matrix,) = ctx.saved_tensors
+        out: torch.Tensor = matrix @ (grad + grad.mH)
+        return out
 
 
 def half_gram(kernel: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from framebench.errors import InputError
 from models.regularizers.base import Regularizer, require_at_least
+from models.regularizers.gram import gram
 from models.regularizers.layers import Layer
 
 _OFFSET = 1e-4  # of the reference code: added to squared lengths, and to angles in half turns
@@ -55,7 +56,7 @@ class HypersphericalEnergy(Regularizer):
         """Return the energy of one layer; 0 where there are no two filters."""
         directions = F.normalize(layer.matrix(), dim=2)
         groups, n, _ = directions.shape
-        cos = directions @ directions.mT
+        cos = gram(directions.mT)
         diagonal = torch.eye(n, dtype=torch.bool, device=cos.device)
         # The diagonal is replaced before the energy, too: a gradient that is infinite there would be NaN times 0.
         cos = cos.masked_fill(diagonal, 0)
@@ -113,7 +114,7 @@ class HypersphericalEnergyReference(HypersphericalEnergy):
             filters = torch.cat([filters, -filters], 1)
         groups, n, _ = filters.shape
         lengths = (filters.square().sum(2, keepdim=True) + _OFFSET).sqrt()
-        energy = self._energy(filters @ filters.mT / (lengths @ lengths.mT))
+        energy = self._energy(gram(filters.mT) / (lengths @ lengths.mT))
         weight = (1.0 if hidden else self.classifier_weight) * (0.1 if self.angular and self.power else 1.0)
         return weight * (energy - energy.tril()).sum() / max(groups * n * (n - 1) / 2, 1)
 

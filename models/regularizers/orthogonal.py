@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from models.regularizers.base import Regularizer, require_at_least, seeded_normal
-from models.regularizers.gram import half_gram
+from models.regularizers.gram import gram, half_gram
 from models.regularizers.layers import Layer
 from models.regularizers.schedule import Steps
 
@@ -66,7 +66,7 @@ class MutualCoherence(Regularizer):
 
 def _deviation(matrix: torch.Tensor) -> torch.Tensor:
     """Return X^T X - I for matrices [..., m, n]."""
-    return matrix.mT @ matrix - torch.eye(matrix.shape[-1], device=matrix.device, dtype=matrix.dtype)
+    return gram(matrix) - torch.eye(matrix.shape[-1], device=matrix.device, dtype=matrix.dtype)
 
 
 # Coefficient 1e-2 times 1e-1, 1e-2, 1e-4, 0 from epochs 20, 50, 70, 120 of 200.
@@ -173,9 +173,9 @@ class OrthogonalConvolution(Regularizer):
 
     def penalty(self, layer: Layer) -> torch.Tensor:
         """Return the deviation of one layer."""
-        gram = half_gram(layer.operator_kernel())
-        identity = torch.eye(gram.shape[1], device=gram.device, dtype=gram.dtype)
-        halves = _frobenius(gram[:, :, 0] - identity), math.sqrt(2) * _frobenius(gram[:, :, 1:])
+        v = half_gram(layer.operator_kernel())
+        identity = torch.eye(v.shape[1], device=v.device, dtype=v.dtype)
+        halves = _frobenius(v[:, :, 0] - identity), math.sqrt(2) * _frobenius(v[:, :, 1:])
         return _frobenius(torch.stack(halves))
 
 
