@@ -114,7 +114,7 @@ def read_card(weights: Path) -> Card:
         entries = json.loads(path.read_text())
     except OSError:
         raise InputError(f"{weights} has no readable card {path.name} beside it; a checkpoint is both files") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"the card {path} is not JSON ({error})") from None
     kinds = {"name": str, "arch": str, "width": int, "classes": list, "data": dict, "recipe": dict,
              "accuracy": list, "provenance": dict, "sha256": str}
@@ -125,9 +125,24 @@ def read_card(weights: Path) -> Card:
         if not isinstance(entries[key], kind) or isinstance(entries[key], bool):
             raise InputError(f"the card {path} is wrong: '{key}' must be of type {kind.__name__}")
     check_name(entries["name"])
-    if not all(isinstance(entry, dict) and set(entry) == _MEASURED for entry in entries["accuracy"]):
-        raise InputError(f"the card {path} is wrong: an accuracy must have {', '.join(sorted(_MEASURED))}")
+    counts = {"seed": entries["recipe"].get("seed", 0), "n_validation": entries["data"].get("n_validation", 0)}
+    for key, value in counts.items():
+        if not _is_count(value):
+            raise InputError(f"the card {path} is wrong: '{key}' must be an integer of at least 0")
+    if not all(map(_is_measured, entries["accuracy"])):
+        raise InputError(f"the card {path} is wrong: an accuracy must have {', '.join(sorted(_MEASURED))}, correct of "
+                         "n and their ratio, from 0 to 1")
     return Card(**{**entries, "classes": tuple(map(str, entries["classes"]))})
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_measured(entry: object) -> bool:
+    return (isinstance(entry, dict) and set(entry) == _MEASURED and isinstance(entry["data"], str)
+            and _is_count(entry["n"]) and _is_count(entry["correct"]) and isinstance(entry["accuracy"], int | float)
+            and 0 <= entry["accuracy"] <= 1)
 
 
 def load_checkpoint(weights: Path) -> tuple[nn.Module, Card]:
@@ -180,7 +195,8 @@ def check_tensors(model: nn.Module, tensors: dict[str, torch.Tensor], source: Pa
     """Check that a state dict can be loaded into a model; arguments as of `load_tensors`.
 
     Raises:
-        InputError: if a tensor is missing, unknown, of another shape, or has a value that is not finite.
+        InputError: if a tensor is missing, unknown, of another shape or kind of number, or has a value that is not
+            finite.
     """
     expected = model.state_dict()
     if missing := [name for name in expected if name not in tensors]:
@@ -193,5 +209,9 @@ def check_tensors(model: nn.Module, tensors: dict[str, torch.Tensor], source: Pa
         if tensor.shape != expected[name].shape:
             raise InputError(f"{source}: tensor '{name}' has the shape {list(tensor.shape)}, not "
                            f"{list(expected[name].shape)}; is the {teller}'s width right, and its number of classes?")
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        kind = expected[name].dtype
+        if kind.is_floating_point and not tensor.is_floating_point():
+            raise InputError(f"{source}: tensor '{name}' is of {tensor.dtype}, not of {kind}; is the {teller}'s arch "
+                             "right?")
+        if not torch.isfinite(tensor.to(kind)).all():  # 1e300 of float64 is infinite in float32
             raise InputError(f"{source}: tensor '{name}' has values that are not finite (NaN or infinite)")

@@ -146,6 +146,9 @@ def _build(arch: str, options: dict[str, Any], mean: RGB, std: RGB, tensors: dic
     """Build the architecture and load the tensors; also say what its answers depend on beside them."""
     owner, _, inner = arch.rpartition("/")
     width, classes, size = options.get("width"), options.get("classes", 10), options.get("size")
+    if classes not in {tensor.shape[0] for tensor in tensors.values() if tensor.ndim}:  # before memory is asked for
+        raise InputError(f"{path} has no tensor with {classes} rows; is the name's number of classes right "
+                         f"(state:{arch},classes=N:{path})?")
     if width and owner or size and not owner:
         raise InputError("width is an option of our architectures, size of others'; leave it out of "
                          f"state:{arch},{'width' if owner else 'size'}=...")

@@ -83,6 +83,12 @@ def test_the_digest_follows_the_weights_not_the_name(saved, tmp_path):
     ({"name": "a\n\x1b[31mb"}, r"can't be called 'a\\n\\x1b\[31mb'"),
     ({"name": ".."}, "can't be called '..'"),
     ({"accuracy": [{"x": 1}]}, "an accuracy must have accuracy, correct, data, n"),
+    ({"accuracy": [{"data": "x", "n": 5, "correct": 4, "accuracy": "0.8"}]}, "their ratio, from 0 to 1"),
+    ({"accuracy": [{"data": "x", "n": 5, "correct": 4, "accuracy": float("nan")}]}, "their ratio, from 0 to 1"),
+    ({"accuracy": [{"data": "x", "n": -5, "correct": 4, "accuracy": 0.8}]}, "their ratio, from 0 to 1"),
+    ({"recipe": {"seed": None}}, "'seed' must be an integer"),
+    ({"recipe": {"seed": float("nan")}}, "'seed' must be an integer"),
+    ({"data": {"n_validation": "5"}}, "'n_validation' must be an integer"),
     ({"width": "4"}, "'width' must be of type int"),
     ({"classes": ["a", "b"]}, "tensor 'fc\\.\\w+' has the shape"),
     ({"sha256": "00"}, "not the file that its card describes"),
@@ -101,11 +107,20 @@ def test_a_wrong_card_is_refused(saved, entries, message):
     (lambda t: t["bn.weight"].fill_(float("nan")), "tensor 'bn.weight' has values that are not finite"),
     (lambda t: t["fc.weight"].fill_(float("inf")), "tensor 'fc.weight' has values that are not finite"),
     (lambda t: t.update({"fc.bias": torch.zeros(3)}), "tensor 'fc.bias' has the shape"),
+    (lambda t: t.update({"fc.bias": torch.full((10,), 1e300, dtype=torch.float64)}), "'fc.bias' has values that are"),
+    (lambda t: t.update({"fc.bias": torch.zeros(10, dtype=torch.int64)}), "'fc.bias' is of torch.int64, not of"),
 ])
 def test_wrong_tensors_are_refused_by_name(saved, edit, message):
     _, path = saved
     _edit_tensors(path, edit)
     with pytest.raises(InputError, match=message):
+        load_checkpoint(path)
+
+
+def test_a_card_nested_without_end_is_refused(saved):
+    _, path = saved
+    path.with_suffix(".json").write_text("[" * 200_000)
+    with pytest.raises(InputError, match="is not JSON"):
         load_checkpoint(path)
 
 

@@ -99,7 +99,8 @@ def test_timm_architectures(images, tmp_path):
 
 @pytest.mark.parametrize(("head", "message"), [
     ("resnet20,width=8", "is the name's width right, and its number of classes"),
-    ("resnet20,width=4,classes=100", r"tensor 'fc.weight' has the shape \[10, 16\], not \[100, 16\]"),
+    ("resnet20,width=4,classes=16", r"tensor 'fc.weight' has the shape \[10, 16\], not \[16, 16\]"),
+    ("resnet20,width=4,classes=1000000000000", "has no tensor with 1000000000000 rows; is the name"),
     ("resnet18,width=4", "lacks the tensor 'blocks"),
     ("resnet20,width=4,mean=0/0/0,std=1/1/1", "holds its own normalisation"),
     ("resnet20,width=4,mean=0/0/0", "holds its own normalisation"),
