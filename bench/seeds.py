@@ -134,6 +134,8 @@ def _training(card: dict[str, Any] | None) -> _Training | None:
         return None
     recipe, (name, kept, _) = filled_in(card["recipe"]), card["name"].partition("@")
     seed = int(recipe.pop("seed"))
+    if isinstance(options := recipe.get("regularizer_options"), dict):  # its draws go by the training's seed or another
+        recipe["regularizer_options"] = {key: value for key, value in options.items() if (key, value) != ("seed", seed)}
     what = json.dumps([card["arch"], card["width"], card["classes"], card["data"].get("sha256"), recipe, kept],
                       sort_keys=True)
     return _Training(what, seed, re.sub(rf"-s{seed}$", "", name) + (" (kept epochs)" if kept else ""))

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from bench.protocol import Evaluation
 from framebench.errors import InputError
-from framebench.files import atomic, writable_folder
+from framebench.files import atomic, lock, writable_folder
 
 #: Columns of a row and their types. `steps` holds one signed byte an iteration: +1, -1, or 0 where no sign helped.
 SCHEMA = pa.schema([
@@ -53,15 +53,8 @@ class Store:
             InputError: if another run holds it.
         """
         writable_folder(self.folder)
-        with open(self.folder / ".lock", "w") as handle:
-            try:
-                import fcntl
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:  # no such lock on Windows
-                pass
-            except OSError:
-                raise InputError(f"another run is writing to {self.folder.parent}; wait for it, or choose another "
-                               "--out") from None
+        busy = f"another run is writing to {self.folder.parent}; wait for it, or choose another --out"
+        with lock(self.folder / ".lock", busy):
             for folder in (self.folder, self.folder.parent / "adversarial"):
                 for path in folder.glob(".*.part"):
                     path.unlink(missing_ok=True)  # of a run that was killed as it wrote

@@ -13,7 +13,7 @@ from bench.accuracy import measure
 from bench.provenance import provenance
 from domains import Domain
 from framebench.errors import InputError
-from framebench.files import writable_folder
+from framebench.files import lock, writable_folder
 from models.architectures import ARCHITECTURES
 from models.checkpoint import HELD_OUT, Card, check_name, save, stored
 from models.recipe import Recipe
@@ -28,7 +28,9 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
 
     The folder ``OUT/NAME/`` gets the state to resume from, ``log.csv``, ``layers.csv`` (see `models.watch`) and
     ``epochs/NAME@EPOCH.safetensors``, half precision, of every epoch and of the half-epochs of the last third. The last
-    epoch is always among what is logged and kept.
+    epoch is always among what is logged and kept. Without a state to resume from, kept epochs that are there are an
+    earlier run's and are removed. A card's provenance is of the process that trained last; where processes before it
+    had another, ``resumed`` lists theirs.
 
     Args:
         name: The checkpoint's name.
@@ -47,7 +49,8 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
         The path of the weights, and the card.
 
     Raises:
-        InputError: if the folder holds another run, the loss is not finite, or the weights collapse.
+        InputError: if the folder holds another run or a process is training there, the loss is not finite, or the
+            weights collapse.
     """
     check_name(name)
     if "@" in name:
@@ -57,29 +60,40 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
     folder = writable_folder(out / name)
     card = Card(name=name, arch=recipe.arch, width=recipe.width or ARCHITECTURES[recipe.arch][1],
                 classes=training.classes, data={"title": training.title, "sha256": training.digest},
-                recipe=dataclasses.asdict(recipe), accuracy=[],
-                provenance={**provenance(), "threads": torch.get_num_threads(), "device": str(device)})
+                recipe=dataclasses.asdict(recipe), accuracy=[], provenance={})
+    made = {**provenance(), "threads": torch.get_num_threads(), "device": str(device), "compile": compile}
 
     def keep(model: nn.Module, epoch: float, accuracy: float) -> None:
         last = epoch == recipe.epochs
         if last or keep_every == 1 or epoch % keep_every == 0:
-            kept = dataclasses.replace(card, name=f"{name}@{epoch:g}", accuracy=_held_out(accuracy, trainer))
+            kept = dataclasses.replace(card, name=f"{name}@{epoch:g}", accuracy=_held_out(accuracy, trainer),
+                                       provenance=_provenance(trainer))
             save(model, kept, folder / "epochs", dtype=torch.float16)
         if last or epoch % log_every == 0:
             layers.add(model, epoch)
 
-    trainer = Trainer(training.images, training.labels, len(training.classes), recipe, folder, device,
-                      training.digest, keep=keep, compile=compile)
-    layers = LayerLog(folder / "layers.csv", trainer.model, training.images.shape[1:3], done=trainer.epoch)
-    card.data.update(n_train=len(trainer.training), n_validation=len(trainer.held_out))
-    model = trainer.run().cpu()
-    if half:
-        model.load_state_dict(stored(model, torch.float16))
-    accuracy = [*(measure(model, domain, torch.device("cpu")) for domain in tests),
-                *_held_out(trainer.log[-1]["validation_accuracy"], trainer)]
-    seconds = round(sum(entry["seconds"] for entry in trainer.log))
-    card = dataclasses.replace(card, accuracy=accuracy, provenance={**card.provenance, "seconds": seconds})
-    return save(model, card, out, dtype=torch.float16 if half else torch.float32), card
+    with lock(folder / ".lock", f"another run is training in {folder}; wait for it, or choose another --name"):
+        trainer = Trainer(training.images, training.labels, len(training.classes), recipe, folder, device,
+                          training.digest, keep=keep, compile=compile, provenance=made)
+        if not trainer.epoch:
+            for path in (folder / "epochs").glob(f"{name}@*"):
+                if path.suffix in (".safetensors", ".json"):
+                    path.unlink()
+        layers = LayerLog(folder / "layers.csv", trainer.model, training.images.shape[1:3], done=trainer.epoch)
+        card.data.update(n_train=len(trainer.training), n_validation=len(trainer.held_out))
+        model = trainer.run().cpu()
+        if half:
+            model.load_state_dict(stored(model, torch.float16))
+        accuracy = [*(measure(model, domain, torch.device("cpu")) for domain in tests),
+                    *_held_out(trainer.log[-1]["validation_accuracy"], trainer)]
+        seconds = round(sum(entry["seconds"] for entry in trainer.log))
+        card = dataclasses.replace(card, accuracy=accuracy, provenance={**_provenance(trainer), "seconds": seconds})
+        return save(model, card, out, dtype=torch.float16 if half else torch.float32), card
+
+
+def _provenance(trainer: Trainer) -> dict[str, Any]:
+    *earlier, last = trainer.provenances
+    return {**last, "resumed": earlier} if earlier else last
 
 
 def _held_out(accuracy: float, trainer: Trainer) -> list[dict[str, Any]]:

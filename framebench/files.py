@@ -31,6 +31,30 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def lock(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock file `path`, which is made and stays; the lock itself ends with the process at the latest.
+
+    Args:
+        path: The file, in a folder that is there.
+        busy: What the error says.
+
+    Raises:
+        InputError: if another holds it.
+    """
+    with open(path, "w") as handle:
+        try:
+            import fcntl
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # no such lock on Windows
+            pass
+        except BlockingIOError:
+            raise InputError(busy) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -6,7 +6,10 @@ import torch
 
 
 def pad_reflect(images: torch.Tensor, pad: int) -> torch.Tensor:
-    """Pad uint8 images [n, H, W, c] by `pad` mirrored pixels on each side (the edge pixel is not repeated)."""
+    """Pad uint8 images [n, H, W, c] by `pad` mirrored pixels on each side (the edge pixel is not repeated).
+
+    `pad` must be less than both sides of the images: beyond there is nothing to mirror.
+    """
     rows = _mirror(images.shape[1], pad, images.device)
     columns = _mirror(images.shape[2], pad, images.device)
     return images[:, rows][:, :, columns]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from framebench.errors import InputError, unknown
+from models.architectures import ARCHITECTURES
 from models.regularizers import KINDS, REGULARIZERS, Regularizer, build
 
 #: Weight decay where no regularizer holds the scale of the weights.
@@ -23,7 +24,7 @@ class Recipe:
 
     Where `weight_decay`, `gamma`, `every` or options of the regularizer are left away they are filled in, so that a
     card and a run to resume say them all, whatever the defaults are by then. `dataclasses.replace` keeps what was
-    filled in: for another regularizer, build another recipe.
+    filled in: for another regularizer, and for another seed of one that draws, build another recipe.
 
     Attributes:
         arch: Architecture, a name of `models.architectures.ARCHITECTURES`.
@@ -41,12 +42,12 @@ class Recipe:
         cutout: Side of the square that is blanked; 0 for none.
         flip: Whether every second view of an image is mirrored; not for digits.
         validation: Images held out of the training set, class-balanced, the same for every seed.
-        seed: Seed of initialisation, order and augmentation.
+        seed: Seed of initialisation, order, augmentation and, unless its options have another, the regularizer.
         precision: "fp32", or "bf16" for autocast.
         regularizer: "none", or a name of `models.regularizers.REGULARIZERS`.
         gamma: Coefficient of its penalty; left away, the regularizer's own.
         regularizer_options: The regularizer's own options; those left away have its `training_options`, or else its
-            defaults.
+            defaults, except that the seed of its draws is `seed`.
         every: Steps between two applications of the penalty, counted over the whole run; it is multiplied by as much.
             Left away, the regularizer's own.
         init: "default" (the architecture's own), or "delta-orthogonal" (arXiv 1806.05393).
@@ -74,6 +75,10 @@ class Recipe:
     init: str = "default"
 
     def __post_init__(self) -> None:
+        if self.arch not in ARCHITECTURES:
+            raise unknown("architecture", self.arch, ARCHITECTURES)
+        if self.regularizer == "none":
+            self._require_no_options()
         self._fill_in()
         positive = {"epochs": self.epochs, "batch size": self.batch_size, "learning rate": self.lr,
                     "interval of the penalty": self.every}
@@ -101,14 +106,22 @@ class Recipe:
         """Weight decay of the layers whose scale the regularizer holds, and of the others."""
         return self.weight_decay if isinstance(self.weight_decay, tuple) else (self.weight_decay, self.weight_decay)
 
+    def _require_no_options(self) -> None:
+        """Refuse what is for a regularizer, but not what is filled in without one, which cards say."""
+        given = {"--gamma": self.gamma not in (None, 0), "--every": self.every not in (None, 1),
+                 "--option": bool(self.regularizer_options)}
+        if odd := [flag for flag, said in given.items() if said]:
+            raise InputError(f"without a regularizer nothing takes {' and '.join(odd)}; name one with --regularizer")
+
     def _fill_in(self) -> None:
         """Set what was left away, and all options of the regularizer."""
         regularizer = None
         if self.regularizer != "none":
             if self.regularizer not in REGULARIZERS:
                 raise unknown("regularizer", self.regularizer, ["none", *REGULARIZERS])
-            given = {**REGULARIZERS[self.regularizer].training_options, **self.regularizer_options}
-            regularizer = build(self.regularizer, **given)
+            kind = REGULARIZERS[self.regularizer]
+            drawn = {"seed": self.seed} if hasattr(kind, "seed") else {}
+            regularizer = build(self.regularizer, **{**kind.training_options, **drawn, **self.regularizer_options})
             options = {option.name: getattr(regularizer, option.name) for option in fields(regularizer) if option.init}
             object.__setattr__(self, "regularizer_options", options)  # the dataclass is frozen
         if isinstance(self.weight_decay, tuple) and not (regularizer and regularizer.holds_scale):
@@ -130,6 +143,9 @@ def filled_in(recipe: dict[str, Any]) -> dict[str, Any]:
     if isinstance(options.get("weight_decay"), list):  # JSON has no tuples
         options["weight_decay"] = tuple(options["weight_decay"])
     try:
+        if hasattr(REGULARIZERS.get(options.get("regularizer", "none")), "seed"):
+            # Cards say it since it is the training's: before, it was 0 under every seed.
+            options["regularizer_options"] = {"seed": 0, **options.get("regularizer_options", {})}
         return asdict(Recipe(**options))
     except (InputError, TypeError):
         return options

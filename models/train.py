@@ -2,8 +2,9 @@
 
 A regularizer adds gamma times its penalty to the mean cross-entropy.
 
-What comes out depends on the recipe, the data and the number of threads alone: each epoch draws from a generator
-keyed by (seed, epoch), so a run that was killed and resumed ends with the weights of one that was not.
+What comes out depends on the recipe, the data, the device, the number of threads, `compile` and torch's version alone:
+each epoch draws from a generator keyed by (seed, epoch), so a run that was killed and resumed under the same ends with
+the weights of one that was not.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from models.regularizers import Regularizer
 from models.regularizers import build as build_regularizer
 from models.watch import WATCH_EVERY, ScaleWatch
 
+#: Columns of ``log.csv``.
+LOG = ("epoch", "lr", "train_loss", "penalty", "train_accuracy", "validation_accuracy", "seconds")
 #: Over this share of a run, the last, half-epochs are kept too: there a one-cycle schedule is steep.
 STEEP = 1 / 3
 
@@ -87,14 +90,21 @@ class Trainer:
         keep: Called with (model in eval mode, epoch, validation accuracy) after every epoch, and after every half of
             one over the last third of the run. A resumed run calls it again for what it trains again.
         compile: Whether to compile the model (torch.compile), which pays on a GPU.
+        provenance: What is known of this process: versions, machine. The state has that of every process that trained
+            (`provenances`).
 
     Raises:
-        InputError: if `folder` holds a run of another recipe or of other data.
+        InputError: if `folder` holds a run of another recipe or of other data, or a damaged one, or the images are too
+            few for a batch or too small for the padding.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, num_classes: int, recipe: Recipe, folder: Path,
                  device: torch.device, data_digest: str, *,
-                 keep: Callable[[nn.Module, float, float], None] | None = None, compile: bool = False) -> None:
+                 keep: Callable[[nn.Module, float, float], None] | None = None, compile: bool = False,
+                 provenance: dict[str, Any] | None = None) -> None:
+        if recipe.pad >= (side := min(images.shape[1:3])):
+            raise InputError(f"a pad of {recipe.pad} needs images of more pixels a side than that; these have {side}; "
+                             "choose a smaller --pad")
         self.recipe, self.folder, self.device, self.keep = recipe, folder, device, keep
         self.training, self.held_out = split(labels, recipe.validation)
         self.padded = pad_reflect(torch.from_numpy(images[self.training]).to(device), recipe.pad)
@@ -121,7 +131,11 @@ class Trainer:
                              "choose a smaller --batch")
         self.identity = {**dataclasses.asdict(recipe), "data": data_digest}
         self.log: list[dict[str, float]] = []
+        #: What is known of the processes that trained, the last one last; equal ones once.
+        self.provenances = [own := provenance or {}]
         self._resume()
+        if self.epoch < recipe.epochs:  # else this process trains nothing
+            self.provenances = [*(made for made in self.provenances if made != own), own]
 
     @property
     def epoch(self) -> int:
@@ -170,11 +184,15 @@ class Trainer:
     def _train_epoch(self, bar: Any) -> tuple[float, float, float]:
         """Return the epoch's mean loss (without the penalty), mean penalty (0 where none was applied) and accuracy."""
         self.model.train()
-        losses, penalties, correct = [], [], []
+        losses: list[torch.Tensor] = []  # cross-entropies
+        sums: list[torch.Tensor] = []  # with the penalties
+        penalties: list[torch.Tensor] = []
+        correct = []
         halfway = self.steps // 2 if self.epoch + 0.5 > (1 - STEEP) * self.recipe.epochs else 0
         first = self.epoch * self.steps
         for step, (x, y) in enumerate(self._batches(), first):  # of the whole run: schedules go by it
             if halfway and step == first + halfway:
+                self._require_finite(sums)
                 self._keep(self.epoch + 0.5)
                 self.model.train()
             for group in self.optimizer.param_groups:
@@ -184,10 +202,8 @@ class Trainer:
             loss = F.cross_entropy(logits.float(), y, label_smoothing=self.recipe.label_smoothing)
             losses.append(loss.detach())
             if self.regularizer is not None and step % self.recipe.every == 0:
-                penalty = self.regularizer(self.model)
-                penalties.append(penalty.detach())
-                done = step / (self.recipe.epochs * self.steps)
-                loss = loss + self.recipe.gamma * self.recipe.every * self.regularizer.schedule(done) * penalty
+                loss = loss + self._penalty(self.regularizer, step, penalties)
+            sums.append(loss.detach())
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
@@ -196,11 +212,31 @@ class Trainer:
             correct.append((logits.detach().argmax(1) == y).sum())
             bar.update()
         self.watch.check(self.epoch + 1)
+        self._require_finite(sums)
         mean, mean_penalty = (float(torch.stack(v).mean()) if v else 0.0 for v in (losses, penalties))
-        if not np.isfinite(mean) or not np.isfinite(mean_penalty):
-            raise InputError(f"the loss is not finite in epoch {self.epoch + 1}; start again with a lower --lr"
-                             + ("" if self.regularizer is None else " or --gamma"))
         return mean, mean_penalty, float(torch.stack(correct).sum()) / (self.steps * self.recipe.batch_size)
+
+    def _penalty(self, regularizer: Regularizer, step: int, penalties: list[torch.Tensor]) -> torch.Tensor | float:
+        """Return what the penalty adds to the loss of a step, and append its value to the epoch's.
+
+        Where the schedule's factor is 0 it is neither differentiated nor added: 0 times infinity is NaN. It is then
+        evaluated for the log alone, unless the epoch has a value.
+        """
+        factor = regularizer.schedule(step / (self.recipe.epochs * self.steps))
+        if not factor:
+            if not penalties:
+                with torch.no_grad():
+                    penalties.append(regularizer(self.model))
+            return 0.0
+        penalty = regularizer(self.model)
+        penalties.append(penalty.detach())
+        return self.recipe.gamma * self.recipe.every * factor * penalty
+
+    def _require_finite(self, losses: list[torch.Tensor]) -> None:
+        """Check the losses of the current epoch, penalties included."""
+        if not torch.stack(losses).isfinite().all():
+            raise InputError(f"the loss is not finite in epoch {self.epoch + 1}; start again under another --name with "
+                             "a lower --lr" + ("" if self.regularizer is None else " or --gamma"))
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         draws = torch.Generator().manual_seed(
@@ -224,15 +260,16 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
     def _save(self) -> None:
-        state = {"identity": self.identity, "log": self.log, "model": self.model.state_dict(),
-                 "optimizer": self.optimizer.state_dict(),
+        # The log first: of a run killed between the two the epoch is trained again, and its entry written again.
+        with atomic(self.folder / "log.csv") as temporary, open(temporary, "w", newline="") as out:
+            writer = csv.DictWriter(out, LOG)
+            writer.writeheader()
+            writer.writerows(self.log)
+        state = {"identity": self.identity, "log": self.log, "provenances": self.provenances,
+                 "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                  "regularizer": {} if self.regularizer is None else self.regularizer.state_dict()}
         with atomic(self.folder / "state.pt") as temporary:
             torch.save(state, temporary)
-        with atomic(self.folder / "log.csv") as temporary, open(temporary, "w", newline="") as out:
-            writer = csv.DictWriter(out, list(self.log[0]))
-            writer.writeheader()
-            writer.writerows(self.log)
 
     def _resume(self) -> None:
         path = self.folder / "state.pt"
@@ -241,15 +278,21 @@ class Trainer:
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
             identity = state["identity"]
-        except Exception as error:  # torch.load raises many types on a damaged file
+            differs = [f"{key.replace('_', ' ')} ({identity.get(key)}, now {value})"
+                       for key, value in self.identity.items() if identity.get(key) != value]
+            if not differs:
+                self._restore(state)
+        except Exception as error:  # torch.load raises many types on a damaged file, and so do those who take it over
             raise InputError(f"the training state {path} can't be read ({type(error).__name__}); remove it to start "
                            "anew") from None
-        if differs := [f"{key.replace('_', ' ')} ({identity.get(key)}, now {value})"
-                       for key, value in self.identity.items() if identity.get(key) != value]:
+        if differs:
             raise InputError(f"{self.folder} holds a run with another {', '.join(differs)}; choose another --name, "
                              "or remove the folder to start anew")
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.regularizer is not None:
             self.regularizer.load_state_dict(state["regularizer"])
-        self.log = state["log"]
+        self.log = [{column: entry[column] for column in LOG} for entry in state["log"]]
+        self.provenances = list(state.get("provenances", self.provenances))  # states of earlier versions have none

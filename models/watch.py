@@ -78,6 +78,9 @@ class LayerLog:
         model: The model at the start of the run, or of what is left of it.
         size: Height and width of its images.
         done: Epochs that are done.
+
+    Raises:
+        InputError: if the file is not such a log.
     """
 
     def __init__(self, path: Path, model: nn.Module, size: tuple[int, int], done: float = 0) -> None:
@@ -85,9 +88,13 @@ class LayerLog:
         self.sizes = input_sizes(model, size)
         self.entries: list[dict[str, float | str]] = []
         if path.is_file() and done:
-            stored = pd.read_csv(path)
-            self.entries = [{str(key): value for key, value in entry.items()}
-                            for entry in stored[stored["epoch"] <= done].to_dict("records")]
+            try:
+                stored = pd.read_csv(path)[COLUMNS]
+                stored = stored[stored["epoch"] <= done]
+            except (OSError, KeyError, TypeError, ValueError) as error:
+                raise InputError(f"{path} is not a log of the layers' frame bounds ({type(error).__name__}); remove "
+                                 f"it, and the log starts again at epoch {done:g}") from None
+            self.entries = [{str(key): value for key, value in entry.items()} for entry in stored.to_dict("records")]
         if not self.entries:
             self._note(model, done)
 

@@ -70,40 +70,37 @@ def run(arguments: argparse.Namespace) -> None:
 
     torch.set_num_threads(threads(arguments.threads))
     chosen = device(arguments.device)
-    recipe = _recipe(arguments, chosen)
+    recipes = [_recipe(arguments, chosen, seed) for seed in arguments.seeds]
     root = data_root(arguments.data_root)
     training = load_training(arguments.dataset, root)
     tests = [*([load_domain("samples")] if arguments.dataset == "cifar10" else []),
              load_domain(arguments.dataset, root)]
-    base = arguments.name or "-".join([recipe.arch, f"w{recipe.width or 'default'}", recipe.regularizer])
-    for seed in arguments.seeds:
-        name = base if len(arguments.seeds) == 1 else f"{base}-s{seed}"
+    first = recipes[0]
+    base = arguments.name or "-".join([first.arch, f"w{first.width or 'default'}", first.regularizer])
+    for recipe in recipes:
+        name = base if len(recipes) == 1 else f"{base}-s{recipe.seed}"
         print(f"training {name} on {training.title}, {chosen}, {recipe.precision}", flush=True)
-        path, card = train_checkpoint(name, dataclasses.replace(recipe, seed=seed), training, tests, arguments.out,
-                                      chosen, half=arguments.half, compile=arguments.compile,
-                                      log_every=arguments.log_every, keep_every=arguments.keep_every)
+        path, card = train_checkpoint(name, recipe, training, tests, arguments.out, chosen, half=arguments.half,
+                                      compile=arguments.compile, log_every=arguments.log_every,
+                                      keep_every=arguments.keep_every)
         for entry in card.accuracy:
             print(f"{entry['accuracy']:.2%} ({entry['correct']} of {entry['n']}) on {entry['data']}")
         print(f"wrote {path} and {path.with_suffix('.json').name}; logs, kept epochs and state in "
               f"{arguments.out / name}", flush=True)
 
 
-def _recipe(arguments: argparse.Namespace, chosen: Any) -> Any:
-    """Return the recipe that the options mean; what they leave open it fills in itself."""
+def _recipe(arguments: argparse.Namespace, chosen: Any, seed: int) -> Any:
+    """Return the recipe that the options mean for one seed; what they leave open it fills in itself."""
     from models.recipe import Recipe, best_precision
 
     given = vars(arguments)
     options = {f.name: given[f.name] for f in dataclasses.fields(Recipe) if given.get(f.name) is not None}
     options["precision"] = best_precision(chosen) if arguments.precision == "auto" else arguments.precision
     options["flip"] = arguments.dataset != "svhn"  # a mirrored digit is another or none
-    if arguments.regularizer == "none":
-        odd = [f"--{name.removesuffix('s')}" for name in ("gamma", "every", "options") if given[name]]
-        if odd:
-            raise InputError(f"without a regularizer nothing takes {' and '.join(odd)}; name one with --regularizer")
-    chosen = [parse_option(text) for text in arguments.options]
-    if len(dict(chosen)) < len(chosen):
+    pairs = [parse_option(text) for text in arguments.options]
+    if len(dict(pairs)) < len(pairs):
         raise InputError(f"--option {' '.join(arguments.options)} gives one option twice; give each once")
-    return Recipe(**options, regularizer_options=dict(chosen))
+    return Recipe(**options, regularizer_options=dict(pairs), seed=seed)
 
 
 def parse_option(text: str) -> tuple[str, Any]:

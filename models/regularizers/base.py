@@ -35,7 +35,8 @@ class Regularizer:
         weight_decay: Whether the training keeps its weight decay beside it, whatever the options; see `holds_scale`.
         gamma: Coefficient to start from.
         every: Steps between two applications, each scaled by as much; chosen by cost (`benchmarks/regularizers.py`).
-        training_options: Options that training sets unless told otherwise, where the exact value costs too much.
+        training_options: Options that training sets unless told otherwise, where the exact value costs too much. An
+            option `seed` it sets to its own seed (`models.recipe`).
     """
 
     layers: tuple[str, ...] = KINDS

@@ -177,6 +177,19 @@ def test_a_card_from_before_an_option_is_of_the_same_recipe():
         assert trainings_table(table, json.loads(json.dumps(cards))).empty != same
 
 
+@pytest.mark.parametrize(("first", "second", "same"), [
+    ({"seed": 0}, {"seed": 1}, True),  # each the training's own
+    ({}, {"seed": 1}, True),  # of a card from before the option
+    ({"seed": 0}, {"seed": 0}, False), ({}, {}, False),  # of trainings that share their draws, but for the name
+    ({"seed": 7}, {"seed": 7}, True), ({"seed": 7}, {"seed": 1}, False)])
+def test_trainings_whose_regularizer_draws(first, second, same):
+    table = _attack_csv({"a": 0.9, "b": 0.1})
+    cards = {name: _card(name, seed, regularizer="srip", gamma=0.01, regularizer_options=options)
+             for seed, (name, options) in enumerate({"a": first, "b": second}.items())}
+    before = json.dumps(cards)
+    assert trainings_table(table, cards).empty != same and json.dumps(cards) == before
+
+
 def test_cards_are_left_as_they_are():
     cards = {name: _card(name, i, fraction=0.5) for i, name in enumerate("ab")}  # of a recipe that is not ours
     before = json.dumps(cards)

@@ -12,6 +12,7 @@ import domains
 from bench.commands.train import parse_option
 from bench.run import main
 from framebench.errors import InputError
+from framebench.files import lock
 from models import load_model
 from models.checkpoint import HELD_OUT
 from models.recipe import Recipe
@@ -104,6 +105,52 @@ def test_a_training_that_collapses_ends_with_one_line_and_keeps_its_state(tmp_pa
     assert len(pd.read_csv(out / "m" / "log.csv")) == done
 
 
+def test_a_folder_is_of_one_training_at_a_time(tmp_path, data_root, capsys):
+    pytest.importorskip("fcntl")
+    (tmp_path / "m").mkdir()
+    with lock(tmp_path / "m" / ".lock", ""):
+        assert train(data_root, tmp_path, "--name", "m", "--epochs", "1") == 2
+    assert re.search(r"^error: another run is training in .*m; wait for it, or choose another --name$",
+                     capsys.readouterr().err, re.M)
+    assert not (tmp_path / "m" / "log.csv").exists()
+    assert train(data_root, tmp_path, "--name", "m", "--epochs", "1") == 0
+
+
+def test_kept_epochs_of_an_earlier_run_do_not_survive_its_state(tmp_path, data_root):
+    assert train(data_root, tmp_path, "--name", "m", "--epochs", "3") == 0
+    run, others = tmp_path / "m", [tmp_path / "m" / "epochs" / name for name in ("m.txt", "other@1.json", "m@1.txt")]
+    for path in others:
+        path.write_text("of someone else")
+    assert train(data_root, tmp_path, "--name", "m", "--epochs", "3") == 0
+    assert list(kept_epochs(str(run))) == [1, 2, 2.5, 3], "of a run that is resumed they stay"
+    (run / "state.pt").unlink()
+    assert train(data_root, tmp_path, "--name", "m", "--epochs", "2", "--keep-every", "2") == 0
+    assert list(kept_epochs(str(run))) == [2] and all(path.exists() for path in others)
+    assert sorted(path.name for path in (run / "epochs").glob("m@*.json")) == ["m@2.json"]
+
+
+def test_a_card_says_where_each_part_of_a_resumed_run_was_trained(tmp_path, data_root, monkeypatch):
+    real, machines, few = Trainer._save, iter("aabc"), ["--name", "m", "--epochs", "3", "--keep-every", "3"]
+    monkeypatch.setattr(bench.training, "provenance", lambda: {"machine": next(machines)})
+
+    def save_and_die(self):
+        real(self)
+        if self.epoch < 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_save", save_and_die)
+        assert [train(data_root, tmp_path, *few) for _ in range(2)] == [130, 130]
+    assert train(data_root, tmp_path, *few) == 0
+    for name in ("m.safetensors", "m/epochs/m@3.safetensors"):
+        made = card_of(str(tmp_path / name)).provenance
+        assert (made["machine"], [earlier["machine"] for earlier in made["resumed"]]) == ("b", ["a"])
+        assert made["threads"] == made["resumed"][0]["threads"] == 1
+    before = (tmp_path / "m.json").read_text()
+    assert train(data_root, tmp_path, *few) == 0
+    assert (tmp_path / "m.json").read_text() == before, "a process that only measures trained nothing"
+
+
 def test_fewer_epochs_are_logged_and_kept_on_request(tmp_path, data_root):
     few = ["--epochs", "5", "--log-every", "2", "--keep-every", "3", "--name", "m"]
     assert train(data_root, tmp_path / "a", *few) == 0
@@ -126,6 +173,13 @@ def test_the_command_and_python_mean_the_same_recipe(asked, options, decay):
     assert recipe.weight_decay == decay
     more = {"weight_decay": decay} if "--weight-decay" in options else {}
     assert recipe == Recipe(**TINY_RECIPE, regularizer="frame", regularizer_options=chosen, **more)
+
+
+def test_each_seed_is_the_regularizers_too(tmp_path, data_root):
+    few = ["--epochs", "1", "--name", "m", "--regularizer", "srip"]
+    assert train(data_root, tmp_path, *few, "--seeds", "0", "2") == 0
+    cards = [card_of(str(tmp_path / f"m-s{seed}.safetensors")).recipe for seed in (0, 2)]
+    assert [(card["seed"], card["regularizer_options"]["seed"]) for card in cards] == [(0, 0), (2, 2)]
 
 
 @pytest.mark.parametrize(("dataset", "flip"), [("cifar10", True), ("cifar100", True), ("svhn", False)])
@@ -190,7 +244,6 @@ def test_mps_is_refused_before_anything_is_written(tmp_path, data_root):
     (["--regularizer", "frame", "--gamma", "-1"], "gamma must be a finite number, 0 or above"),
     (["--regularizer", "frame", "--gamma", "0"], "gamma 0 does nothing"),
     (["--regularizer", "so", "--init", "orthogonal"], "unknown init 'orthogonal'; did you mean delta-orthogonal"),
-    (["--arch", "resnet19"], "unknown architecture 'resnet19'"),
     (["--dataset", "svhn"], "svhn"),
     (["--every", "0"], "must be at least 1"),
     (["--log-every", "0"], "must be at least 1"),
@@ -207,6 +260,12 @@ def test_bad_input(tmp_path, data_root, capsys, options, message):
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert code == 2 and len(errors) == 1 and message in errors[0]
     assert not list((tmp_path / "train").rglob("*.safetensors"))
+
+
+def test_an_unknown_architecture_is_refused_before_anything_is_written(tmp_path, data_root, capsys):
+    assert main(["train", "--data-root", str(data_root), "--out", str(tmp_path / "train"), "--arch", "resnet19"]) == 2
+    assert "error: unknown architecture 'resnet19'; did you mean" in capsys.readouterr().err
+    assert not (tmp_path / "train").exists()
 
 
 @pytest.mark.parametrize(("text", "pair"), [

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from framebench.errors import unknown
-from framebench.files import atomic, digest
+from framebench.errors import InputError, unknown
+from framebench.files import atomic, digest, lock
 from framebench.seeding import generator
 
 
@@ -29,6 +30,23 @@ def test_a_file_is_whole_or_absent(tmp_path):
         temporary.write_text("two")
         raise RuntimeError
     assert path.read_text() == "one" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_lock_keeps_others_out_until_it_is_left(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / ".lock"
+    with lock(path, "busy; wait"), pytest.raises(InputError, match="^busy; wait$"), lock(path, "busy; wait"):
+        pass
+    with pytest.raises(RuntimeError), lock(path, ""):
+        raise RuntimeError
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    with lock(path, "busy"):
+        monkeypatch.setattr(fcntl, "flock", no_locks)  # a file system without
+        with lock(path, "busy"):
+            pass
 
 
 def test_digests_tell_values_shapes_and_types_apart():

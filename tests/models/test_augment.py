@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from models.augment import crop_flip_cutout, pad_reflect
@@ -11,9 +12,11 @@ def _setting(pad):
     return images, pad_reflect(images, pad)
 
 
-def test_padding_is_numpys_reflection():
-    images, padded = _setting(3)
-    np.testing.assert_array_equal(padded.numpy(), np.pad(images.numpy(), ((0, 0), (3, 3), (3, 3), (0, 0)), "reflect"))
+@pytest.mark.parametrize("pad", [3, 7])
+def test_padding_is_numpys_reflection(pad):
+    images, padded = _setting(pad)
+    sides = ((0, 0), (pad, pad), (pad, pad), (0, 0))
+    np.testing.assert_array_equal(padded.numpy(), np.pad(images.numpy(), sides, "reflect"))
 
 
 def test_views_are_crops_of_the_padded_images_mirrored_where_asked():

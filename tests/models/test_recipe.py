@@ -11,7 +11,7 @@ from torch import nn
 from framebench.errors import InputError
 from models.architectures import build
 from models.checkpoint import read_card
-from models.recipe import Recipe, best_precision
+from models.recipe import Recipe, best_precision, filled_in
 from models.registry import CHECKPOINTS
 from models.regularizers import KINDS, REGULARIZERS
 from models.regularizers import build as build_regularizer
@@ -99,9 +99,24 @@ def test_a_recipe_fills_in_what_its_regularizer_is_trained_with(name):
     assert (given.gamma, given.every) == (0.5, 7)
 
 
+@pytest.mark.parametrize("name", ["frame-spectral", "srip", "srip-ref"])
+def test_a_regularizer_draws_by_the_seed_of_the_training(name):
+    assert Recipe(regularizer=name, seed=3).regularizer_options["seed"] == 3
+    assert Recipe(regularizer=name, seed=3, regularizer_options={"seed": 0}).regularizer_options["seed"] == 0
+
+
+def test_a_card_from_before_the_draws_went_by_the_training_says_what_they_went_by():
+    card = {"regularizer": "srip", "seed": 2, "regularizer_options": {"iterations": 3}}
+    assert filled_in(card)["regularizer_options"] | {"seed": 0} == filled_in(card)["regularizer_options"]
+    assert filled_in(card)["regularizer_options"]["iterations"] == 3 and "seed" not in card["regularizer_options"]
+    said = dataclasses.asdict(Recipe(regularizer="srip", seed=2))
+    assert filled_in(said)["regularizer_options"]["seed"] == 2
+
+
 def test_a_recipe_without_a_regularizer():
     recipe = Recipe()
     assert (recipe.weight_decay, recipe.gamma, recipe.every, recipe.regularizer_options) == (5e-4, 0.0, 1, {})
+    assert Recipe(gamma=0.0, every=1, regularizer_options={}) == recipe == dataclasses.replace(recipe)
 
 
 def test_new_recipes_have_the_entries_of_shipped_cards():
@@ -123,6 +138,9 @@ def test_the_best_precision_is_the_devices_own(monkeypatch, type_, precision):
 
 
 @pytest.mark.parametrize(("options", "message"), [
+    ({"arch": "resnet19"}, "unknown architecture 'resnet19'; did you mean"),
+    ({"gamma": 1e-3, "every": 2}, "without a regularizer nothing takes --gamma and --every; name one with"),
+    ({"regularizer_options": {"lower": 1.0}}, "without a regularizer nothing takes --option"),
     ({"precision": "fp16"}, "unknown precision 'fp16'; did you mean bf16 or fp32"),
     ({"regularizer": "fram"}, "unknown regularizer 'fram'; did you mean frame"),
     ({"weight_decay": (0.0, 1e-3)}, r"a pair of weight decays \(0.0, 0.001\) needs a regularizer .*; give one number"),

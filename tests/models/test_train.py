@@ -7,38 +7,22 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F  # noqa: N812
 
 from framebench.errors import InputError
-from models.recipe import Recipe
 from models.regularizers import KINDS
-from models.train import Trainer, split
-
-RECIPE = Recipe(arch="resnet20", width=4, epochs=3, batch_size=20, lr=0.1, validation=20, pad=1)
-
-
-def _data(n):
-    rng = np.random.default_rng(0)
-    labels = np.arange(n) % 4
-    images = (rng.integers(0, 60, (n, 16, 16, 3)) + 60 * labels[:, None, None, None]).astype(np.uint8)
-    return images, labels.astype(np.int64)
+from models.train import split
+from tests.models.training import RECIPE, equal, images_of, prepare
 
 
 @pytest.fixture
 def data():
-    return _data(120)
-
-
-def _trainer(data, folder, recipe=RECIPE, **options):
-    return Trainer(*data, 4, recipe, folder, torch.device("cpu"), "digest", **options)
-
-
-def _equal(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return images_of(120)
 
 
 def test_learns_and_keeps_a_log(tmp_path):
     """Chance is 0.25; seeds 0 to 5, a decay of 6e-4 and bf16 all get 1.0, and nothing that was tried less than 0.75."""
-    trainer = _trainer(_data(300), tmp_path, dataclasses.replace(RECIPE, epochs=8, validation=60))
+    trainer = prepare(images_of(300), tmp_path, dataclasses.replace(RECIPE, epochs=8, validation=60))
     model = trainer.run(progress=False)
     assert not model.training
     assert trainer.log[-1]["validation_accuracy"] >= 0.6 and trainer.log[-1]["train_accuracy"] >= 0.6
@@ -50,37 +34,9 @@ def test_learns_and_keeps_a_log(tmp_path):
     assert max(rates) == pytest.approx(0.1, rel=0.15) and rates[-1] < 0.01
 
 
-@pytest.mark.parametrize("more", [
-    {}, {"precision": "bf16"},
-    {"regularizer": "srip", "gamma": 1e-2, "every": 2},  # has a state, as has the next
-    {"regularizer": "frame-spectral", "gamma": 1e-2, "every": 2, "regularizer_options": {"sample": 1}},
-    {"regularizer": "frame", "gamma": 1e-5, "weight_decay": (0.0, 1e-3), "precision": "bf16"},
-], ids=["none", "bf16", "srip", "frame-spectral", "frame-bf16"])
-def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(data, tmp_path, monkeypatch, more):
-    recipe = dataclasses.replace(RECIPE, **more)
-    whole = _trainer(data, tmp_path / "whole", recipe).run(progress=False)
-    steps = 0
-    real = torch.optim.SGD.step
-
-    def dying(self, *args, **kwargs):
-        nonlocal steps
-        steps += 1
-        if steps == 8:  # in the middle of the second epoch of five steps
-            raise KeyboardInterrupt
-        return real(self, *args, **kwargs)
-
-    monkeypatch.setattr(torch.optim.SGD, "step", dying)
-    with pytest.raises(KeyboardInterrupt):
-        _trainer(data, tmp_path / "cut", recipe).run(progress=False)
-    resumed = _trainer(data, tmp_path / "cut", recipe)
-    assert resumed.epoch == 1
-    assert _equal(resumed.run(progress=False), whole)
-    assert _equal(_trainer(data, tmp_path / "cut", recipe).run(progress=False), whole), "a finished run changes nothing"
-
-
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_the_precision_is_that_of_training_and_validation(data, tmp_path, precision, dtype):
-    trainer = _trainer(data, tmp_path, dataclasses.replace(RECIPE, epochs=1, precision=precision))
+    trainer = prepare(data, tmp_path, dataclasses.replace(RECIPE, epochs=1, precision=precision))
     seen = {True: set(), False: set()}
     trainer.model.conv.register_forward_hook(lambda module, _, y: seen[module.training].add(y.dtype))
     trainer.run(progress=False)
@@ -101,7 +57,7 @@ def test_the_model_is_compiled_on_request(data, tmp_path, monkeypatch, compiled)
         return forward
 
     monkeypatch.setattr(torch, "compile", compile)
-    trainer = _trainer(data, tmp_path / "a", dataclasses.replace(RECIPE, epochs=1), compile=compiled)
+    trainer = prepare(data, tmp_path / "a", dataclasses.replace(RECIPE, epochs=1), compile=compiled)
     trainer.run(progress=False)
     assert calls == {"compile": compiled, "forward": compiled * trainer.steps}
 
@@ -117,7 +73,7 @@ def test_every_image_is_mirrored_in_every_second_epoch_or_never(data, tmp_path, 
         return crop_flip_cutout(padded, index, flips, *rest)
 
     monkeypatch.setattr("models.train.crop_flip_cutout", spy)
-    trainer = _trainer(data, tmp_path, dataclasses.replace(RECIPE, epochs=4, flip=flip))
+    trainer = prepare(data, tmp_path, dataclasses.replace(RECIPE, epochs=4, flip=flip))
     trainer.run(progress=False)
     mirrored = torch.zeros(4, len(trainer.training), dtype=torch.bool)
     for i, (index, flips) in enumerate(seen):
@@ -130,18 +86,9 @@ def test_every_image_is_mirrored_in_every_second_epoch_or_never(data, tmp_path, 
 
 
 def test_the_seed_matters(data, tmp_path):
-    first = _trainer(data, tmp_path / "0").run(progress=False)
-    other = _trainer(data, tmp_path / "1", dataclasses.replace(RECIPE, seed=1)).run(progress=False)
-    assert not _equal(first, other)
-
-
-def test_another_recipe_or_damaged_state_is_refused(data, tmp_path):
-    _trainer(data, tmp_path, dataclasses.replace(RECIPE, epochs=1)).run(progress=False)
-    with pytest.raises(InputError, match=r"another epochs \(1, now 3\), lr \(0.1, now 0.2\); choose another --name"):
-        _trainer(data, tmp_path, dataclasses.replace(RECIPE, lr=0.2))
-    (tmp_path / "state.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:500])
-    with pytest.raises(InputError, match="can't be read"):
-        _trainer(data, tmp_path, dataclasses.replace(RECIPE, epochs=1))
+    first = prepare(data, tmp_path / "0").run(progress=False)
+    other = prepare(data, tmp_path / "1", dataclasses.replace(RECIPE, seed=1)).run(progress=False)
+    assert not equal(first, other)
 
 
 def test_a_collapse_stops_the_run_within_its_epoch_and_keeps_the_last(data, tmp_path, monkeypatch):
@@ -156,11 +103,11 @@ def test_a_collapse_stops_the_run_within_its_epoch_and_keeps_the_last(data, tmp_
     monkeypatch.setattr("models.train.WATCH_EVERY", 2)
     recipe = dataclasses.replace(RECIPE, batch_size=5, lr=0.03, regularizer="frame", gamma=1.0)
     with pytest.raises(InputError, match="weights have collapsed in epoch 1: .* lower --gamma") as found:
-        _trainer(data, tmp_path / "a", recipe).run(progress=False)
+        prepare(data, tmp_path / "a", recipe).run(progress=False)
     assert steps % 2 == 0 and steps < 20 and "\n" not in str(found.value)
 
     resumable = dataclasses.replace(recipe, gamma=1e-5)
-    _trainer(data, tmp_path / "b", resumable).run(progress=False)
+    prepare(data, tmp_path / "b", resumable).run(progress=False)
     state = torch.load(tmp_path / "b" / "state.pt")
     state["log"] = state["log"][:1]
     with torch.no_grad():
@@ -168,15 +115,32 @@ def test_a_collapse_stops_the_run_within_its_epoch_and_keeps_the_last(data, tmp_
             if tensor.ndim > 1:
                 state["model"][name] = tensor * math.sqrt(0.1)
     torch.save(state, tmp_path / "b" / "state.pt")
-    before, trainer = (tmp_path / "b" / "state.pt").read_bytes(), _trainer(data, tmp_path / "b", resumable)
+    before, trainer = (tmp_path / "b" / "state.pt").read_bytes(), prepare(data, tmp_path / "b", resumable)
     with pytest.raises(InputError, match="collapsed in epoch 2"):  # compared with the start of the whole run
         trainer.run(progress=False)
     assert trainer.epoch == 1 and (tmp_path / "b" / "state.pt").read_bytes() == before
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
-    with pytest.raises(InputError, match="loss is not finite in epoch"):
-        _trainer(data, tmp_path, dataclasses.replace(RECIPE, lr=1e30)).run(progress=False)
+    with pytest.raises(InputError, match="not finite in epoch 1; start again under another --name with a lower --lr$"):
+        prepare(data, tmp_path, dataclasses.replace(RECIPE, lr=1e30)).run(progress=False)
+
+
+@pytest.mark.parametrize(("at", "kept_epochs"), [(1, [1, 2]), (3, [1, 2, 2.5])])
+def test_no_half_epoch_is_kept_whose_losses_are_not_finite(data, tmp_path, monkeypatch, at, kept_epochs):
+    """The third epoch is that of the steps 10 to 14; its half is kept before step 12."""
+    kept, real, calls = [], F.cross_entropy, 0
+
+    def cross_entropy(*args, **options):
+        nonlocal calls
+        calls += 1
+        return real(*args, **options) * (math.nan if calls == 10 + at else 1)
+
+    monkeypatch.setattr(F, "cross_entropy", cross_entropy)
+    trainer = prepare(data, tmp_path, keep=lambda model, epoch, accuracy: kept.append(epoch))
+    with pytest.raises(InputError, match="not finite in epoch 3"):
+        trainer.run(progress=False)
+    assert kept == kept_epochs
 
 
 def test_every_epoch_is_kept_and_half_epochs_where_the_schedule_is_steep(data, tmp_path):
@@ -186,11 +150,11 @@ def test_every_epoch_is_kept_and_half_epochs_where_the_schedule_is_steep(data, t
         assert not model.training and 0 <= accuracy <= 1
         kept.append((epoch, next(model.parameters()).detach().clone()))
 
-    trainer = _trainer(data, tmp_path / "a", dataclasses.replace(RECIPE, epochs=6), keep=keep)
+    trainer = prepare(data, tmp_path / "a", dataclasses.replace(RECIPE, epochs=6), keep=keep)
     model = trainer.run(progress=False)
     assert [epoch for epoch, _ in kept] == [1, 2, 3, 4, 4.5, 5, 5.5, 6]
     assert not torch.equal(kept[-1][1], kept[-2][1]) and torch.equal(kept[-1][1], next(model.parameters()))
-    assert _equal(_trainer(data, tmp_path / "b", dataclasses.replace(RECIPE, epochs=6)).run(progress=False), model), \
+    assert equal(prepare(data, tmp_path / "b", dataclasses.replace(RECIPE, epochs=6)).run(progress=False), model), \
         "looking at a training does not change it"
 
 
@@ -202,7 +166,7 @@ def test_a_penalty_pulls_the_weights_where_it_wants_them(data, tmp_path):
     values = {}
     for name, more in {"plain": {}, "so": {"regularizer": "so", "gamma": 0.1}}.items():
         recipe = dataclasses.replace(RECIPE, epochs=8, weight_decay=0.0, **more)
-        trainer = _trainer(data, tmp_path / name, recipe)
+        trainer = prepare(data, tmp_path / name, recipe)
         values[name] = float(so(trainer.run(progress=False)).detach())
         assert (trainer.log[0]["penalty"] > 0) == (name == "so")
     assert values["so"] < 0.1 * values["plain"]
@@ -228,7 +192,7 @@ def test_a_penalty_every_few_steps_counts_as_much_and_follows_its_schedule(data,
             return real(loss, *args, **kwargs)
 
         recipe = dataclasses.replace(RECIPE, regularizer="so", gamma=0.5, every=every)
-        trainer = _trainer(data, tmp_path / str(every), recipe)
+        trainer = prepare(data, tmp_path / str(every), recipe)
         with monkeypatch.context() as patch:
             patch.setattr(torch.Tensor, "backward", spy)
             trainer.run(progress=False)
@@ -240,29 +204,59 @@ def test_a_penalty_every_few_steps_counts_as_much_and_follows_its_schedule(data,
         assert found == pytest.approx(expected, abs=1e-3), every
 
 
+@pytest.mark.parametrize("value", [2.0, math.inf, math.nan])
+def test_a_penalty_whose_factor_is_0_is_logged_but_not_trained_with(data, tmp_path, monkeypatch, value):
+    """From 0.4 of 15 steps on: the first of three epochs and a step of the second have it."""
+    from models.regularizers import Regularizer, Schedule
+
+    seen = []
+
+    class Late(Regularizer):
+        schedule = Schedule(steps=((0.4, 0.0),))
+
+        def __call__(self, module):
+            seen.append(torch.is_grad_enabled())
+            return next(module.parameters()).sum() * 0 + (1 if torch.is_grad_enabled() else value)
+
+    monkeypatch.setattr("models.train.build_regularizer", lambda *_, **__: Late())
+    recipe = dataclasses.replace(RECIPE, weight_decay=5e-4, regularizer="so", gamma=0.1)
+    trainer = prepare(data, tmp_path / "late", recipe)
+    model = trainer.run(progress=False)
+    assert seen == [True] * 6 + [False]
+    assert [entry["penalty"] for entry in trainer.log] == pytest.approx([1, 1, value], nan_ok=True)
+    assert equal(model, prepare(data, tmp_path / "none").run(progress=False)), "such a penalty has no gradient"
+
+
+def test_an_infinite_penalty_that_is_added_stops_the_run(data, tmp_path, monkeypatch):
+    from models.regularizers import Regularizer
+
+    class Infinite(Regularizer):
+        def __call__(self, module):
+            return next(module.parameters()).sum() * 0 + math.inf
+
+    monkeypatch.setattr("models.train.build_regularizer", lambda *_, **__: Infinite())
+    recipe = dataclasses.replace(RECIPE, regularizer="so", gamma=0.1)
+    with pytest.raises(InputError, match="not finite in epoch 1; .* a lower --lr or --gamma$"):
+        prepare(data, tmp_path, recipe).run(progress=False)
+
+
 def test_a_recipe_says_all_options_of_its_regularizer(data, tmp_path):
     recipe = dataclasses.replace(RECIPE, epochs=1, regularizer="frame", gamma=1e-5, regularizer_options={"upper": 2.0})
     assert recipe.regularizer_options == {
         "layers": KINDS, "warmup": 0.1, "steps": (), "lower": 0.5, "upper": 2.0, "relative": False}
     assert dataclasses.replace(recipe, seed=1).regularizer_options == recipe.regularizer_options
-    _trainer(data, tmp_path, recipe).run(progress=False)
-    assert _trainer(data, tmp_path, recipe).epoch == 1
+    prepare(data, tmp_path, recipe).run(progress=False)
+    assert prepare(data, tmp_path, recipe).epoch == 1
 
 
-def test_a_run_that_does_not_say_all_options_is_not_resumed(data, tmp_path):
-    """So did earlier versions, and what their defaults were is not known here."""
-    recipe = dataclasses.replace(RECIPE, epochs=1, regularizer="frame", gamma=1e-5)
-    _trainer(data, tmp_path, recipe).run(progress=False)
-    state = torch.load(tmp_path / "state.pt")
-    state["identity"]["regularizer_options"] = {}
-    torch.save(state, tmp_path / "state.pt")
-    with pytest.raises(InputError, match=r"another regularizer options \({}, now {.*}\); choose another --name"):
-        _trainer(data, tmp_path, recipe)
-
-
-def test_too_large_a_batch_or_validation_is_refused(data, tmp_path):
+def test_too_large_a_batch_pad_or_validation_is_refused(data, tmp_path):
     with pytest.raises(InputError, match="batch of 101 is more than the 100"):
-        _trainer(data, tmp_path, dataclasses.replace(RECIPE, batch_size=101))
+        prepare(data, tmp_path, dataclasses.replace(RECIPE, batch_size=101))
+    for pad, size in ((16, (16, 16)), (15, (20, 15)), (40, (16, 16))):
+        images = np.zeros((120, *size, 3), np.uint8)
+        with pytest.raises(InputError, match=f"a pad of {pad} needs .* these have {min(size)}; choose a smaller --pad"):
+            prepare((images, data[1]), tmp_path, dataclasses.replace(RECIPE, pad=pad))
+    prepare(data, tmp_path, dataclasses.replace(RECIPE, pad=15))
     with pytest.raises(InputError, match="can't hold 61 of 120 .*: class 0 would lose 16 of its 30; choose fewer"):
         split(data[1], 61)
     uneven = np.repeat([0, 1], [90, 10])

@@ -46,6 +46,14 @@ def test_a_resumed_run_drops_what_it_trains_again(tmp_path):
     assert table[table.layer == "fc"]["epoch"].tolist() == [0, 1, 1.5, 2, 2.5]
 
 
+@pytest.mark.parametrize("text", ["", "\n", "epoch,layer\n1,fc\n", ",".join(COLUMNS) + "\nx,fc,1,1,1,1\n",
+                                  "a,b\n1\n1,2,3\n"])
+def test_a_damaged_log_is_named(tmp_path, text):
+    (tmp_path / "layers.csv").write_text(text)
+    with pytest.raises(InputError, match=r"layers.csv is not a log of .*; remove it, .* starts again at epoch 2$"):
+        LayerLog(tmp_path / "layers.csv", build("resnet20", width=4), (16, 16), done=2)
+
+
 def _descend(model, penalty, steps, watch):
     """Minimise the penalty alone, each step at most 5% of the norm of the weights."""
     for step in range(steps):
