@@ -1,6 +1,6 @@
 """The harness: asks models for predictions, keeps a row per image, and turns rows into tables and reports.
 
-From Python, `bench.attack` and `bench.shift` are the commands of these names (`bench.api`).
+From Python, `bench.attack`, `bench.shift` and `bench.frames` are the commands of these names (`bench.api`).
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.api import attack, shift
+    from bench.api import attack, frames, shift
 
-__all__ = ["attack", "shift"]
+__all__ = ["attack", "frames", "shift"]
 
 
 def __getattr__(name: str) -> Any:

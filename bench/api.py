@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from bench.commands import attack as attack_command
+from bench.commands import frames as frames_command
 from bench.commands import shift as shift_command
 from bench.protocol_file import convert, parse
 from bench.reporting import Results
@@ -65,6 +66,17 @@ def shift(*models: Model, **options: Any) -> Results:
         return shift_command.run(arguments)
 
 
+def frames(*models: Model, **options: Any) -> Results:
+    """Compute the frame bounds of models' layers, as `bench frames` does; see `attack`.
+
+    Options are those of `bench frames --help`, such as ``size=64, padding="own", images=0``; ``log=[]`` takes the logs
+    of trainings out of the report.
+    """
+    arguments = _arguments("frames", models, options)
+    with _threads_kept():
+        return frames_command.run(arguments)
+
+
 @contextmanager
 def _threads_kept() -> Iterator[None]:
     """Set torch's threads back, which a predictor sets to one, for what else this process does."""
@@ -84,15 +96,22 @@ def _arguments(command: str, models: tuple[Model, ...], options: dict[str, Any])
         if name not in known:
             raise unknown(f"option of bench.{command}", name, known)
         if value is not None and name != "protocol":
-            given[name] = convert(known[name], _plain(value), name)
+            given[name] = _converted(known[name], _plain(value), name)
     protocol = options.get("protocol")
     arguments = parse(parser(), [command, *([] if protocol is None else [f"--protocol={protocol}"])])
-    kept = {} if arguments.protocol is None else arguments.protocol.options
+    used = getattr(arguments, "protocol", None)  # which not every command has
+    kept = {} if used is None else used.options
     wrapped = [_known(model) for model in models]
     vars(arguments).update(given, models=wrapped or arguments.models)
     if "out" not in given and "out" not in kept:
         arguments.out = _temporary_folder()
     return arguments
+
+
+def _converted(action: argparse.Action, value: Any, name: str) -> Any:
+    if action.nargs != "*":
+        return convert(action, value, name)
+    return [convert(action, entry, name) for entry in (value if isinstance(value, list) else [value])]  # may be empty
 
 
 def _plain(value: Any) -> Any:

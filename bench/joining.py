@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.adversarial import TRANSFER_COLUMNS, TRANSFER_KEYS, take_adversarial
-from bench.frames import take_frames
+from bench.frame_bounds import read_frames, take_frames
 from bench.kept_tables import read_table, write_table
 from bench.overlap import COLUMNS, KEYS
 from bench.store import Store
@@ -27,12 +27,15 @@ def take(out: Path, store: Store, other: Path) -> None:
     Raises:
         InputError: if what either has is damaged.
     """
+    # All of these before anything is joined, as they may be damaged.
     tables = {name: [read_table(folder / name, columns) for folder in (out, other)]
-              for name, (_, columns) in _TABLES.items()}  # before anything is joined, as they may be damaged
+              for name, (_, columns) in _TABLES.items()}
+    read_frames(out)
+    frames = read_frames(other)
     theirs = Store(other)
     store.take(theirs)
     take_adversarial(store, theirs)
-    take_frames(out, other)
+    take_frames(out, frames)
     for name, parts in tables.items():
         keys, _ = _TABLES[name]
         write_table(out / name, *parts, keys=keys)

@@ -44,36 +44,51 @@ def match_clean(names: list[str], reference: str) -> list[Match]:
     """
     names, reference = [_plain(name) for name in names], _plain(reference)
     ours = kept_epochs(reference) if Path(reference).is_dir() else {}
-    card = card_of(f"{reference}@{max(ours):g}" if ours else reference)
+    last = f"{reference}@{max(ours):g}" if ours else reference
+    card = card_of(last)
     target, n = _held_out(card, reference)
     matches = []
     for name in names:
-        if not Path(name).is_dir() or name == reference:
-            matches.append(Match(f"{reference}@{max(ours):g}" if name == reference and ours else name,
-                                 f"{name}: not matched" if name != reference else f"{name}: the reference, held-out "
-                                 f"accuracy {target:.2%} (n = {n:,})"))
-            continue
-        kept = kept_epochs(name)
-        for epoch_card in kept.values():
-            if (epoch_card.data.get("sha256"), _held_out(epoch_card, name)[1]) != (card.data.get("sha256"), n):
-                raise InputError(f"{name} and {reference} were not trained on the same data with the same images held "
-                                 "out, so their held-out accuracies can't be matched; train both with one --validation")
-        accuracy = {epoch: _held_out(c, name)[0] for epoch, c in kept.items()}
-        # Of equally near epochs the later one: it is the better trained.
-        nearest = min(sorted(accuracy, reverse=True), key=lambda epoch: abs(accuracy[epoch] - target))
-        best = max(accuracy.values())
-        note = (f"{name}: epoch {nearest:g}, held-out accuracy {accuracy[nearest]:.2%} against {target:.2%} of "
-                f"{reference} (n = {n:,})")
-        down = None
-        if best < target:
-            note += f"; it never reaches {reference}, its best is {best:.2%}"
-            if ours:
-                theirs = {epoch: _held_out(c, reference)[0] for epoch, c in ours.items()}
-                epoch = min(sorted(theirs, reverse=True), key=lambda e: abs(theirs[e] - accuracy[nearest]))
-                down = f"{reference}@{epoch:g}"
-                note += f"; {reference} is matched down to it at epoch {epoch:g}, {theirs[epoch]:.2%}"
-        matches.append(Match(f"{name}@{nearest:g}", note, down))
+        if name == reference:
+            matches.append(Match(last, f"{name}: the reference, held-out accuracy {target:.2%} (n = {n:,})"))
+        elif Path(name).is_dir():
+            matches.append(_match(name, reference, card, ours))
+        else:
+            matches.append(Match(name, f"{name}: not matched"))
     return matches
+
+
+def _match(run: str, reference: str, card: Card, ours: dict[float, Card]) -> Match:
+    """Match a run to the reference with this card, or, where it never gets there, also the reference to it.
+
+    Args:
+        run: The folder of the run.
+        reference: The reference's name.
+        card: Its card.
+        ours: The cards of the reference's own kept epochs; may be empty.
+    """
+    kept, (target, n) = kept_epochs(run), _held_out(card, reference)
+    for epoch_card in kept.values():
+        if (epoch_card.data.get("sha256"), _held_out(epoch_card, run)[1]) != (card.data.get("sha256"), n):
+            raise InputError(f"{run} and {reference} were not trained on the same data with the same images held "
+                             "out, so their held-out accuracies can't be matched; train both with one --validation")
+    epoch, accuracy = _nearest(kept, target, run)
+    best, down = max(_held_out(epoch_card, run)[0] for epoch_card in kept.values()), None
+    note = f"{run}: epoch {epoch:g}, held-out accuracy {accuracy:.2%} against {target:.2%} of {reference} (n = {n:,})"
+    if best < target:
+        note += f"; it never reaches {reference}, its best is {best:.2%}"
+        if ours:
+            theirs, level = _nearest(ours, accuracy, reference)
+            down = f"{reference}@{theirs:g}"
+            note += f"; {reference} is matched down to it at epoch {theirs:g}, {level:.2%}"
+    return Match(f"{run}@{epoch:g}", note, down)
+
+
+def _nearest(kept: dict[float, Card], target: float, run: str) -> tuple[float, float]:
+    """Return the epoch of a run nearest to an accuracy, and its own; of equally near ones the later, better trained."""
+    accuracy = {epoch: _held_out(card, run)[0] for epoch, card in kept.items()}
+    nearest = min(sorted(accuracy, reverse=True), key=lambda epoch: abs(accuracy[epoch] - target))
+    return nearest, accuracy[nearest]
 
 
 def _plain(name: str) -> str:

@@ -6,7 +6,8 @@ import copy
 import dataclasses
 import html
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pandas as pd
 
 from bench.adversarial import TRANSFER_COLUMNS
 from bench.flags import result_flags
-from bench.frames import kept_frames, stored_frames
+from bench.frame_bounds import read_frames, stored_frames
 from bench.kept_tables import read_table
 from bench.protocol import Evaluation
 from bench.seeds import attack_seeds_table, trainings_table
@@ -77,17 +78,20 @@ def write_report(out: Path, *, baseline: str | None = None, matched: list[str] |
         baseline: The model by whose errors mCE divides; without any, the model `baseline` if it is one of several, else
             none.
         matched: What was matched in clean accuracy, a sentence a model.
-        logs: What trainings wrote, see `bench.training_logs`.
+        logs: What trainings wrote, see `bench.training_logs`. Those of the last report are left out, and named, if
+            they can't be read any more.
 
     Raises:
-        InputError: if there is nothing.
+        InputError: if there is nothing, or something is damaged.
     """
-    stored = unique_labels(Store(out).all())
-    if not stored and not kept_frames(out):
+    stored, measured = Store(out).all(), read_frames(out)
+    if not stored and not measured:
         raise InputError(f"{out} holds no results; run bench attack, shift or frames with --out {out} first")
     settings = _settings(out, baseline=baseline, matched=matched,
                          training_logs=None if logs is None else [str(path.resolve()) for path in logs])
-    stored.sort(key=lambda rows: _rank(rows.evaluation))
+    names = unique_names([*((rows.evaluation.model, rows.evaluation.model_digest) for rows in stored),
+                          *((entry.request["model"], entry.request["digest"]) for entry in measured)])
+    stored = sorted(unique_labels(stored, names), key=lambda rows: _rank(rows.evaluation))
     attacks = longest_runs(rows for rows in stored if rows.evaluation.attack != "none")
     shifts = [rows for rows in stored if rows.evaluation.attack == "none"]
     tables: dict[str, pd.DataFrame] = {}
@@ -96,9 +100,9 @@ def write_report(out: Path, *, baseline: str | None = None, matched: list[str] |
         sections.append(_attack_section(out, attacks, tables))
     if shifts:
         sections.append(_shift_section(shifts, settings, tables))
-    if kept_frames(out):
-        found = [path for path in map(Path, settings["training_logs"]) if path.is_file()]
-        tables["frames"], section = stored_frames(out, read_logs(found))
+    if measured:
+        found = read_logs(map(Path, settings["training_logs"]), skip=logs is None)
+        tables["frames"], section = stored_frames(measured, names, found)
         sections.append(section)
     for name, table in tables.items():
         _write(out / f"{name}.csv", table.to_csv(index=False))
@@ -112,26 +116,34 @@ def write_report(out: Path, *, baseline: str | None = None, matched: list[str] |
                       if field.name != "page"}, page=page)
 
 
-def unique_labels(stored: Sequence[Rows]) -> list[Rows]:
+def unique_names(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return what to call each name and digest: the name, with the start of the digest where it stands for several."""
+    pairs = set(pairs)
+    count = Counter(name for name, _ in pairs)
+    return {(name, digest): name if count[name] == 1 else with_digest(name, digest) for name, digest in pairs}
+
+
+def with_digest(name: str, digest: str) -> str:
+    """Return a name that is told from others like it by the start of a digest."""
+    return f"{name} #{digest[:6]}"
+
+
+def unique_labels(stored: Sequence[Rows], models: dict[tuple[str, str], str]) -> list[Rows]:
     """Return views of rows whose labels of models and domains are unique.
 
     A label that stands for several weights or several sets of images (a file that was edited, another seed of
     generated corruptions, official and generated files) gets the start of their digests.
+
+    Args:
+        stored: The rows.
+        models: Label and digest of every model -> its unique label.
     """
-    models: dict[str, dict[str, None]] = {}
-    domains: dict[str, dict[str, None]] = {}
-    for rows in stored:
-        models.setdefault(rows.evaluation.model, {})[rows.evaluation.model_digest] = None
-        domains.setdefault(rows.evaluation.domain, {})[_set_of(rows)] = None
-
-    def label(name: str, digest: str, among: dict[str, dict[str, None]]) -> str:
-        return name if len(among[name]) == 1 else f"{name} #{digest[:6]}"
-
+    domains = unique_names((rows.evaluation.domain, _set_of(rows)) for rows in stored)
     views = []
     for rows in stored:
         view, old = copy.copy(rows), rows.evaluation
-        view.evaluation = dataclasses.replace(old, model=label(old.model, old.model_digest, models),
-                                              domain=label(old.domain, _set_of(rows), domains))
+        view.evaluation = dataclasses.replace(old, model=models[old.model, old.model_digest],
+                                              domain=domains[old.domain, _set_of(rows)])
         views.append(view)
     return views
 
@@ -141,17 +153,23 @@ def _set_of(rows: Rows) -> str:
 
 
 def _settings(out: Path, **given: Any) -> dict[str, Any]:
-    """Return the report's settings: those given, else those of the last report."""
+    """Return the report's settings: those given, else those of the last report, else, or if damaged, defaults."""
     path = out / "report" / "settings.json"
-    settings: dict[str, Any] = {"baseline": None, "matched": [], "training_logs": []}
-    if path.is_file():
-        try:
-            settings |= json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError):
-            pass  # damaged: the report is made with the defaults, and says which
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept = None
+    kept = kept if isinstance(kept, dict) else {}
+    baseline = kept.get("baseline")
+    settings: dict[str, Any] = {"baseline": baseline if isinstance(baseline, str) else None,
+                                **{name: _texts(kept.get(name)) for name in ("matched", "training_logs")}}
     settings |= {name: value for name, value in given.items() if value is not None}
     _write(path, json.dumps(settings, indent=1))
     return settings
+
+
+def _texts(value: Any) -> list[str]:
+    return value if isinstance(value, list) and all(isinstance(text, str) for text in value) else []
 
 
 def _rank(evaluation: Evaluation) -> tuple[Any, ...]:
@@ -179,9 +197,9 @@ def _attack_section(out: Path, stored: Sequence[Rows], tables: dict[str, pd.Data
 
 def _shift_section(stored: Sequence[Rows], settings: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Section:
     models = list(dict.fromkeys(rows.evaluation.model for rows in stored))
-    baseline = settings["baseline"] if settings["baseline"] in models else None
-    if baseline is None and len(models) > 1 and "baseline" in models:
-        baseline = "baseline"
+    baseline = _named(models, settings["baseline"])
+    if baseline is None and len(models) > 1:
+        baseline = _named(models, "baseline")
     found, clean_of = parts(stored), _clean_domains(stored)
     tables["shift"], tables["shift_paired"] = shift_table(stored), paired_shift_table(found)
     tables["shift_summary"] = summary_table(found, clean_of, baseline)
@@ -197,6 +215,12 @@ def _shift_section(stored: Sequence[Rows], settings: dict[str, Any], tables: dic
         {domain: rows.facts["title"] for (domain, _, _), rows in first.items()},
         {key: rows.facts["picture"] for key, rows in first.items() if "picture" in rows.facts}, settings["matched"],
         [{"heading": f"{model} · {domain}", **_shared_facts(group)} for (model, domain), group in groups.items()])
+
+
+def _named(labels: Sequence[str], name: str | None) -> str | None:
+    """Return the one of unique labels that is of this name; None where none is, or several are."""
+    found = [label for label in labels if name in (label, label.rpartition(" #")[0])]
+    return found[0] if len(found) == 1 else None
 
 
 def _add_trainings(table: pd.DataFrame, stored: Sequence[Rows], tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from framebench.errors import InputError
@@ -23,10 +24,12 @@ class TrainingLogs:
         bounds: Name of a training -> its frame bounds: columns epoch, layer, lower, upper.
         epochs: Name of a training -> columns epoch, train_loss (without the penalty), penalty, train_accuracy and
             validation_accuracy (in [0, 1]).
+        skipped: Files that could not be read.
     """
 
     bounds: dict[str, pd.DataFrame] = field(default_factory=dict)
     epochs: dict[str, pd.DataFrame] = field(default_factory=dict)
+    skipped: list[Path] = field(default_factory=list)
 
 
 def find_logs(paths: Iterable[Path]) -> list[Path]:
@@ -45,33 +48,51 @@ def find_logs(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def read_logs(paths: Iterable[Path]) -> TrainingLogs:
+def read_logs(paths: Iterable[Path], *, skip: bool = False) -> TrainingLogs:
     """Read files that trainings wrote, each by the columns that it has.
 
     A training is called by its folder where the file has the name that it was written with, else by the file.
+
+    Args:
+        paths: The files.
+        skip: Whether those that can't be used are left out, and named, rather than refused.
 
     Raises:
         InputError: if a file can't be read as such, or two of a kind have one name.
     """
     logs = TrainingLogs()
     for path in paths:
-        name = path.resolve().parent.name if path.name in COLUMNS else path.stem.removesuffix("-layers")
-        kind, log = _read(path)
-        among = logs.bounds if kind == "layers.csv" else logs.epochs
-        if name in among:
-            raise InputError(f"{path} is the second log of a training called {name}; rename its folder, or the file")
-        among[name] = log
+        try:
+            _add(logs, path)
+        except InputError:
+            if not skip:
+                raise
+            logs.skipped.append(path)
     return logs
+
+
+def _add(logs: TrainingLogs, path: Path) -> None:
+    kind, log = _read(path)
+    name = path.resolve().parent.name if path.name in COLUMNS else path.stem.removesuffix("-layers")
+    among = logs.bounds if kind == "layers.csv" else logs.epochs
+    if name in among:
+        raise InputError(f"{path} is the second log of a training called {name}; rename its folder, or the file")
+    among[name] = log
 
 
 def _read(path: Path) -> tuple[str, pd.DataFrame]:
     try:
-        log = pd.read_csv(path)
+        log = pd.read_csv(path, dtype={"layer": str})  # the layers of an nn.Sequential are numbers
         kinds = [kind for kind, columns in COLUMNS.items() if set(columns) <= set(log.columns)]
-        if not kinds or log.empty:
-            raise ValueError("it has neither's columns" if not kinds else "it has no line")
+        if not kinds:
+            raise ValueError("it has neither's columns")
         columns = COLUMNS[kinds[0]]
-        return kinds[0], log[columns].astype({column: float for column in columns if column != "layer"})
+        log = log[columns].astype({column: str if column == "layer" else float for column in columns})
+        if kinds[0] == "layers.csv":  # a line may be half written, and what is not finite has no place on an axis
+            log = log.replace([np.inf, -np.inf], np.nan).dropna()
+        if log.empty:
+            raise ValueError("it has no line")
+        return kinds[0], log
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a log of a training ({str(error).splitlines()[0]}); give OUT/NAME of a "
+        raise InputError(f"{path} is not a log of a training ({' '.join(str(error).split())}); give OUT/NAME of a "
                          f"training, or its {' or '.join(COLUMNS)}") from None

@@ -25,7 +25,7 @@ _NOUGHT = f" What is below {FLOOR:g} of the largest value, 0 too, is drawn there
 
 
 def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, bounds: dict[str, pd.DataFrame],
-                   epochs: dict[str, pd.DataFrame], provenance: list[dict[str, Any]]) -> Section:
+                   epochs: dict[str, pd.DataFrame], skipped: list[str], provenance: list[dict[str, Any]]) -> Section:
     """Return the frame bounds' part of the report.
 
     Args:
@@ -33,6 +33,7 @@ def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, bounds: 
         shares: Shares in [0, 1] of all eigenvalues.
         bounds: Training -> frame with epoch, layer, lower, upper; may be empty.
         epochs: Training -> frame with epoch, train_loss, penalty, train_accuracy, validation_accuracy; may be empty.
+        skipped: Logs of trainings that could not be read.
         provenance: Facts of each model, printed as JSON under their ``heading``.
     """
     parts = [section("At a glance", _summary(models), paragraph(
@@ -69,6 +70,9 @@ def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, bounds: 
         parts.append(section("Bounds in the course of training", figure(
             bounds_over_epochs(bounds, colors),
             "A and B (the edges of a band) of every layer after each epoch." + _NOUGHT, "training")))
+    if skipped:
+        parts.append(paragraph("Not drawn, as they are gone or can't be read (bench frames --log names others, or "
+                               f"none): the logs {', '.join(skipped)}.", "soft"))
     for label, frame in models.items():
         parts.append(section(f"Layers of {label}", _layers(frame)))
     parts.append(section("What the columns are", paragraph(

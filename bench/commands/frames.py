@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bench.commands.options import add_compute, device, positive_int, report_line, threads
 from framebench.errors import InputError
+
+if TYPE_CHECKING:
+    from bench.frame_bounds import Request
+    from bench.reporting import Results
+    from models.registry import LoadedModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,30 +32,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fold", action="store_true", help="fold batch norms into the layers that they directly follow")
     add("--images", type=int, default=4, metavar="N",
         help="real images whose activations are reconstructed, 0 for none, at most 20 (default: 4)")
-    add("--log", nargs="+", type=Path, default=[], metavar="RUN",
+    add("--log", nargs="*", type=Path, default=None, metavar="RUN",
         help="folders that trainings wrote (OUT/NAME), or their layers.csv and log.csv: bounds, accuracy, loss and "
-        "penalty over the epochs, drawn in the report")
+        "penalty over the epochs, drawn in this report and the next ones; none takes them out (default: as it was)")
     add("--out", type=Path, default=Path("runs"), help="where results go (default: runs)")
     add_compute(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Measure, then write the table and the report."""
+def run(arguments: argparse.Namespace) -> Results:
+    """Measure, then write the table and the report; return these."""
     if not 0 <= arguments.images <= 20:
         raise InputError(f"--images {arguments.images}: choose 0 to 20, the number of images that foolbox ships")
 
     import torch
 
-    from bench.frames import Request, measure
+    from bench.checks import check_distinct
+    from bench.frame_bounds import Request, measure, read_frames
     from bench.reporting import write_report
     from bench.store import Store
     from bench.training_logs import find_logs, read_logs
     from framebench.files import writable_folder
-    from models.registry import default_models, load
-    from reports.frames import summary_line
+    from models.registry import LoadedModel, default_models, load
 
-    logs = find_logs(arguments.log)
-    read_logs(logs)  # refused before anything is measured
+    logs = None if arguments.log is None else find_logs(arguments.log)
+    read_logs(logs or [])  # refused before anything is measured
     chosen = device(arguments.device)
     if chosen.type == "mps":
         raise InputError("frame bounds need float64, which mps lacks; use --device cpu")
@@ -58,13 +64,26 @@ def run(arguments: argparse.Namespace) -> None:
     names = arguments.models or default_models()
     if not names:
         raise InputError("no checkpoint is shipped with this version; name models with --models")
-    models = [load(name) for name in names]
+    models = [name if isinstance(name, LoadedModel) else load(name) for name in names]
+    check_distinct(models)
     out = writable_folder(arguments.out)
     with Store(out).lock():
+        read_frames(out)  # a damaged file is refused before anything is measured, too
         for model in models:
             measure(model, request, out, chosen)
-        table = write_report(out, logs=logs or None).frames
-    asked = table[table["model"].isin({model.name for model in models}) & (table["padding"] == request.padding)
+        results = write_report(out, logs=logs)
+    _print(results.frames, models, request)
+    print(f"{report_line(out)}\ntable: {out / 'frames.csv'}")
+    return results
+
+
+def _print(table: Any, models: list[LoadedModel], request: Request) -> None:
+    """Print what was asked for; the table has all that was ever measured into the folder."""
+    from bench.reporting import with_digest
+    from reports.frames import summary_line
+
+    names = {name for model in models for name in (model.name, with_digest(model.name, model.digest))}
+    asked = table[table["model"].isin(names) & (table["padding"] == request.padding)
                   & (table["image"] == request.size) & (table["images"] == request.images)
                   & (table["batch_norm"] == ("folded" if request.fold else "left out"))]
     for name, group in asked.groupby("model", sort=False):
@@ -72,4 +91,3 @@ def run(arguments: argparse.Namespace) -> None:
     if not asked["lower_converged"].all():
         print("<=: A has not converged and may be far below, so B/A far above, what is said (lower_converged in the "
               "table)")
-    print(f"{report_line(out)}\ntable: {out / 'frames.csv'}")

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Join and rebuild."""
-    from bench.frames import kept_frames
+    from bench.frame_bounds import kept_frames
     from bench.joining import take
     from bench.reporting import write_report
     from bench.store import Store

@@ -43,6 +43,23 @@ def test_shift_is_shown_inline_and_a_folder_of_results_grows(tmp_path):
     assert set(again.shift["model"]) == {"Sequential", "other", "baseline"}
 
 
+def test_frames_gives_the_table_of_the_command(tmp_path, model_file):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "layers.csv").write_text("epoch,layer,lower,upper\n1,a,0.1,2\n")
+    options = {"out": tmp_path / "mine", "images": np.int64(1), "threads": 1}
+    results = bench.frames(("mine", _model()), "baseline", log=run, **options)
+    assert results.frames["model"].tolist() == ["baseline"] * 8 + ["mine"] and results.attack.empty
+    drawn = "Bounds in the course of training</h2>"
+    assert "At a glance" in results._repr_html_() and drawn in results.page.read_text()
+    assert drawn not in bench.frames("baseline", log=[], **options).page.read_text()
+    assert main(["frames", "--models", f"python:{model_file}:linear", "--images", "1", "--threads", "1", "--out",
+                 str(tmp_path / "out")]) == 0
+    table = pd.read_csv(tmp_path / "out" / "frames.csv", dtype={"layer": str}, keep_default_na=False)
+    mine = results.frames[results.frames["model"] == "mine"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(mine.drop(columns="model"), table.drop(columns="model"), check_dtype=False)
+
+
 def test_a_module_in_training_mode_is_put_into_eval_mode():
     model = _model().train()
     bench.attack(("m", model), budgets=[1], n=2, threads=1)
@@ -105,6 +122,23 @@ def test_bad_options(options, message):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(("options", "message"), [
+    ({"log": 1}, "log must be a string, not 1"),
+    ({"log": "nowhere"}, "nowhere is not a log of a training"),
+    ({"images": 21}, "choose 0 to 20"),
+    ({"protocol": "demo"}, "unknown option of bench.frames 'protocol'"),
+    ({"n": 3}, "unknown option of bench.frames 'n'"),
+])
+def test_bad_options_of_frames(options, message):
+    with pytest.raises(InputError, match=message):
+        bench.frames(_model(), **options)
+
+
+def test_frames_of_models_that_can_not_be_told_apart_are_refused():
+    with pytest.raises(InputError, match="two models have the same name Sequential"):
+        bench.frames(_model(), _model(20.0))
+
+
 @pytest.mark.parametrize("model", [5, ["baseline"], ("a", "b"), ("a", nn.Flatten(), 1), (nn.Flatten(), "a")])
 def test_bad_models(model):
     with pytest.raises(InputError, match="a model must be a name, a torch.nn.Module, or a pair"):
@@ -117,6 +151,8 @@ def test_the_threads_of_others_are_left_alone():
         torch.set_num_threads(3)
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
         bench.attack(("flat", model), n=1, budgets=1, threads=1)
+        assert torch.get_num_threads() == 3
+        bench.frames(("flat", model), images=0, threads=1)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

@@ -8,59 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from bench.frames import _reconstruction
+from bench.frame_bounds import _reconstruction
 from bench.run import main
-from bench.training_logs import find_logs, read_logs
-from framebench.errors import InputError
 from models.registry import load
 from models.spectrum import frame_bounds, gershgorin_bounds
+from tests.bench.conftest import frames
 
 CONTRACT = ["model", "layer", "side", "lower", "upper", "condition", "gershgorin_lower", "gershgorin_upper"]
-
-
-@pytest.fixture
-def networks(tmp_path):
-    """A user's file with small convolutional models."""
-    path = tmp_path / "networks.py"
-    path.write_text(
-        "import torch\n"
-        "from torch import nn\n"
-        "def small(seed=0, stride=2):\n"
-        "    torch.manual_seed(seed)\n"
-        "    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True),\n"
-        "                         nn.Conv2d(4, 6, 3, stride, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
-        "                         nn.Linear(6, 10))\n"
-        "def scaled():\n"
-        "    model = small()\n"
-        "    model[1].running_var[:] = 0.25 - model[1].eps\n"
-        "    return model\n"
-        "def other(): return small(seed=1)\n"
-        "def square():\n"
-        "    torch.manual_seed(0)\n"
-        "    return nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
-        "                         nn.Linear(3, 10))\n"
-        "def modes():\n"
-        "    torch.manual_seed(0)\n"
-        "    kinds = ('reflect', 3, 12), ('replicate', 12, 4), ('circular', 4, 6), ('zeros', 6, 2)\n"
-        "    return nn.Sequential(*(nn.Conv2d(i, o, 3, padding=1, padding_mode=m) for m, i, o in kinds))\n"
-        "def fixed(): return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))\n"
-        "def pooled(): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
-        "def diverged():\n"
-        "    model = small()\n"
-        "    model[3].weight.data[0] = float('nan')\n"
-        "    return model\n"
-        "class Odd(nn.Module):\n"
-        "    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.model = small()\n"
-        "    def forward(self, x): return self.model(x) if x.sum() > -1 else x\n"
-        "def untraceable(): return Odd().eval()\n")
-    return path
-
-
-def frames(out, networks, *names, more=()):
-    models = [f"python:{networks}:{name}" for name in names]
-    return main(["frames", "--models", *models, "--out", str(out), "--threads", "1", *more])
 
 
 def test_a_model_from_its_weights_to_its_page(tmp_path, networks, capsys):
@@ -189,60 +143,6 @@ def test_a_torus_that_a_stride_does_not_divide_is_enlarged(tmp_path, networks):
     assert table["reconstruction_error"].notna().all()
 
 
-def write_training(folder, name="mine"):
-    run = folder / name
-    run.mkdir(parents=True)
-    pd.DataFrame([(epoch, layer, 0.1 * 2**epoch, 4.0 - epoch) for epoch in (0, 0.5, 2) for layer in ("a", "b")],
-                 columns=["epoch", "layer", "lower", "upper"]).to_csv(run / "layers.csv", index=False)
-    pd.DataFrame({"epoch": [1, 2], "lr": 0.1, "train_loss": [2.0, 1.0], "penalty": [4.0, 1.0],
-                  "train_accuracy": [0.3, 0.6], "validation_accuracy": [0.4, 0.5], "seconds": 1.0}).to_csv(
-                      run / "log.csv", index=False)
-    return run
-
-
-@pytest.mark.parametrize(("given", "headings"), [
-    ([""], {"Bounds in the course of training", "Training"}),
-    (["layers.csv"], {"Bounds in the course of training"}),
-    (["log.csv", "layers.csv"], {"Bounds in the course of training", "Training"}),
-])
-def test_a_training_is_drawn(tmp_path, networks, given, headings):
-    run = write_training(tmp_path)
-    out = tmp_path / "out"
-    assert frames(out, networks, "small", more=["--images", "0", "--log", *(str(run / name) for name in given)]) == 0
-    page = (out / "report" / "index.html").read_text()
-    known = {"Bounds in the course of training", "Training"}
-    assert {heading for heading in known if f"<h2>{heading}</h2>" in page} == headings and ">mine<" in page
-    assert (out / "report" / "figures" / "training-curves.svg").exists() is ("Training" in headings)
-    assert main(["report", str(out)]) == 0  # what was drawn stays
-    assert (out / "report" / "index.html").read_text() == page
-    (run / "log.csv").unlink()  # a training that was removed does not break the report of others
-    (run / "layers.csv").unlink()
-    assert main(["report", str(out)]) == 0
-    assert "Training<" not in (out / "report" / "index.html").read_text()
-
-
-def test_trainings_are_called_by_their_folders_or_by_files_that_were_renamed(tmp_path):
-    first, second = write_training(tmp_path, "first"), write_training(tmp_path, "second")
-    kept = tmp_path / "kept-layers.csv"
-    (second / "layers.csv").rename(kept)
-    logs = read_logs([*find_logs([first, second]), kept])
-    assert list(logs.bounds) == ["first", "kept"] and list(logs.epochs) == ["first", "second"]
-    with pytest.raises(InputError, match="second log of a training called first; rename"):
-        read_logs([first / "log.csv", write_training(tmp_path / "other", "first") / "log.csv"])
-
-
-def test_a_shift_in_the_same_folder_shares_the_report_and_outputs_are_joined(tmp_path, networks, model_file):
-    both, alone, other = (tmp_path / name for name in ("both", "alone", "other"))
-    assert frames(both, networks, "small", more=["--images", "0"]) == 0
-    assert main(["shift", "--models", f"python:{model_file}:linear", "--domains", "samples", "--out", str(both),
-                 "--threads", "1"]) == 0
-    page = (both / "report" / "index.html").read_text()
-    assert "Domain shift, frame bounds" in page and "What the shift costs" in page and "At a glance" in page
-    assert frames(alone, networks, "other", more=["--images", "0"]) == 0
-    assert main(["report", str(other), str(both), str(alone)]) == 0
-    assert len(pd.read_csv(other / "frames.csv")) == 6 and len(pd.read_csv(other / "shift.csv")) == 1
-
-
 def test_the_shipped_baseline(tmp_path):
     out = tmp_path / "out"
     assert main(["frames", "--models", "baseline", "--out", str(out), "--threads", "1", "--images", "1"]) == 0
@@ -258,7 +158,10 @@ def test_the_shipped_baseline(tmp_path):
 @pytest.mark.parametrize(("name", "options", "message"), [
     ("pooled", [], "has no nn.Conv2d or nn.Linear"),
     ("diverged", [], "networks:diverged, layer 3: the weights are not finite"),
-    ("fixed", ["--size", "16"], "does not take images of 16x16"),
+    ("fixed", ["--size", "16"], "fails on images of 16x16"),
+    ("asserting", [], "networks:asserting fails on images of 32x32 (AssertionError: even sizes only)"),
+    ("silent", [], "networks:silent fails on images of 32x32 (TypeError); give the size that it takes with --size"),
+    ("leaving", [], "networks:leaving fails on images of 32x32 (SystemExit: 3)"),
     ("untraceable", ["--fold"], "can't be traced to fold its batch norms"),
     ("small", ["--size", "0"], "must be at least 1"),
     ("small", ["--images", "21"], "choose 0 to 20"),

@@ -41,6 +41,9 @@ def test_a_run_that_never_gets_there_pulls_the_reference_down(tmp_path):
     assert reference.model == f"{strong}@3"
     assert match.model == f"{weak}@2" and match.reference == f"{strong}@1"
     assert "never reaches" in match.note and "matched down to it at epoch 1, 79.00%" in match.note
+    even = _run(tmp_path, "even", {1: 79, 2: 81, 3: 95})
+    (match,) = match_clean([weak], even)
+    assert match.reference == f"{even}@2", "of equally near epochs the later one"
     (alone,) = match_clean([weak], _model(tmp_path, "m", 90))
     assert alone.reference is None and "never reaches" in alone.note
 

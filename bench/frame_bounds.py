@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from framebench.errors import InputError
 from framebench.files import atomic
 from models import spectrum
 from models.dual_frame import reconstruct
+from models.foreign import reason
 from models.operators import Extremes
 from models.registry import LoadedModel
 from reports.frames import frames_section, ratio
@@ -37,6 +38,17 @@ COLUMNS = ["model", "layer", "side", "lower", "upper", "condition", "gershgorin_
 SHARES = np.linspace(0, 1, 65)
 #: Raised whenever the same request on the same model would give other numbers.
 _VERSION = 1
+_NUMBER = int | float
+#: The fields of a request and of a layer, as they are kept.
+_REQUEST = {"model": str, "digest": str, "size": int, "padding": str, "fold": bool, "images": int, "version": int}
+_LAYER: dict[str, Any] = {
+    **dict.fromkeys(["layer", "side", "kind", "kernel", "stride"], str),
+    **dict.fromkeys(["c_out", "c_in", "groups", "height", "width"], int),
+    **dict.fromkeys(["lower", "upper"], _NUMBER),
+    **dict.fromkeys(["gershgorin_lower", "gershgorin_upper", "reconstruction_error", "recovered"], _NUMBER | None),
+    "spectrum": list | None}
+#: Fields of a layer that older files lack.
+_CONVERGED = ["lower_converged", "upper_converged"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,23 @@ class Request:
     images: int
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The bounds of a model's layers as they are kept.
+
+    Attributes:
+        path: Their file.
+        request: What was asked: the fields of `Request`, the model's name and digest, and a version.
+        provenance: Where they come from, `bench.provenance.provenance`.
+        layers: A row a layer: the numbers of ``frames.csv``, and the spectrum at `SHARES` where that is exact.
+    """
+
+    path: Path
+    request: dict[str, Any]
+    provenance: dict[str, Any]
+    layers: list[dict[str, Any]]
+
+
 def measure(model: LoadedModel, request: Request, out: Path, device: torch.device) -> None:
     """Measure all layers of a model and keep the result under ``out/frames/``, unless it is there already.
 
@@ -64,7 +93,7 @@ def measure(model: LoadedModel, request: Request, out: Path, device: torch.devic
             not finite, or can't be traced where batch norms are to be folded.
     """
     asked = {"model": model.name, "digest": model.digest, **dataclasses.asdict(request), "version": _VERSION}
-    path = out / "frames" / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}.json"
+    path = out / "frames" / f"{_key(asked)}.json"
     if path.exists():
         return
     module = (_folded(model) if request.fold else model.module).to(device)
@@ -84,40 +113,78 @@ def kept_frames(out: Path) -> list[Path]:
     return sorted((out / "frames").glob("*.json"))
 
 
-def take_frames(out: Path, other: Path) -> None:
+def read_frames(out: Path) -> list[Measured]:
+    """Read all that was measured into an output folder.
+
+    Raises:
+        InputError: if one of the files is damaged.
+    """
+    return [_read(path) for path in kept_frames(out)]
+
+
+def take_frames(out: Path, others: Iterable[Measured]) -> None:
     """Add what was measured into another output folder and is missing in `out`."""
-    for path in kept_frames(other):
-        mine = out / "frames" / path.name
+    for theirs in others:
+        mine = out / "frames" / theirs.path.name
         if not mine.exists():
             with atomic(mine) as temporary:
-                temporary.write_bytes(path.read_bytes())
+                temporary.write_bytes(theirs.path.read_bytes())
 
 
-def stored_frames(out: Path, logs: TrainingLogs) -> tuple[pd.DataFrame, Section]:
-    """Return the table and the part of the report of all that is kept under `out`, which must not be nothing.
+def stored_frames(kept: Sequence[Measured], names: dict[tuple[str, str], str], logs: TrainingLogs,
+                  ) -> tuple[pd.DataFrame, Section]:
+    """Return the table and the part of the report of what is kept.
 
     Args:
-        out: Output folder.
+        kept: What `read_frames` returned, not nothing.
+        names: Name and digest of a model -> what it is called, which must be unique (`bench.reporting.unique_names`).
         logs: Of trainings, drawn as well.
     """
-    kept = [_read(path) for path in kept_frames(out)]
-    kept.sort(key=lambda entry: (entry["request"]["model"] != "baseline", *map(str, entry["request"].values())))
-    frames = {label: _frame(entry)
-              for label, entry in zip(_labels([entry["request"] for entry in kept]), kept, strict=True)}
-    section = frames_section(frames, SHARES, logs.bounds, logs.epochs, [
-        {"heading": label, "request": entry["request"], **entry["provenance"]}
-        for label, entry in zip(frames, kept, strict=True)])
+    kept = sorted(kept, key=lambda entry: (entry.request["model"] != "baseline", *map(str, entry.request.values())))
+    frames = {label: _frame(entry, names[_model(entry.request)])
+              for label, entry in zip(_labels([entry.request for entry in kept], names), kept, strict=True)}
+    section = frames_section(
+        frames, SHARES, logs.bounds, logs.epochs, [f"{path.parent.name}/{path.name}" for path in logs.skipped],
+        [{"heading": label, "request": entry.request, **entry.provenance}
+         for label, entry in zip(frames, kept, strict=True)])
     return pd.concat(frames.values(), ignore_index=True)[COLUMNS], section
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _key(request: dict[str, Any]) -> str:
+    """Return what the file of a request is called."""
+    return hashlib.sha256(json.dumps(request).encode()).hexdigest()[:16]
+
+
+def _model(request: dict[str, Any]) -> tuple[str, str]:
+    return request["model"], request["digest"]
+
+
+def _read(path: Path) -> Measured:
     try:
-        kept: dict[str, Any] = json.loads(path.read_text())
-        if {"request", "provenance", "layers"} <= set(kept):
-            return kept
-    except (OSError, ValueError, TypeError):
-        pass
-    raise InputError(f"{path} is not a whole file of frame bounds; remove it, and bench frames measures them anew")
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        measured = Measured(path, kept["request"], kept["provenance"], kept["layers"])
+    except (OSError, ValueError, TypeError, KeyError):
+        measured = None
+    # Under another name it would be a second file of the same, such as a copy.
+    if measured is None or not (_has(measured.request, _REQUEST) and _key(measured.request) == path.stem
+                                and isinstance(measured.provenance, dict) and isinstance(measured.layers, list)
+                                and measured.layers and all(map(_whole, measured.layers))):
+        raise InputError(f"{path} is not a whole file of frame bounds; remove it, and bench frames measures them anew")
+    return measured
+
+
+def _has(entry: Any, fields: dict[str, Any]) -> bool:
+    """Tell whether what a file holds is an object with these fields, each of its type."""
+    return isinstance(entry, dict) and all(name in entry and isinstance(entry[name], kind)
+                                           for name, kind in fields.items())
+
+
+def _whole(layer: Any) -> bool:
+    """Tell whether what a file holds is all that is kept of a layer."""
+    if not _has(layer, _LAYER) or not all(isinstance(layer.get(name, False), bool) for name in _CONVERGED):
+        return False
+    values = layer["spectrum"]
+    return values is None or (len(values) == len(SHARES) and all(isinstance(value, _NUMBER) for value in values))
 
 
 def _row(layer: nn.Conv2d | nn.Linear, z: torch.Tensor, request: Request) -> dict[str, Any]:
@@ -158,30 +225,30 @@ def _reconstruction(layer: nn.Conv2d | nn.Linear, z: torch.Tensor) -> tuple[floa
     return (float(((found - z) * read).norm()) / norm, float(found.norm()) / norm) if norm else (None, None)
 
 
-def _frame(entry: dict[str, Any]) -> pd.DataFrame:
+def _frame(measured: Measured, model: str) -> pd.DataFrame:
     """Return a model's table: `COLUMNS` and spectrum."""
-    frame, request = pd.DataFrame(entry["layers"]), entry["request"]
-    exact = frame["spectrum"].notna()
+    request = measured.request
     # What was kept before estimates said whether they have converged is not taken for converged.
-    lower_converged, upper_converged = (frame.get(f"{end}_converged", exact) for end in ("lower", "upper"))
-    numbers = ["gershgorin_lower", "gershgorin_upper", "reconstruction_error", "recovered"]
+    frame = pd.DataFrame([{**dict.fromkeys(_CONVERGED, layer["spectrum"] is not None), **layer}
+                          for layer in measured.layers])
+    numbers = [name for name, kind in _LAYER.items() if kind == _NUMBER | None]
     return frame.astype(dict.fromkeys(numbers, float)).assign(
-        model=request["model"], padding=request["padding"], image=request["size"], images=request["images"],
-        batch_norm="folded" if request["fold"] else "left out", lower_converged=lower_converged,
-        upper_converged=upper_converged, condition=ratio(frame).where(lower_converged & upper_converged))
+        model=model, padding=request["padding"], image=request["size"], images=request["images"],
+        batch_norm="folded" if request["fold"] else "left out",
+        condition=ratio(frame).where(frame[_CONVERGED].all(axis=1)))
 
 
-def _labels(requests: list[dict[str, Any]]) -> list[str]:
-    """Return a name for each request: the model's, with whatever else tells it from the others."""
+def _labels(requests: list[dict[str, Any]], names: dict[tuple[str, str], str]) -> list[str]:
+    """Return a label of each request: the model's name, with whatever else tells it from others of that model."""
     words: dict[str, Callable[[dict[str, Any]], str]] = {
         "size": lambda r: f"{r['size']} pixels", "padding": lambda r: f"{r['padding']} padding",
         "fold": lambda r: "batch norm folded" if r["fold"] else "batch norm left out",
-        "images": lambda r: f"{r['images']} images", "digest": lambda r: r["digest"][:6]}
+        "images": lambda r: f"{r['images']} images"}
     labels = []
     for request in requests:
-        others = [other for other in requests if other["model"] == request["model"]]
-        labels.append(", ".join([request["model"], *(say(request) for key, say in words.items()
-                                                     if any(other[key] != request[key] for other in others))]))
+        others = [other for other in requests if _model(other) == _model(request)]
+        labels.append(", ".join([names[_model(request)], *(say(request) for key, say in words.items()
+                                                           if any(other[key] != request[key] for other in others))]))
     return labels
 
 
@@ -197,9 +264,9 @@ def _inputs(module: nn.Module, name: str, request: Request, device: torch.device
         x = torch.zeros(1, 3, request.size, request.size)
     try:
         inputs = spectrum.layer_inputs(module, x.to(device))
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"the model {name} does not take images of {request.size}x{request.size} "
-                         f"({str(error).splitlines()[0]}); give their size with --size") from None
+    except (Exception, SystemExit) as error:  # a stranger's model can raise anything
+        raise InputError(f"the model {name} fails on images of {request.size}x{request.size} ({reason(error)}); give "
+                         "the size that it takes with --size, or correct it") from None
     if not inputs:
         raise InputError(f"the model {name} has no nn.Conv2d or nn.Linear that it calls; it has no frame bounds")
     return inputs
@@ -211,6 +278,6 @@ def _folded(model: LoadedModel) -> nn.Module:
 
     try:
         return fuse(model.module)
-    except Exception as error:  # tracing runs the user's code
+    except (Exception, SystemExit) as error:  # tracing runs the user's code
         raise InputError(f"the model {model.name} can't be traced to fold its batch norms ({type(error).__name__}); "
                          "leave out --fold") from None
