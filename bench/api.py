@@ -96,7 +96,7 @@ def _arguments(command: str, models: tuple[Model, ...], options: dict[str, Any])
         if name not in known:
             raise unknown(f"option of bench.{command}", name, known)
         if value is not None and name != "protocol":
-            given[name] = _converted(known[name], _plain(value), name)
+            given[name] = convert(known[name], _plain(value), name)
     protocol = options.get("protocol")
     arguments = parse(parser(), [command, *([] if protocol is None else [f"--protocol={protocol}"])])
     used = getattr(arguments, "protocol", None)  # which not every command has
@@ -106,12 +106,6 @@ def _arguments(command: str, models: tuple[Model, ...], options: dict[str, Any])
     if "out" not in given and "out" not in kept:
         arguments.out = _temporary_folder()
     return arguments
-
-
-def _converted(action: argparse.Action, value: Any, name: str) -> Any:
-    if action.nargs != "*":
-        return convert(action, value, name)
-    return [convert(action, entry, name) for entry in (value if isinstance(value, list) else [value])]  # may be empty
 
 
 def _plain(value: Any) -> Any:

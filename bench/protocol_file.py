@@ -160,10 +160,10 @@ def convert(action: argparse.Action, value: Any, what: str) -> Any:
         if not isinstance(value, bool):
             raise InputError(f"{what} must be true or false, not {_shown(value)}")
         return value
-    if action.nargs != "+":
+    if action.nargs not in ("+", "*"):
         return _single(action, value, what)
     values = value if isinstance(value, list) else [value]
-    if not values:
+    if not values and action.nargs == "+":
         raise InputError(f"{what} must be a list of one or more values in [ ], not []")
     return [_single(action, entry, what) for entry in values]
 
