@@ -10,10 +10,13 @@ from __future__ import annotations
 import random
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F  # noqa: N812
+from torch.overrides import TorchFunctionMode
 
 from framebench.errors import InputError
 from models.blackbox import BlackBoxModel
@@ -23,6 +26,8 @@ from models.fuse import fuse
 CHUNK = 16
 #: Calls by which a model that answers for its inputs alone is told from a random one.
 CALLS = 4
+#: Sizes of chunks at which logits are compared with those of a whole one.
+_SIZES = (2, 3, 5, 9, 15)
 
 
 class Predictor:
@@ -54,11 +59,14 @@ class Predictor:
             torch.set_num_threads(1)
             if threads > 1:
                 self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        self._least = 1 if self._paid_for() else 2  # images a call of the model
         if kind != "eager" and (fused := self._fused(example[:CHUNK])) is not None:
             self._model, self.kind = fused, "fused"
         elif kind == "fused":
             raise InputError("this model can't be fused here, but the rows so far were made with its fused form; use "
                              "the device that they were made on, or another --out")
+        if self._chunk and self._least > 1 and self._depends_on_size(example):
+            self._least = CHUNK
 
     @torch.inference_mode()
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -75,15 +83,31 @@ class Predictor:
 
     @torch.inference_mode()  # of this thread: the mode does not pass to the pool's
     def _run(self, x: torch.Tensor) -> torch.Tensor:
-        # A single row takes another code path in matrix products, with other rounding; two rows and more agree.
-        logits: torch.Tensor = self._model(x if len(x) != 1 else x.repeat(2, 1, 1, 1))
+        if self._chunk is None:
+            return self._model(x)  # type: ignore[no-any-return]
+        # A single row takes another code path in matrix products, with other rounding; two rows and more agree, but
+        # for what `_WholeLinear` and `_depends_on_size` are for.
+        with _WholeLinear():
+            logits: torch.Tensor = self._model(_filled(x, self._least))
         return logits[: len(x)]
+
+    def _paid_for(self) -> bool:
+        return any(isinstance(module, BlackBoxModel) for module in self._model.modules())
+
+    def _depends_on_size(self, example: torch.Tensor) -> bool:
+        """Tell whether logits depend on the size of a chunk: libraries choose algorithms, and so roundings, by it."""
+        example = _filled(example[:CHUNK], CHUNK)
+        try:
+            whole = self._run(example)
+            return not all(torch.equal(self._run(example[:n]), whole[:n]) for n in _SIZES)
+        except Exception:  # a stranger's model; whoever calls it will see what it raises
+            return False
 
     def _fused(self, example: torch.Tensor) -> nn.Module | None:
         if self.device.type != "cpu" or example.dtype != torch.float32:
             return None
-        if any(isinstance(module, BlackBoxModel) for module in self._model.modules()):
-            return None  # its answers may have to be paid for
+        if self._paid_for():
+            return None
         example = example.contiguous(memory_format=torch.channels_last)
         try:
             with torch.no_grad(), warnings.catch_warnings():
@@ -97,6 +121,26 @@ class Predictor:
         except (Exception, SystemExit):  # tracing a stranger's model can fail in any way; the model counts
             return None
         return fused if alike else None
+
+
+class _WholeLinear(TorchFunctionMode):
+    """Gives linear layers on few rows as many as a whole chunk has.
+
+    MKL takes other kernels for few rows on some processors (AMX), with other sums, and a classifier costs next to
+    nothing. Without it the models here would depend on the size of a chunk there.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call `func`, with rows of zeros added if it is a linear layer on less than a chunk."""
+        if func is F.linear and args and args[0].ndim == 2 and len(args[0]) < CHUNK:
+            rows = len(args[0])
+            return func(F.pad(args[0], (0, 0, 0, CHUNK - rows)), *args[1:], **(kwargs or {}))[:rows]
+        return func(*args, **(kwargs or {}))
+
+
+def _filled(x: torch.Tensor, least: int) -> torch.Tensor:
+    """Return images, repeated to at least that many if there are fewer."""
+    return x if len(x) >= least or not len(x) else x.repeat(-(-least // len(x)), 1, 1, 1)[:least]
 
 
 def _answers_for_inputs_alone(model: nn.Module, example: torch.Tensor) -> bool:

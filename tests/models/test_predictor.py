@@ -41,6 +41,21 @@ def test_logits_depend_on_neither_the_batch_nor_the_threads(arch, kind):
     assert torch.equal(two(x[shuffled]), whole[shuffled])
 
 
+class _RoundsBySize(nn.Module):
+    """Answers as libraries do that choose an algorithm by the number of images."""
+
+    def forward(self, x):
+        return x.mean((2, 3)) + (1e-6 if len(x) < CHUNK else 0)
+
+
+def test_a_model_whose_roundings_go_by_the_size_of_a_batch_is_given_whole_chunks():
+    x = torch.rand(CHUNK + 3, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    predictor = Predictor(_RoundsBySize().eval(), x[:3], kind="eager")
+    whole = predictor(x)
+    assert torch.equal(torch.cat([predictor(part) for part in x.split(1)]), whole)
+    assert torch.equal(predictor(x[:7]), whole[:7]) and predictor(x[:0]).shape == (0, 3)
+
+
 def test_float32_rows_of_an_attack_are_the_same_at_any_batch_size_and_thread_count(network, images):
     center = Predictor(network, images)(images).mean(0)  # an untrained network prefers one class by far
     results = []
