@@ -45,7 +45,8 @@ class Card:
             among them, leave out options of a regularizer that have their defaults: lower 0.5, upper 1.5 of the
             frames, warmup 0.1 of `frame`, the steps of `srip`.
         accuracy: Measured clean accuracies: ``data``, ``n``, ``correct``, ``accuracy``; the data are named as they are.
-        provenance: Versions, commit, hardware and seconds of the training.
+        provenance: Versions, commit, hardware and seconds of the training; `resumed`, those of its earlier processes
+            where they differ.
         sha256: Digest of the weights file.
     """
 

@@ -190,6 +190,7 @@ def clean_against_shifted(summary: pd.DataFrame) -> str:
         axes.plot([], [], "o", color=COLORS[i % len(COLORS)], label=shown(str(model)))
     for i, domain in enumerate(domains):
         axes.plot([], [], MARKERS[i % len(MARKERS)], color="#57606a", label=shown(str(domain)))
+    axes.xaxis.set_major_locator(MaxNLocator(5))  # labels such as 88.50% beside each other need room
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("clean accuracy")
