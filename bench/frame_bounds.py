@@ -137,7 +137,7 @@ def stored_frames(kept: Sequence[Measured], names: dict[tuple[str, str], str], l
 
     Args:
         kept: What `read_frames` returned, not nothing.
-        names: Name and digest of a model -> what it is called, which must be unique (`bench.reporting.unique_names`).
+        names: Name and digest of a model -> what it is called, which must be unique (`bench.labels.unique_names`).
         logs: Of trainings, drawn as well.
     """
     kept = sorted(kept, key=lambda entry: (entry.request["model"] != "baseline", *map(str, entry.request.values())))
@@ -163,7 +163,7 @@ def _read(path: Path) -> Measured:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         measured = Measured(path, kept["request"], kept["provenance"], kept["layers"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         measured = None
     # Under another name it would be a second file of the same, such as a copy.
     if measured is None or not (_has(measured.request, _REQUEST) and _key(measured.request) == path.stem

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import html
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from bench.adversarial import TRANSFER_COLUMNS
 from bench.flags import result_flags
 from bench.frame_bounds import read_frames, stored_frames
 from bench.kept_tables import read_table
+from bench.labels import named, unique_labels, unique_names
 from bench.protocol import Evaluation
 from bench.seeds import attack_seeds_table, trainings_table
 from bench.shift_tables import paired_shift_table, parts, severity_table, shift_table, summary_table
@@ -116,48 +115,12 @@ def write_report(out: Path, *, baseline: str | None = None, matched: list[str] |
                       if field.name != "page"}, page=page)
 
 
-def unique_names(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return what to call each name and digest: the name, with the start of the digest where it stands for several."""
-    pairs = set(pairs)
-    count = Counter(name for name, _ in pairs)
-    return {(name, digest): name if count[name] == 1 else with_digest(name, digest) for name, digest in pairs}
-
-
-def with_digest(name: str, digest: str) -> str:
-    """Return a name that is told from others like it by the start of a digest."""
-    return f"{name} #{digest[:6]}"
-
-
-def unique_labels(stored: Sequence[Rows], models: dict[tuple[str, str], str]) -> list[Rows]:
-    """Return views of rows whose labels of models and domains are unique.
-
-    A label that stands for several weights or several sets of images (a file that was edited, another seed of
-    generated corruptions, official and generated files) gets the start of their digests.
-
-    Args:
-        stored: The rows.
-        models: Label and digest of every model -> its unique label.
-    """
-    domains = unique_names((rows.evaluation.domain, _set_of(rows)) for rows in stored)
-    views = []
-    for rows in stored:
-        view, old = copy.copy(rows), rows.evaluation
-        view.evaluation = dataclasses.replace(old, model=models[old.model, old.model_digest],
-                                              domain=domains[old.domain, _set_of(rows)])
-        views.append(view)
-    return views
-
-
-def _set_of(rows: Rows) -> str:
-    return str(rows.facts.get("set", rows.evaluation.domain_digest))
-
-
 def _settings(out: Path, **given: Any) -> dict[str, Any]:
     """Return the report's settings: those given, else those of the last report, else, or if damaged, defaults."""
     path = out / "report" / "settings.json"
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         kept = None
     kept = kept if isinstance(kept, dict) else {}
     baseline = kept.get("baseline")
@@ -197,9 +160,9 @@ def _attack_section(out: Path, stored: Sequence[Rows], tables: dict[str, pd.Data
 
 def _shift_section(stored: Sequence[Rows], settings: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Section:
     models = list(dict.fromkeys(rows.evaluation.model for rows in stored))
-    baseline = _named(models, settings["baseline"])
+    baseline = named(models, settings["baseline"])
     if baseline is None and len(models) > 1:
-        baseline = _named(models, "baseline")
+        baseline = named(models, "baseline")
     found, clean_of = parts(stored), _clean_domains(stored)
     tables["shift"], tables["shift_paired"] = shift_table(stored), paired_shift_table(found)
     tables["shift_summary"] = summary_table(found, clean_of, baseline)
@@ -215,12 +178,6 @@ def _shift_section(stored: Sequence[Rows], settings: dict[str, Any], tables: dic
         {domain: rows.facts["title"] for (domain, _, _), rows in first.items()},
         {key: rows.facts["picture"] for key, rows in first.items() if "picture" in rows.facts}, settings["matched"],
         [{"heading": f"{model} · {domain}", **_shared_facts(group)} for (model, domain), group in groups.items()])
-
-
-def _named(labels: Sequence[str], name: str | None) -> str | None:
-    """Return the one of unique labels that is of this name; None where none is, or several are."""
-    found = [label for label in labels if name in (label, label.rpartition(" #")[0])]
-    return found[0] if len(found) == 1 else None
 
 
 def _add_trainings(table: pd.DataFrame, stored: Sequence[Rows], tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

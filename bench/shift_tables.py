@@ -93,7 +93,7 @@ def shift_table(stored: Sequence[Rows]) -> pd.DataFrame:
 def parts(stored: Sequence[Rows]) -> list[Part]:
     """Gather rows into parts: one a model and domain, two where the domain has extra corruptions too.
 
-    Models and domains are told apart by their labels, which must be unique (`bench.reporting.unique_labels`).
+    Models and domains are told apart by their labels, which must be unique (`bench.labels.unique_labels`).
     """
     found = []
     groups: dict[tuple[str, str, str], list[Rows]] = {}

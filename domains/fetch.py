@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from domains.archives import unpack
@@ -20,7 +18,7 @@ from domains.sources import Download, Source
 from domains.transfer import Part, Patience, download
 from domains.web import looks_like_html, web_address
 from framebench.errors import InputError
-from framebench.files import file_digest
+from framebench.files import file_digest, lock
 
 
 def fetch(source: Source, root: Path, *, url: str | None = None, archive: Path | None = None, force: bool = False,
@@ -49,7 +47,7 @@ def fetch(source: Source, root: Path, *, url: str | None = None, archive: Path |
         raise InputError(f"there is no {archive}; --archive names a file or folder that is here already")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _lock(root):
+        with lock(root, f"another fetch is writing to {root}; wait for it, or name several sets in one command"):
             return _fetch(source, root, url, archive, force, patience)
     except OSError as error:
         raise InputError(f"can't fetch {source.name} into {root} ({error}); free or fix what it names, or choose "
@@ -59,29 +57,6 @@ def fetch(source: Source, root: Path, *, url: str | None = None, archive: Path |
 def is_there(source: Source, root: Path) -> bool:
     """Whether `root` has a folder of the set; `Source.problem` tells whether it is whole."""
     return (root / source.folder).is_dir() and any((root / source.folder).iterdir())
-
-
-@contextmanager
-def _lock(root: Path) -> Iterator[None]:
-    """Keep a second fetch out of `root`; the lock is on the folder itself and ends with the process."""
-    try:
-        import fcntl
-    except ImportError:  # no such lock on Windows
-        yield
-        return
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise InputError(f"another fetch is writing to {root}; wait for it, or name several sets in one "
-                         "command") from None
-    except OSError:
-        pass  # a file system without locks
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def _fetch(source: Source, root: Path, url: str | None, archive: Path | None, force: bool,

@@ -33,26 +33,32 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def lock(path: Path, busy: str) -> Iterator[None]:
-    """Hold the lock file `path`, which is made and stays; the lock itself ends with the process at the latest.
+    """Hold a lock; it ends with the process at the latest.
 
     Args:
-        path: The file, in a folder that is there.
+        path: A folder, or a file in one, which is made and stays. Network file systems may lock files alone.
         busy: What the error says.
 
     Raises:
         InputError: if another holds it.
     """
-    with open(path, "w") as handle:
-        try:
-            import fcntl
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # no such lock on Windows
-            pass
-        except BlockingIOError:
-            raise InputError(busy) from None
-        except OSError:
-            pass  # a file system without locks
+    try:
+        import fcntl
+    except ImportError:  # no such lock on Windows
         yield
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(busy) from None
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

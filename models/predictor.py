@@ -83,8 +83,6 @@ class Predictor:
 
     @torch.inference_mode()  # of this thread: the mode does not pass to the pool's
     def _run(self, x: torch.Tensor) -> torch.Tensor:
-        if self._chunk is None:
-            return self._model(x)  # type: ignore[no-any-return]
         # A single row takes another code path in matrix products, with other rounding; two rows and more agree, but
         # for what `_WholeLinear` and `_depends_on_size` are for.
         with _WholeLinear():
@@ -98,9 +96,9 @@ class Predictor:
         """Tell whether logits depend on the size of a chunk: libraries choose algorithms, and so roundings, by it."""
         example = _filled(example[:CHUNK], CHUNK)
         try:
-            whole = self._run(example)
-            return not all(torch.equal(self._run(example[:n]), whole[:n]) for n in _SIZES)
-        except Exception:  # a stranger's model; whoever calls it will see what it raises
+            whole, again = self._run(example), self._run(example)
+            return torch.equal(whole, again) and not all(torch.equal(self._run(example[:n]), whole[:n]) for n in _SIZES)
+        except (Exception, SystemExit):  # of a stranger's model; whoever calls it will see what it raises
             return False
 
     def _fused(self, example: torch.Tensor) -> nn.Module | None:

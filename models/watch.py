@@ -12,6 +12,7 @@ from torch import nn
 from framebench.errors import InputError
 from framebench.files import atomic
 from models.regularizers import Regularizer, gershgorin
+from models.regularizers.gram import mean_diagonal
 from models.spectrum import frame_bounds, input_sizes
 
 #: Steps between two looks at the scale of the weights: a collapse takes some tens of steps, an epoch may be hours.
@@ -62,9 +63,8 @@ class ScaleWatch:
 
     @torch.no_grad()
     def _scales(self) -> torch.Tensor:
-        """Return v of every layer, as `gershgorin` does, but without its Gram: one pass over the weights."""
-        kernels = (layer.operator_kernel() for layer in self.layers)
-        return torch.stack([k.square().sum() / (k.shape[0] * k.shape[2]) for k in kernels])
+        """Return v of every layer, as `gershgorin` does, but without its Gram."""
+        return torch.stack([mean_diagonal(layer.operator_kernel()) for layer in self.layers])
 
 
 class LayerLog:

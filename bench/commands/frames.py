@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> Results:
 
 def _print(table: Any, models: list[LoadedModel], request: Request) -> None:
     """Print what was asked for; the table has all that was ever measured into the folder."""
-    from bench.reporting import with_digest
+    from bench.labels import with_digest
     from reports.frames import summary_line
 
     names = {name for model in models for name in (model.name, with_digest(model.name, model.digest))}

@@ -17,7 +17,7 @@ from framebench.errors import InputError
 from framebench.seeding import generator
 from models.operators import fourier_blocks
 from models.regularizers.base import Regularizer, require_at_least
-from models.regularizers.gram import gershgorin_rows, gram
+from models.regularizers.gram import gershgorin_rows, gram, mean_diagonal
 from models.regularizers.layers import Layer
 
 _TINY = 1e-30  # keeps the relative form of an all-zero layer finite
@@ -133,7 +133,7 @@ class FrameSpectral(FrameBounds):
         """
         kernel = layer.operator_kernel()
         if self.relative:
-            kernel = kernel / (kernel.square().sum() / (kernel.shape[0] * kernel.shape[2])).clamp(min=_TINY).sqrt()
+            kernel = kernel / mean_diagonal(kernel).clamp(min=_TINY).sqrt()
         blocks, weights = self._blocks(layer, kernel)
         try:
             spectrum: torch.Tensor = torch.linalg.eigvalsh(gram(blocks))

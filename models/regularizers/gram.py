@@ -99,6 +99,11 @@ class _HalfGram(torch.autograd.Function):
         return out, None, None
 
 
+def mean_diagonal(kernel: torch.Tensor) -> torch.Tensor:
+    """Return the mean of V's diagonal, the mean of the v of `gershgorin_rows`, from one pass over the kernel."""
+    return kernel.square().sum() / (kernel.shape[0] * kernel.shape[2])
+
+
 def gershgorin_rows(kernel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the diagonal v and the sums S of the other absolute values of each row of V (see `half_gram`).
 

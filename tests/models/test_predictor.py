@@ -56,6 +56,17 @@ def test_a_model_whose_roundings_go_by_the_size_of_a_batch_is_given_whole_chunks
     assert torch.equal(predictor(x[:7]), whole[:7]) and predictor(x[:0]).shape == (0, 3)
 
 
+class _Leaves(nn.Module):
+    def forward(self, x):
+        raise SystemExit("left")
+
+
+def test_what_a_model_raises_is_left_to_whoever_calls_it():
+    predictor = Predictor(_Leaves().eval(), torch.rand(3, 3, 8, 8))
+    with pytest.raises(SystemExit, match="left"):
+        predictor(torch.rand(3, 3, 8, 8))
+
+
 def test_float32_rows_of_an_attack_are_the_same_at_any_batch_size_and_thread_count(network, images):
     center = Predictor(network, images)(images).mean(0)  # an untrained network prefers one class by far
     results = []
