@@ -39,5 +39,7 @@ def measure(model: nn.Module, domain: Domain, device: torch.device, *, ids: np.n
         An entry of `models.checkpoint.Card.accuracy`: data, n, correct, accuracy.
     """
     chosen = np.arange(len(domain)) if ids is None else ids
-    correct = sum(int((model(x).argmax(1) == y).sum()) for x, y in batches(domain, chosen, device, 500, "measuring"))
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # as `models.predictor` computes
+        correct = sum(int((model(x).argmax(1) == y).sum())
+                      for x, y in batches(domain, chosen, device, 500, "measuring"))
     return {"data": title or domain.title, "n": len(chosen), "correct": correct, "accuracy": correct / len(chosen)}

@@ -199,7 +199,7 @@ def _margins(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _accuracy(logits: torch.Tensor, y: torch.Tensor) -> float:
-    return float((logits.argmax(1) == y.cpu()).double().mean())
+    return float((logits.cpu().argmax(1) == y.cpu()).double().mean())
 
 
 def _depends_on_batch(predict: Predict, x: torch.Tensor, logits: torch.Tensor) -> bool:

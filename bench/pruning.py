@@ -95,8 +95,8 @@ def prune_checkpoint(model: nn.Module, source: Card, request: Request, name: str
     accuracy = [measure(model, domain, device) for domain in tests]
     if training is not None and len(held_out):
         accuracy.append(measure(model, training, device, ids=held_out, title=HELD_OUT))
-    made = {**provenance(), "seconds": round(time.perf_counter() - started), "threads": torch.get_num_threads(),
-            "device": str(device)}
+    made = {"device": str(device), **provenance(device), "seconds": round(time.perf_counter() - started),
+            "threads": torch.get_num_threads()}
     card = dataclasses.replace(source, name=name, recipe=recipe, accuracy=accuracy, provenance=made)
     return save(model, card, out), card
 

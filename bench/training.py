@@ -61,7 +61,7 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
     card = Card(name=name, arch=recipe.arch, width=recipe.width or ARCHITECTURES[recipe.arch][1],
                 classes=training.classes, data={"title": training.title, "sha256": training.digest},
                 recipe=dataclasses.asdict(recipe), accuracy=[], provenance={})
-    made = {**provenance(), "threads": torch.get_num_threads(), "device": str(device), "compile": compile}
+    made = {"device": str(device), **provenance(device), "threads": torch.get_num_threads(), "compile": compile}
 
     def keep(model: nn.Module, epoch: float, accuracy: float) -> None:
         last = epoch == recipe.epochs
@@ -81,10 +81,10 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
                     path.unlink()
         layers = LayerLog(folder / "layers.csv", trainer.model, training.images.shape[1:3], done=trainer.epoch)
         card.data.update(n_train=len(trainer.training), n_validation=len(trainer.held_out))
-        model = trainer.run().cpu()
+        model = trainer.run()
         if half:
             model.load_state_dict(stored(model, torch.float16))
-        accuracy = [*(measure(model, domain, torch.device("cpu")) for domain in tests),
+        accuracy = [*(measure(model, domain, device) for domain in tests),
                     *_held_out(trainer.log[-1]["validation_accuracy"], trainer)]
         seconds = round(sum(entry["seconds"] for entry in trainer.log))
         card = dataclasses.replace(card, accuracy=accuracy, provenance={**_provenance(trainer), "seconds": seconds})

@@ -20,25 +20,41 @@ def _mirror(size: int, pad: int, device: torch.device) -> torch.Tensor:
     return torch.where(index >= size, 2 * (size - 1) - index, index)
 
 
-def crop_flip_cutout(padded: torch.Tensor, index: torch.Tensor, flip: torch.Tensor, pad: int, cutout: int,
-                     generator: torch.Generator) -> torch.Tensor:
-    """Draw one augmented view of each image.
+def draw_corners(count: int, height: int, width: int, pad: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw where views are cropped and cut out.
+
+    Args:
+        count: Number of views.
+        height: Height of a view.
+        width: Width of a view.
+        pad: Padding of the images; crops are shifted by up to this many pixels.
+        generator: Source of the draws.
+
+    Returns:
+        int64 [4, count]: top and left of the crop in the padded image, row and column of the cutout's centre.
+    """
+    highs = 2 * pad + 1, 2 * pad + 1, height, width
+    return torch.stack([torch.randint(0, high, (count,), generator=generator) for high in highs])
+
+
+def crop_flip_cutout(padded: torch.Tensor, index: torch.Tensor, flip: torch.Tensor, corners: torch.Tensor, pad: int,
+                     cutout: int) -> torch.Tensor:
+    """Make one augmented view of each image; all tensors are on one device, and nothing waits for it.
 
     Args:
         padded: uint8 [n, H + 2 pad, W + 2 pad, c], from `pad_reflect`.
         index: int64 [b], the images to take.
         flip: bool [b], which of them to mirror left to right.
-        pad: The padding; crops are shifted by up to this many pixels.
+        corners: int64 [4, b], from `draw_corners`.
+        pad: The padding.
         cutout: Side of the square set to the mid-grey 0.5 (DeVries & Taylor 2017, arXiv 1708.04552); 0 for none.
-        generator: Source of the draws, on the CPU.
 
     Returns:
         float32 [b, c, H, W] in [0, 1], channels-last memory.
     """
-    b, device = len(index), padded.device
+    device = padded.device
     height, width = padded.shape[1] - 2 * pad, padded.shape[2] - 2 * pad
-    top, left, cy, cx = (torch.randint(0, high, (b, 1), generator=generator).to(device)
-                         for high in (2 * pad + 1, 2 * pad + 1, height, width))
+    top, left, cy, cx = corners[:, :, None]
     y = torch.arange(height, device=device)[None]
     x = torch.arange(width, device=device)[None]
     columns = torch.where(flip[:, None], width - 1 - x, x) + left

@@ -7,6 +7,8 @@ depths, ResNet-20 included, as common code bases have it.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 
@@ -60,7 +62,12 @@ class Bottleneck(nn.Module):
 def _shortcut(c_in: int, c_out: int, stride: int) -> nn.Module:
     if stride == 1 and c_in == c_out:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+    layers: dict[str, nn.Module] = {"0": nn.Conv2d(c_in, c_out, 1, stride, bias=False), "1": nn.BatchNorm2d(c_out)}
+    if stride > 1 and c_in < 16:
+        # With a stride and fewer channels than a vector has, oneDNN writes beyond its memory in the backward pass on
+        # processors without AVX-512 (oneDNN issue 6035): the process dies, or trains on wrong gradients.
+        layers = {"pixels": nn.MaxPool2d(1, stride), **layers, "0": nn.Conv2d(c_in, c_out, 1, bias=False)}
+    return nn.Sequential(OrderedDict(layers))
 
 
 class ResNet(nn.Module):

@@ -68,7 +68,7 @@ def spectrum(layer: nn.Module, input_size: tuple[int, int]) -> Spectrum:
     """Return all eigenvalues of a layer's Gram matrix, exactly, its convolution taken on a torus.
 
     They are squares of singular values, not eigenvalues of computed Gram matrices: the smallest is as exact as
-    float64 allows, relative to the largest singular value.
+    float64 allows, relative to the largest singular value. They are computed on the CPU, wherever the layer is.
 
     Args:
         layer: An `nn.Conv2d` or `nn.Linear`.
@@ -77,7 +77,7 @@ def spectrum(layer: nn.Module, input_size: tuple[int, int]) -> Spectrum:
     Raises:
         InputError: if the layer is of another kind or not finite, or a stride with overlap does not divide the size.
     """
-    kernel = layer_view(layer).operator_kernel().double()  # of stride 1, on the grid of the outputs
+    kernel = layer_view(layer).operator_kernel().cpu().double()  # of stride 1, on the grid of the outputs
     grid, dilation, repeats = [1, 1], [1, 1], 1
     if isinstance(layer, nn.Conv2d):
         for axis, (n, taps, s, d) in enumerate(zip(input_size, layer.kernel_size, layer.stride, layer.dilation,
@@ -94,7 +94,7 @@ def spectrum(layer: nn.Module, input_size: tuple[int, int]) -> Spectrum:
     eigenvalues = torch.linalg.svdvals(blocks).square()
     flat, order = eigenvalues.flatten().sort()
     weights = (repeats * weights)[:, None].expand_as(eigenvalues).flatten()[order]
-    return Spectrum(flat.cpu().numpy(), weights.cpu().numpy())
+    return Spectrum(flat.numpy(), weights.numpy())
 
 
 def frame_bounds(layer: nn.Module, input_size: tuple[int, int], padding: Padding = "circular") -> tuple[float, float]:

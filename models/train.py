@@ -26,7 +26,7 @@ from framebench.errors import InputError
 from framebench.files import atomic
 from framebench.seeding import generator
 from models.architectures import build
-from models.augment import crop_flip_cutout, pad_reflect
+from models.augment import crop_flip_cutout, draw_corners, pad_reflect
 from models.initialise import delta_orthogonal_
 from models.recipe import Recipe
 from models.regularizers import Regularizer
@@ -246,10 +246,15 @@ class Trainer:
         # often, which coin flips don't give.
         first = torch.rand(len(self.training), generator=torch.Generator().manual_seed(self.recipe.seed)) < 0.5
         flips = (first ^ bool(self.epoch % 2)) & self.recipe.flip
-        for index in torch.split(order, self.recipe.batch_size)[: self.steps]:
-            views = crop_flip_cutout(self.padded, index.to(self.device), flips[index].to(self.device),
-                                     self.recipe.pad, self.recipe.cutout, draws)
-            yield views, self.targets[index.to(self.device)]
+        batches = torch.split(order, self.recipe.batch_size)[: self.steps]
+        height, width = (side - 2 * self.recipe.pad for side in self.padded.shape[1:3])
+        corners = torch.stack([draw_corners(len(index), height, width, self.recipe.pad, draws) for index in batches])
+        # To the device in one go: a copy a step would make the processor wait for the step before.
+        indices = torch.stack(batches).to(self.device)
+        mirrored, corners = flips.to(self.device)[indices], corners.to(self.device)
+        for index, flip, corner in zip(indices, mirrored, corners, strict=True):
+            views = crop_flip_cutout(self.padded, index, flip, corner, self.recipe.pad, self.recipe.cutout)
+            yield views, self.targets[index]
 
     def _learning_rate(self, step: int) -> float:
         done = (step + 1) / (self.recipe.epochs * self.steps + 1)

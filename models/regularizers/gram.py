@@ -69,17 +69,21 @@ class _HalfGram(torch.autograd.Function):
     For a 3x3 kernel that is 45 products of n x m by m x n, where conv2d(K, K, padding=k-1) takes 225, most of them
     with the padding's zeros. The backward pass takes 81, in 9 large products; autograd's own would take 90 and as many
     passes over all taps to add up the gradients of slices: 0.5 (16 channels) to 0.8 (128) of that time.
+
+    On a GPU, where launching a product costs more than most of these, all taps are multiplied with all at once.
     """
 
     @staticmethod
     def forward(ctx: Any, taps: torch.Tensor, places: torch.Tensor, count: int) -> torch.Tensor:
         """Map taps [g, m, t, n] and their places [t] to V_d [g, n, count, n]."""
+        ctx.save_for_backward(taps, places)
+        if _at_once(taps):
+            return _summed_at_once(taps, places, count)
         g, _, t, n = taps.shape
         gram = taps.new_zeros(g, n, count, n)
         for i in range(t):
             products = taps[:, :, i].mT @ taps[:, :, i:].flatten(2)
             gram.index_add_(2, places[i:] - places[i], products.view(g, n, t - i, n))
-        ctx.save_for_backward(taps, places)
         return gram
 
     @staticmethod
@@ -92,11 +96,39 @@ class _HalfGram(torch.autograd.Function):
         centre = half[:, :1]
         full = torch.cat([half[:, 1:].flip(1), centre + centre.mT, half[:, 1:].mT], 1)
         all_taps = taps.flatten(2)
+        if _at_once(taps):
+            return _applied_at_once(all_taps, full, places), None, None
         out = torch.empty_like(taps)
         for i in range(t):
             factors = full.index_select(1, places - places[i] + half.shape[1] - 1)
             out[:, :, i] = all_taps @ factors.view(g, t * n, n)
         return out, None, None
+
+
+def _at_once(taps: torch.Tensor) -> bool:
+    return taps.is_cuda
+
+
+def _summed_at_once(taps: torch.Tensor, places: torch.Tensor, count: int) -> torch.Tensor:
+    """Do as `_HalfGram.forward`, in two products; with index_add_ the sums would differ from run to run on a GPU."""
+    g, _, t, n = taps.shape
+    all_taps = taps.flatten(2)
+    pairs = (all_taps.mT @ all_taps).view(g, t, n, t, n)
+    apart = places - places[:, None]
+    # The first taps of all pairs that lie d apart, for every d, are summed: a product with zeros and ones.
+    chosen = (apart == torch.arange(count, device=taps.device)[:, None, None]).to(taps.dtype)
+    summed = chosen.flatten(1) @ pairs.transpose(2, 3).reshape(g, t * t, n * n)
+    return summed.view(g, count, n, n).transpose(1, 2)
+
+
+def _applied_at_once(all_taps: torch.Tensor, full: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Do as the loop of `_HalfGram.backward`, in one product."""
+    g, m, _ = all_taps.shape
+    t, n = len(places), full.shape[2]
+    # Block (b, a) of the factor is H_(b - a).
+    index = (places[:, None] - places + full.shape[1] // 2).flatten()
+    factor = full.index_select(1, index).view(g, t, t, n, n).transpose(2, 3).reshape(g, t * n, t * n)
+    return (all_taps @ factor).view(g, m, t, n)
 
 
 def mean_diagonal(kernel: torch.Tensor) -> torch.Tensor:

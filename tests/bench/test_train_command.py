@@ -131,7 +131,7 @@ def test_kept_epochs_of_an_earlier_run_do_not_survive_its_state(tmp_path, data_r
 
 def test_a_card_says_where_each_part_of_a_resumed_run_was_trained(tmp_path, data_root, monkeypatch):
     real, machines, few = Trainer._save, iter("aabc"), ["--name", "m", "--epochs", "3", "--keep-every", "3"]
-    monkeypatch.setattr(bench.training, "provenance", lambda: {"machine": next(machines)})
+    monkeypatch.setattr(bench.training, "provenance", lambda device: {"machine": next(machines)})
 
     def save_and_die(self):
         real(self)

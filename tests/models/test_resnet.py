@@ -42,3 +42,20 @@ def test_unknown_names_and_widths_are_refused():
         build("resnet19")
     with pytest.raises(InputError, match="width must lie in 1 to 1024"):
         build("resnet18", width=0)
+
+
+@pytest.mark.parametrize("arch", ["resnet20", "resnet50"])
+def test_narrow_networks_compute_what_the_strided_shortcuts_say_but_have_none(arch):
+    """oneDNN's backward pass of such a convolution writes beyond its memory on processors without AVX-512."""
+    torch.manual_seed(0)
+    narrow = build(arch, width=4).eval()
+    strided = [module for module in narrow.modules()
+               if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.stride != (1, 1)]
+    assert all(conv.in_channels >= 16 for conv in strided)
+    x = torch.rand(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        want = narrow(x)
+        for shortcut in [m for name, m in narrow.named_modules() if name.endswith("shortcut") and hasattr(m, "pixels")]:
+            shortcut[1].stride = (shortcut.pixels.stride,) * 2
+            shortcut.pixels = nn.Identity()
+        torch.testing.assert_close(narrow(x), want)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.regularizers import REGULARIZERS
+from models.regularizers import REGULARIZERS, gram
 from tests.models.regularizers import dense
 
 # c_in, c_out, kernel, stride, dilation, groups, size of the map
@@ -76,3 +76,18 @@ def test_ocnn(case):
     flattened = min(layer.stride) >= max(layer.kernel_size)
     positions = 1 if flattened else (size // s_h) * (size // s_w)
     _compare(layer, REGULARIZERS["ocnn"]()(layer), dense.ocnn(dense.gram(layer, size), positions))
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 5, 3, 3), (2, 6, 4, 2, 2), (1, 9, 3, 1, 1), (3, 5, 5, 5, 3)])
+def test_the_gram_of_a_gpu_and_its_gradient_are_those_of_the_cpu(shape, monkeypatch):
+    """On the CPU, in float64: both ways are the same sums."""
+    kernel = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = []
+    for at_once in (False, True):
+        monkeypatch.setattr(gram, "_at_once", lambda taps, at_once=at_once: at_once)
+        k = kernel.clone().requires_grad_()
+        v = gram.half_gram(k)
+        (v * torch.linspace(-1, 1, v.numel(), dtype=v.dtype).view(v.shape)).sum().backward()
+        found.append((v, k.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
