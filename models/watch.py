@@ -96,7 +96,7 @@ class LayerLog:
                                  f"it, and the log starts again at epoch {done:g}") from None
             self.entries = [{str(key): value for key, value in entry.items()} for entry in stored.to_dict("records")]
         if not self.entries:
-            self._note(model, done)
+            self.add(model, done)
 
     def add(self, model: nn.Module, epoch: float) -> None:
         """Add an entry a layer, and write."""
