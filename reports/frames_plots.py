@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.plots import COLORS, log_ticks, new_figure, shown, to_svg
+from reports.plots import COLORS, legend_above, log_ticks, new_figure, shown, to_svg
 
 #: Eigenvalues below this share of the largest in a plot are drawn there: nothing in float64 tells them from 0.
 FLOOR = 1e-14
@@ -38,7 +38,7 @@ def bounds_by_layer(models: dict[str, pd.DataFrame]) -> str:
     log_ticks(axes)
     axes.set_ylabel("eigenvalues, from A to B")
     _name_layers(axes, layers)
-    _legend(figure, axes)
+    legend_above(figure, axes)
     return to_svg(figure)
 
 
@@ -59,7 +59,7 @@ def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> str:
     log_ticks(axes)
     axes.set_ylabel("error, relative")
     _name_layers(axes, layers)
-    _legend(figure, axes)
+    legend_above(figure, axes)
     return to_svg(figure)
 
 
@@ -82,7 +82,7 @@ def spectra(models: dict[str, pd.DataFrame], shares: np.ndarray) -> str:
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
     log_ticks(panels[0])
-    _legend(figure, panels[-1])
+    legend_above(figure, panels[-1])
     return to_svg(figure)
 
 
@@ -106,7 +106,7 @@ def bounds_over_epochs(logs: dict[str, pd.DataFrame], colors: dict[str, str]) ->
             axes.fill_between(entries["epoch"], lower, upper, color=color, alpha=0.1, linewidth=0)
     panels[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
     log_ticks(panels[0])
-    _legend(figure, panels[-1])
+    legend_above(figure, panels[-1])
     return to_svg(figure)
 
 
@@ -149,15 +149,3 @@ def _name_layers(axes: Axes, layers: list[str]) -> None:
         axes.set_xticks(range(len(layers)), layers, rotation=40, ha="right", fontsize=8)
     axes.grid(visible=False, axis="x")
     axes.set_xlim(-0.6, len(layers) - 0.4)
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Put the legend above everything, in as many rows as its labels need."""
-    handles, labels = axes.get_legend_handles_labels()
-    columns = max(int(13 * figure.get_figwidth() / (max(map(len, labels)) + 8)), 1)  # 13 characters an inch
-    outside = "outside " if figure.get_layout_engine() else ""
-    figure.legend(handles, labels, frameon=False, fontsize=9, loc=f"{outside}upper left", ncols=columns)
-    if not outside:
-        above = 0.45 + 0.2 * math.ceil(len(labels) / columns)
-        figure.set_figheight(figure.get_figheight() + above)
-        figure.subplots_adjust(bottom=0.5 / figure.get_figheight(), top=1 - above / figure.get_figheight())

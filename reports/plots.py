@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterable
 
@@ -19,6 +20,8 @@ DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: Length of the dashes of curves that coincide, in widths of the line.
 _DASH = 5
+#: Most labels of a legend inside the axes: more would cover the curves.
+_IN_CORNER = 8
 
 
 def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: list[int]) -> str:
@@ -44,7 +47,8 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
             continue  # no ASR: its interval, all from 0 to 1, would hide those of others
         # Of one model the attacks have a colour each: there can be more of them (an epsilon each) than dashes.
         color = COLORS[(models.index(model) if len(models) > 1 else attacks.index(attack)) % len(COLORS)]
-        dashes: str | tuple[int, tuple[int, int]] = DASHES[attacks.index(attack) % len(DASHES)]
+        dashes: str | tuple[int, tuple[int, int]] = DASHES[
+            (attacks.index(attack) + (models.index(model) // len(COLORS) if len(models) > 1 else 0)) % len(DASHES)]
         if len(group) > 1:  # each shows in the gaps of the others
             dashes = (-_DASH * group.index((model, attack)), (_DASH, _DASH * (len(group) - 1)))
         axes.step(curve["budget"], curve["asr"], where="post", color=color, linewidth=1.8, linestyle=dashes)
@@ -65,7 +69,7 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
     axes.set_xlabel(f"budget ({unit} an image)")
     axes.set_ylabel("attack success rate")
     if alike:
-        axes.legend(frameon=False, loc="upper left", fontsize=9)
+        _legend(figure, axes, "upper left")
     return to_svg(figure)
 
 
@@ -136,7 +140,7 @@ def severity_curves(frame: pd.DataFrame) -> str:
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("severity")
     axes.set_ylabel("accuracy")
-    axes.legend(frameon=False, loc="lower left", fontsize=9)
+    _legend(figure, axes, "lower left")
     return to_svg(figure)
 
 
@@ -203,6 +207,28 @@ def in_all_models(cells: pd.DataFrame) -> pd.DataFrame:
     """Return those cells (columns model, corruption, severity, ...) that every model has."""
     models = cells.groupby(["corruption", "severity"])["model"].transform("nunique")
     return cells[models == cells["model"].nunique()]
+
+
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """Put the legend above everything, in as many rows as its labels need; the axes keep their height."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = max(int(13 * figure.get_figwidth() / (max(map(len, labels)) + 8)), 1)  # 13 characters an inch
+    above = 0.2 * math.ceil(len(labels) / columns)
+    outside = "outside " if figure.get_layout_engine() else ""
+    figure.legend(handles, labels, frameon=False, fontsize=9, loc=f"{outside}upper left", ncols=columns)
+    if not outside:
+        above += 0.45
+    figure.set_figheight(figure.get_figheight() + above)
+    if not outside:
+        figure.subplots_adjust(bottom=0.5 / figure.get_figheight(), top=1 - above / figure.get_figheight())
+
+
+def _legend(figure: Figure, axes: Axes, corner: str) -> None:
+    """Put the legend into a corner that the curves leave free, or above where it would cover them."""
+    if len(axes.get_legend_handles_labels()[1]) > _IN_CORNER:
+        legend_above(figure, axes)
+    else:
+        axes.legend(frameon=False, loc=corner, fontsize=9)
 
 
 def shown(name: str) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from reports.plots import log_ticks, shown, to_svg
+from reports.plots import legend_above, log_ticks, shown, to_svg
 
 
 def training_curves(logs: dict[str, pd.DataFrame], colors: dict[str, str]) -> str:
@@ -41,5 +41,5 @@ def training_curves(logs: dict[str, pd.DataFrame], colors: dict[str, str]) -> st
     panels[0].yaxis.set_major_formatter(PercentFormatter(1))
     if penalized:
         log_ticks(panels[2])
-    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside upper left", ncols=6)
+    legend_above(figure, panels[0])
     return to_svg(figure)

@@ -84,3 +84,11 @@ def test_without_an_image_to_attack_there_are_dashes():
 def test_nouns_follow_their_count():
     assert [number_of(n, "query", "queries") for n in (0, 1, 1000)] == ["0 queries", "1 query", "1,000 queries"]
     assert [number_of(n, "cell") for n in (1, 2)] == ["1 cell", "2 cells"]
+
+
+def test_a_legend_of_many_models_stands_above_the_curves():
+    heights = []
+    for n in (8, 24):
+        svg = asr_curves({(f"model-{i}", "x"): _curve(RISING, 10 + i) for i in range(n)}, "iterations", [1, 10])
+        heights.append(float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg)[1]))
+    assert heights[1] > heights[0] + 40, "points: the axes keep their height"
