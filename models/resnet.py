@@ -62,12 +62,13 @@ class Bottleneck(nn.Module):
 def _shortcut(c_in: int, c_out: int, stride: int) -> nn.Module:
     if stride == 1 and c_in == c_out:
         return nn.Identity()
-    layers: dict[str, nn.Module] = {"0": nn.Conv2d(c_in, c_out, 1, stride, bias=False), "1": nn.BatchNorm2d(c_out)}
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
     if stride > 1 and c_in < 16:
         # With a stride and fewer channels than a vector has, oneDNN writes beyond its memory in the backward pass on
         # processors without AVX-512 (oneDNN issue 6035): the process dies, or trains on wrong gradients.
-        layers = {"pixels": nn.MaxPool2d(1, stride), **layers, "0": nn.Conv2d(c_in, c_out, 1, bias=False)}
-    return nn.Sequential(OrderedDict(layers))
+        layers["pixels"], stride = nn.MaxPool2d(1, stride), 1
+    layers["0"], layers["1"] = nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out)
+    return nn.Sequential(layers)
 
 
 class ResNet(nn.Module):

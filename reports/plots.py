@@ -48,7 +48,7 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
         # Of one model the attacks have a colour each: there can be more of them (an epsilon each) than dashes.
         color = COLORS[(models.index(model) if len(models) > 1 else attacks.index(attack)) % len(COLORS)]
         dashes: str | tuple[int, tuple[int, int]] = DASHES[
-            (attacks.index(attack) + (models.index(model) // len(COLORS) if len(models) > 1 else 0)) % len(DASHES)]
+            (attacks.index(attack) + models.index(model) // len(COLORS)) % len(DASHES)]
         if len(group) > 1:  # each shows in the gaps of the others
             dashes = (-_DASH * group.index((model, attack)), (_DASH, _DASH * (len(group) - 1)))
         axes.step(curve["budget"], curve["asr"], where="post", color=color, linewidth=1.8, linestyle=dashes)
@@ -214,13 +214,14 @@ def legend_above(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     columns = max(int(13 * figure.get_figwidth() / (max(map(len, labels)) + 8)), 1)  # 13 characters an inch
     above = 0.2 * math.ceil(len(labels) / columns)
-    outside = "outside " if figure.get_layout_engine() else ""
-    figure.legend(handles, labels, frameon=False, fontsize=9, loc=f"{outside}upper left", ncols=columns)
-    if not outside:
-        above += 0.45
-    figure.set_figheight(figure.get_figheight() + above)
-    if not outside:
-        figure.subplots_adjust(bottom=0.5 / figure.get_figheight(), top=1 - above / figure.get_figheight())
+    if figure.get_layout_engine():
+        corner, height = "outside upper left", figure.get_figheight() + above
+    else:  # placed by hand
+        corner, above = "upper left", above + 0.45
+        height = figure.get_figheight() + above
+        figure.subplots_adjust(bottom=0.5 / height, top=1 - above / height)
+    figure.set_figheight(height)
+    figure.legend(handles, labels, frameon=False, fontsize=9, loc=corner, ncols=columns)
 
 
 def _legend(figure: Figure, axes: Axes, corner: str) -> None:
