@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from attacks.options import check, one_of
-from attacks.queries import Bound
+from framebench.attacks.options import check, one_of
+from framebench.attacks.queries import Bound
 from framebench.errors import InputError
 
 #: Norm of the bound -> its usual size on CIFAR-10.
@@ -46,14 +46,14 @@ class AutoAttack:
 
     def run(self, model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, y: torch.Tensor, seed: int,
             example: int) -> None:
-        """Attack one image; see `attacks.registry.Attack`. The draws come from torch's global generator."""
+        """Attack one image; see `framebench.attacks.registry.Attack`. The draws come from torch's global generator."""
         attack = self._kind(model, eps=self.bound.epsilon, seed=torch.initial_seed(), device="cpu", **self._length,
                             **self._options)
         attack.perturb(x.contiguous(), y)
 
 
 def plan(name: str, budget: int, epsilon: float | None, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a run of `budget` queries; see `attacks.registry.plan`.
+    """Return the options of a run of `budget` queries; see `framebench.attacks.registry.plan`.
 
     Raises:
         InputError: for an option or a value that the attack does not have.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from attacks.simba import Finished, Load, Options, Predict, stream
+from framebench.attacks.simba import Finished, Load, Options, Predict, stream
 from framebench.errors import InputError
 
 #: Names of conventions; the first is the benchmark's.
@@ -25,7 +25,8 @@ class NormalisedClip:
     """SimBA in the space of normalised images, clipped to [0, 1] there.
 
     Args:
-        model: A model whose attribute `normalize` has `mean` and `std`, [1, C, 1, 1] (`models.layers.Normalize`).
+        model: A model whose attribute `normalize` has `mean` and `std`, [1, C, 1, 1], as
+            `framebench.models.layers.Normalize` has.
 
     Raises:
         InputError: if it has none.
@@ -41,7 +42,7 @@ class NormalisedClip:
 
     def stream(self, predict: Predict, load: Load, ids: np.ndarray, options: Options, *, seed: int,
                batch_size: int) -> Iterator[Finished]:
-        """Attack examples as `attacks.simba.stream` does, with epsilon in units of the normalised space.
+        """Attack examples as `framebench.attacks.simba.stream` does, with epsilon in units of the normalised space.
 
         The control is one clip; how the attack clips its own steps, anew or cumulatively, `options.clip` says.
         Images, L2 and Linf come back in pixel space, the distance that the clip has moved an image included. The

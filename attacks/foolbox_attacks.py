@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from attacks.options import FOOLBOX_EPSILONS, check, one_of
-from attacks.queries import Bound
+from framebench.attacks.options import FOOLBOX_EPSILONS, check, one_of
+from framebench.attacks.queries import Bound
 from framebench.errors import InputError, unknown
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # else foolbox can't be imported where there is no git binary
@@ -52,7 +52,7 @@ class FoolboxAttack:
 
     def run(self, model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, y: torch.Tensor, seed: int,
             example: int) -> None:
-        """Attack one image; see `attacks.registry.Attack`. The draws come from the global generators."""
+        """Attack one image; see `framebench.attacks.registry.Attack`. The draws come from the global generators."""
         seen = foolbox.PyTorchModel(_Module(model), bounds=(0, 1), device="cpu")
         try:
             self._attack(seen, x, y, epsilons=self.bound.epsilon)
@@ -72,7 +72,7 @@ def canonical(name: str) -> str:
 
 
 def plan(name: str, budget: int, epsilon: float | None, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a run of `budget` queries; see `attacks.registry.plan`.
+    """Return the options of a run of `budget` queries; see `framebench.attacks.registry.plan`.
 
     Raises:
         InputError: for an option or a value that the attack does not have, and for a distance without a usual bound.

@@ -14,18 +14,18 @@ from foolbox.attacks.base import MinimizationAttack, get_criterion  # noqa: E402
 from foolbox.criteria import Misclassification, TargetedMisclassification  # noqa: E402
 from foolbox.distances import l2  # noqa: E402
 
-from attacks.simba import simba  # noqa: E402
+from framebench.attacks.simba import simba  # noqa: E402
 
 
 class SimBA(MinimizationAttack):  # type: ignore[misc]
     """SimBA (Guo et al. 2019, arXiv 1905.07121) on foolbox's PyTorch models with bounds (0, 1).
 
-    The images are those that `attacks.simba.simba` gives for the same options, ids and seed.
+    The images are those that `framebench.attacks.simba.simba` gives for the same options, ids and seed.
 
     Args:
         max_iterations: Directions to try.
         ids: Example ids that key the random draws, of the batch that the attack is run on; None means 0 to n-1.
-        **options: Further options of `attacks.simba.simba`: epsilon, basis, order, step, objective, linf,
+        **options: Further options of `framebench.attacks.simba.simba`: epsilon, basis, order, step, objective, linf,
             max_queries, clip, seed, batch_size.
     """
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.random import get_bit_generator, set_bit_generator  # type: ignore[attr-defined]  # missing in its stubs
 
-from attacks.queries import Ask, AttackOver
+from framebench.attacks.queries import Ask, AttackOver
 
 T = TypeVar("T")
 Task = Callable[[Ask], T]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from attacks.bases import BASES
-from attacks.queries import Bound
-from attacks.slots import CHOICES
+from framebench.attacks.bases import BASES
+from framebench.attacks.queries import Bound
+from framebench.attacks.slots import CHOICES
 from framebench.errors import InputError, unknown
 from framebench.seeding import generator
 
@@ -23,7 +23,7 @@ class Noise:
     So the perturbation is at least as long as SimBA's after as many iterations: epsilon sqrt(k) before clipping.
 
     Args:
-        options: max_iterations, epsilon and basis, see `attacks.slots.Options`.
+        options: max_iterations, epsilon and basis, see `framebench.attacks.slots.Options`.
     """
 
     white_box = False
@@ -36,7 +36,7 @@ class Noise:
 
     def run(self, model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, y: torch.Tensor, seed: int,
             example: int) -> None:
-        """Attack one image; see `attacks.registry.Attack`."""
+        """Attack one image; see `framebench.attacks.registry.Attack`."""
         shape = (x.shape[1], x.shape[2], x.shape[3])
         directions = math.prod(shape)
         if self.steps > directions:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from attacks.slots import Finished, Options, judge
+from framebench.attacks.slots import Finished, Options, judge
 from framebench.errors import InputError
 
 Ask = Callable[[torch.Tensor], torch.Tensor]

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from attacks import autoattack, options
-from attacks.interleave import interleave
-from attacks.noise import Noise
-from attacks.queries import Ask, AttackOver, Bound, CountedModel
-from attacks.simba import Finished, Load, Options, Predict
-from attacks.simba import stream as stream_simba
+from framebench.attacks import autoattack, options
+from framebench.attacks.interleave import interleave
+from framebench.attacks.noise import Noise
+from framebench.attacks.queries import Ask, AttackOver, Bound, CountedModel
+from framebench.attacks.simba import Finished, Load, Options, Predict
+from framebench.attacks.simba import stream as stream_simba
 from framebench.errors import InputError, unknown
 from framebench.seeding import generator
 
@@ -62,7 +62,7 @@ def canonical(name: str) -> str:
     """
     library, colon, attack = name.partition(":")
     if library == "foolbox" and colon:
-        from attacks import foolbox_attacks
+        from framebench.attacks import foolbox_attacks
         return f"foolbox:{foolbox_attacks.canonical(attack)}"
     if name not in ATTACKS or name == "foolbox:NAME":
         raise unknown("attack", name, ATTACKS)
@@ -97,7 +97,7 @@ def plan(name: str, budget: int, *, epsilon: float | None, given: Iterable[str],
     elif name in ("square", "apgd"):
         planned = autoattack.plan(name, budget, epsilon, parsed)
     else:
-        from attacks import foolbox_attacks
+        from framebench.attacks import foolbox_attacks
         planned = foolbox_attacks.plan(name.removeprefix("foolbox:"), budget, epsilon, parsed)
     return {**planned, "max_queries": max_queries}
 
@@ -113,7 +113,7 @@ def load_attack(name: str, options: dict[str, Any]) -> Attack:
         return Noise(options)
     if name in ("square", "apgd"):
         return autoattack.AutoAttack(name, options)
-    from attacks import foolbox_attacks
+    from framebench.attacks import foolbox_attacks
     return foolbox_attacks.FoolboxAttack(name.removeprefix("foolbox:"), options)
 
 

@@ -3,7 +3,7 @@
 Draw a direction q of an orthonormal basis, without replacement; try +epsilon q, then -epsilon q; keep the first that
 makes the true class less likely. One direction is one iteration and costs one or two queries.
 
-Differences to the authors' code, each with its reason (docs/protocol.md has the comparison in full):
+Differences to the authors' code, each with its reason (docs/definitions.md has the comparison in full):
 
 * Every image has its own order of directions, drawn by (seed, example id): the same for every model, batch and shard.
 * Every forward pass of an image is charged, the first one included, and nothing else is forwarded.
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from attacks.slots import CHOICES, Finished, Options, Slots
+from framebench.attacks.slots import CHOICES, Finished, Options, Slots
 from framebench.errors import InputError
 
 __all__ = ["CHOICES", "Finished", "Options", "SimBAResult", "simba", "stream"]
@@ -145,6 +145,6 @@ def _attack(predict: Predict, load: Load, ids: np.ndarray, keys: np.ndarray, opt
 def __getattr__(name: str) -> Any:
     # foolbox takes seconds to import, so its form of the attack is made when it is asked for.
     if name == "SimBA":
-        from attacks.foolbox_simba import SimBA
+        from framebench.attacks.foolbox_simba import SimBA
         return SimBA
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

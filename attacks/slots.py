@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from attacks.bases import BASES, CUMULATIVE, frequencies
+from framebench.attacks.bases import BASES, CUMULATIVE, frequencies
 from framebench.errors import InputError, unknown
 from framebench.seeding import generator
 

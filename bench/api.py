@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.commands import attack as attack_command
-from bench.commands import frames as frames_command
-from bench.commands import shift as shift_command
-from bench.protocol_file import convert, parse
-from bench.reporting import Results
+from bench.analysis.reporting import Results
+from bench.cli import attack as attack_command
+from bench.cli import frames as frames_command
+from bench.cli import shift as shift_command
+from bench.options.protocol import convert, parse
 from bench.run import COMMANDS, parser
 from framebench.errors import InputError, unknown
-from models.registry import LoadedModel, wrap
+from framebench.models.registry import LoadedModel, wrap
 
 Model = str | nn.Module | tuple[str, nn.Module]
 
@@ -37,8 +37,8 @@ def attack(*models: Model, **options: Any) -> Results:
     """Attack models, as `bench attack` does.
 
     Args:
-        models: Names (`models.registry.load`), modules from images [n, C, H, W] in [0, 1] to logits (put into eval
-            mode; called by their class), or pairs (name, module); none for the shipped ones.
+        models: Names (`framebench.models.registry.load`), modules from images [n, C, H, W] in [0, 1] to
+            logits (put into eval mode; called by their class), or pairs (name, module); none for the shipped ones.
         options: The command's options, such as ``n=100, basis="dct", data_root="data"``; see `bench attack --help`.
             They override those of a ``protocol``; one that is None is as if it were not there. Numbers and lists may
             be numpy's, and a list of one may be its value.

@@ -1,6 +1,6 @@
 """The command line: ``python -m bench.run COMMAND``, also installed as ``bench``.
 
-It parses, calls and prints. A subcommand is a module of `bench.commands` with ``add_arguments(parser)`` and
+It parses, calls and prints. A subcommand is a module of `bench.cli` with ``add_arguments(parser)`` and
 ``run(arguments)``; these import torch only when they run, so that help and errors in options are instant.
 """
 
@@ -10,8 +10,8 @@ import argparse
 import os
 import sys
 
-from bench.commands import attack, browse, fetch, frames, listing, prune, report, shift, train
-from bench.protocol_file import parse
+from bench.cli import attack, browse, fetch, frames, listing, prune, report, shift, train
+from bench.options.protocol import parse
 from framebench import __version__
 from framebench.errors import InputError
 from framebench.memory import keep_freed_memory

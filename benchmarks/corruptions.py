@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.provenance import provenance
-from domains.cifar import load_cifar10
-from domains.corruptions import NAMES, SEVERITIES, corrupt, frost_source
+from bench.running.provenance import provenance
+from framebench.domains.cifar import load_cifar10
+from framebench.domains.corruptions import NAMES, SEVERITIES, corrupt, frost_source
 
 WHOLE = 10_000  # images of CIFAR-10-C at one severity
 

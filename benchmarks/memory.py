@@ -19,9 +19,9 @@ import time
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from bench.provenance import provenance
+from bench.running.provenance import provenance
 from framebench.memory import keep_freed_memory
-from models.architectures import build
+from framebench.models.architectures import build
 
 MODELS = (("speednet", 48), ("resnet18", 16), ("resnet18", 64))
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import torch
 
-from bench.provenance import provenance
-from models.architectures import build
-from models.predictor import Predictor
+from bench.running.provenance import provenance
+from framebench.models.architectures import build
+from framebench.models.predictor import Predictor
 
 MODELS = (("resnet18", 16), ("resnet20", 16), ("resnet34", 16), ("resnet50", 16), ("speednet", 48), ("resnet18", 64))
 

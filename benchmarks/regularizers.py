@@ -32,11 +32,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from bench.provenance import provenance
+from bench.running.provenance import provenance
 from framebench.memory import keep_freed_memory
-from models.architectures import build
-from models.regularizers import REGULARIZERS, Regularizer
-from models.regularizers.layers import find_layers
+from framebench.models.architectures import build
+from framebench.models.regularizers import REGULARIZERS, Regularizer
+from framebench.models.regularizers.layers import find_layers
 
 Clock = Callable[[], float]
 Step = Callable[[Regularizer | None], None]

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from predictor import rate
 
-from bench.provenance import provenance
-from bench.shifting import evaluate_cells, plan
-from bench.store import Store
-from models.predictor import Predictor
-from models.registry import load
+from bench.rows.store import Store
+from bench.running.provenance import provenance
+from bench.running.shifting import evaluate_cells, plan
+from framebench.models.predictor import Predictor
+from framebench.models.registry import load
 
 
 def main() -> int:

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from predictor import rate
 
-from attacks.simba import Options, Predict, stream
-from bench.provenance import provenance
-from bench.stats import wilson
-from domains import Domain, load_domain
-from domains.cifar import load_cifar10
-from models.predictor import Predictor
-from models.registry import load
+from bench.analysis.stats import wilson
+from bench.running.provenance import provenance
+from framebench.attacks.simba import Options, Predict, stream
+from framebench.domains import Domain, load_domain
+from framebench.domains.cifar import load_cifar10
+from framebench.models.predictor import Predictor
+from framebench.models.registry import load
 
 
 def main() -> int:

@@ -18,10 +18,10 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from bench.provenance import provenance
-from models.architectures import build
-from models.registry import load
-from models.spectrum import frame_bounds, gershgorin_bounds, input_sizes, lanczos_bounds, on_torus
+from bench.running.provenance import provenance
+from framebench.models.architectures import build
+from framebench.models.registry import load
+from framebench.models.spectrum import frame_bounds, gershgorin_bounds, input_sizes, lanczos_bounds, on_torus
 
 T = TypeVar("T")
 # c_in, c_out, stride, height and width

@@ -1,6 +1,6 @@
 """Labelled images by name.
 
->>> from domains import load_domain
+>>> from framebench.domains import load_domain
 >>> samples = load_domain("samples")
 >>> x, y = samples.load([0, 1, 2])  # float32 [3, 3, 32, 32] in [0, 1], int64 [3]
 """
@@ -11,14 +11,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from domains.base import Domain
-from domains.cifar import has_cifar10, load_cifar10, load_cifar100
-from domains.cifar_retests import load_cifar10_1, load_cifar10_1_v4, load_cifar10_2
-from domains.cinic import load_cinic10, load_cinic10_all, load_cinic10_unique
-from domains.folder import load_folder
-from domains.samples import load_samples
-from domains.stl import load_stl10
-from domains.svhn import load_svhn
+from framebench.domains.base import Domain
+from framebench.domains.cifar import has_cifar10, load_cifar10, load_cifar100
+from framebench.domains.cifar_retests import load_cifar10_1, load_cifar10_1_v4, load_cifar10_2
+from framebench.domains.cinic import load_cinic10, load_cinic10_all, load_cinic10_unique
+from framebench.domains.folder import load_folder
+from framebench.domains.samples import load_samples
+from framebench.domains.stl import load_stl10
+from framebench.domains.svhn import load_svhn
 from framebench.errors import InputError, unknown
 
 __all__ = ["DOMAINS", "TRAINING", "Domain", "data_root", "default_domain", "describe", "load_domain", "load_training"]
@@ -66,7 +66,7 @@ def default_domain(root: Path | None) -> str:
 
 def describe() -> dict[str, str]:
     """Return every kind of name that `load_domain` and `load_corrupted` take, and what it is."""
-    from domains.corrupted import CORRUPTED
+    from framebench.domains.corrupted import CORRUPTED
 
     fixed = {name: what for name, (_, what) in DOMAINS.items()}
     return {**fixed, "folder:PATH": "your own PATH/<class>/*, by CIFAR-10's class names; some may be missing",
@@ -88,7 +88,7 @@ def load_domain(name: str, root: Path | None = None) -> Domain:
     if name not in DOMAINS:
         base, *cell = name.rsplit("/", 2)
         if len(cell) == 2 and base.partition(":")[0].endswith("-c") and cell[1].isdigit():
-            from domains.corrupted import load_corrupted  # here: it builds on this module
+            from framebench.domains.corrupted import load_corrupted  # here: it builds on this module
             return load_corrupted(base, root).cell(cell[0], int(cell[1]))
         raise unknown("domain", name, [*DOMAINS, "folder:PATH"])
     loader, _ = DOMAINS[name]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from domains.corruptions import SEVERITIES
+from framebench.domains.corruptions import SEVERITIES
 from framebench.errors import InputError
 from framebench.files import atomic
 

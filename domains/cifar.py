@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from what lies under the data root.
 
-torchvision reads the same files, but by `pickle.load`, which runs whatever a file tells it to; `domains.pickles`
-builds arrays and nothing else.
+torchvision reads the same files, but by `pickle.load`, which runs whatever a file tells it to;
+`framebench.domains.pickles` builds arrays and nothing else.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from domains.base import CIFAR10_CLASSES, Domain
-from domains.folder import read_class_folders
-from domains.layout import find, is_official, titled
-from domains.pickles import read_batch
+from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.folder import read_class_folders
+from framebench.domains.layout import find, is_official, titled
+from framebench.domains.pickles import read_batch
 from framebench.errors import InputError
 
 BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}

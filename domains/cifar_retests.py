@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from domains.arrays import read_npy, read_npz
-from domains.base import CIFAR10_CLASSES, Domain
-from domains.layout import find, titled
+from framebench.domains.arrays import read_npy, read_npz
+from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.layout import find, titled
 
 #: Images of CIFAR-10.1 by version: a class, or in all where classes are uneven.
 PUBLISHED: dict[str, list[int] | int] = {"v6": [200] * 10, "v4": 2021}

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from domains.base import CIFAR10_CLASSES, Domain
-from domains.folder import read_class_folders
-from domains.layout import find, titled
+from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.folder import read_class_folders
+from framebench.domains.layout import find, titled
 from framebench.errors import InputError
 
 #: Images a class of the test split: of ImageNet, and with CIFAR-10's.

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from domains import load_domain
-from domains.arrays import read_npy
-from domains.base import CIFAR10_CLASSES, Domain
-from domains.cells import MANIFEST
-from domains.cifar import has_cifar10
-from domains.corruptions import BENCHMARK, NAMES, SEVERITIES
-from domains.layout import file_md5
+from framebench.domains import load_domain
+from framebench.domains.arrays import read_npy
+from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.cells import MANIFEST
+from framebench.domains.cifar import has_cifar10
+from framebench.domains.corruptions import BENCHMARK, NAMES, SEVERITIES
+from framebench.domains.layout import file_md5
 from framebench.errors import InputError, unknown
 
 #: name -> what it is
@@ -56,7 +56,7 @@ class CorruptedSet(ABC):
         title: What the data are, as results must name them.
         official: Whether they are the published files.
         clean: The same images, by the same ids, without corruption; None where they are not at hand.
-        corruptions: Names of those that there are, in the order of `domains.corruptions.NAMES`.
+        corruptions: Names of those that there are, in the order of `framebench.domains.corruptions.NAMES`.
         hint: What to know or do about it, or empty.
     """
 
@@ -163,7 +163,7 @@ def load_corrupted(name: str, root: Path | None = None, *, seed: int = 0) -> Cor
     Raises:
         InputError: for an unknown name, and for data that are missing, incomplete or damaged.
     """
-    from domains.generated import GeneratedSet  # here: it builds on this module
+    from framebench.domains.generated import GeneratedSet  # here: it builds on this module
 
     base, colon, path = name.partition(":")
     if not base.endswith("-c"):

@@ -21,7 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
-from domains.base import Domain
+from framebench.domains.base import Domain
 from framebench.files import atomic, cache_folder
 
 #: Correlation of gradients from which two images count as the same picture.

@@ -11,12 +11,12 @@ import os
 import shutil
 from pathlib import Path
 
-from domains.archives import unpack
-from domains.contents import mismatch
-from domains.folder import SUFFIXES
-from domains.sources import Download, Source
-from domains.transfer import Part, Patience, download
-from domains.web import looks_like_html, web_address
+from framebench.domains.archives import unpack
+from framebench.domains.contents import mismatch
+from framebench.domains.download import Part, Patience, download
+from framebench.domains.folder import SUFFIXES
+from framebench.domains.sources import Download, Source
+from framebench.domains.web import looks_like_html, web_address
 from framebench.errors import InputError
 from framebench.files import file_digest, lock
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.base import CIFAR10_CLASSES, Domain
 from framebench.errors import InputError
 from framebench.files import atomic, cache_folder
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from domains.base import Domain
-from domains.cells import CellFiles, write_cell
-from domains.corrupted import CorruptedSet
-from domains.corruptions import NAMES, VERSION, corrupt, frost_source, generator_facts
+from framebench.domains.base import Domain
+from framebench.domains.cells import CellFiles, write_cell
+from framebench.domains.corrupted import CorruptedSet
+from framebench.domains.corruptions import NAMES, VERSION, corrupt, frost_source, generator_facts
 from framebench.errors import InputError
 from framebench.files import cache_folder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.base import CIFAR10_CLASSES, Domain
 from framebench.errors import InputError
 
 

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from domains import cifar, stl, svhn
-from domains.base import CIFAR10_CLASSES
-from domains.contents import Check, arrays, checksums, class_folders, labelled_images
-from domains.corrupted import OFFICIAL
-from domains.corruptions import NAMES
+from framebench.domains import cifar, stl, svhn
+from framebench.domains.base import CIFAR10_CLASSES
+from framebench.domains.contents import Check, arrays, checksums, class_folders, labelled_images
+from framebench.domains.corrupted import OFFICIAL
+from framebench.domains.corruptions import NAMES
 
 
 @dataclass(frozen=True)

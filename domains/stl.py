@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from domains.arrays import read_bytes
-from domains.base import CIFAR10_CLASSES, Domain
-from domains.folder import shrink
-from domains.layout import find, is_official, titled
+from framebench.domains.arrays import read_bytes
+from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.folder import shrink
+from framebench.domains.layout import find, is_official, titled
 from framebench.errors import InputError
 
 #: CIFAR-10's class of each of STL-10's (airplane, bird, car, cat, deer, dog, horse, monkey, ship, truck); -1: none.

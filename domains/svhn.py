@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from domains.base import Domain
-from domains.layout import file_md5, find, titled
+from framebench.domains.base import Domain
+from framebench.domains.layout import file_md5, find, titled
 from framebench.errors import InputError
 
 #: md5 of the official files, as torchvision publishes them, and images of each digit in them.

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 import bench
-from models import load_model
+from framebench.models import load_model
 
 
 def classify(images: np.ndarray) -> list[int]:

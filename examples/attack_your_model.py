@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import bench
-from models import load_model
+from framebench.models import load_model
 
 
 class Blurred(nn.Module):

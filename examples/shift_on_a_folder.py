@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 import bench
-from domains import load_domain
+from framebench.domains import load_domain
 
 
 def write_samples(folder: Path) -> Path:

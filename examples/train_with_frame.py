@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from domains import load_domain
-from models.regularizers import REGULARIZERS
-from models.spectrum import frame_bounds
+from framebench.domains import load_domain
+from framebench.models.regularizers import REGULARIZERS
+from framebench.models.spectrum import frame_bounds
 
 
 def network() -> nn.Sequential:

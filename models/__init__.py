@@ -1,6 +1,6 @@
 """Classifiers from images in [0, 1] to logits: architectures, checkpoints, training, fast inference.
 
->>> from models import load_model
+>>> from framebench.models import load_model
 >>> model = load_model("baseline")  # or a path, or python:FILE.py:FUNCTION
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models.registry import load_model
+    from framebench.models.registry import load_model
 
 __all__ = ["load_model"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "load_model":  # imports torch, which `bench --help` must not wait for
-        from models.registry import load_model
+        from framebench.models.registry import load_model
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from torch import nn
 
 from framebench.errors import InputError, unknown
-from models.resnet import BasicBlock, Bottleneck, ResNet
-from models.speednet import SpeedNet
+from framebench.models.resnet import BasicBlock, Bottleneck, ResNet
+from framebench.models.speednet import SpeedNet
 
 RGB = tuple[float, float, float]
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
-from models.foreign import reason
+from framebench.user_code import reason
 
 Function = Callable[[np.ndarray], Any]
 
@@ -70,7 +70,7 @@ class BlackBoxModel(nn.Module):
         self.eval()
 
     def extra_repr(self) -> str:
-        """Name the function, by which a model that has no tensors is told from others (`models.registry.wrap`)."""
+        """Name the function, by which a model that has no tensors is told from others (`registry.wrap`)."""
         name = getattr(self._function, "__qualname__", type(self._function).__qualname__)
         return f"{getattr(self._function, '__module__', None)}.{name}, answers={self._answers}"
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from framebench.errors import InputError
 from framebench.files import atomic
-from models.architectures import build
+from framebench.models.architectures import build
 
 #: What a checkpoint may be called; "@" is for epochs that a training kept.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]*"
@@ -37,7 +37,7 @@ class Card:
 
     Attributes:
         name: Its name.
-        arch: Architecture, a name of `models.architectures.ARCHITECTURES`.
+        arch: Architecture, a name of `framebench.models.architectures.ARCHITECTURES`.
         width: Channels of the first stage.
         classes: Names of the classes, in the order of the logits.
         data: What it was trained on: ``title``, ``sha256`` of images and labels, ``n_train``, ``n_validation``.

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from models.spectrum import layer_view, with_adjoint
+from framebench.models.spectrum import layer_view, with_adjoint
 
 
 @torch.no_grad()

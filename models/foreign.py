@@ -20,7 +20,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from framebench.errors import InputError
 from framebench.files import atomic
-from models.layers import Normalize
+from framebench.models.layers import Normalize
+from framebench.user_code import reason
 
 
 @dataclass(frozen=True)
@@ -142,12 +143,6 @@ def not_read(where: object, error: Exception) -> InputError:
         return InputError(f"{where} is not a whole file of torch.save ({reason(error)}); remove it, and get it again")
     return InputError(f"{where} does not fit its architecture ({reason(error)}); get the right file, or build "
                       "the model in a function of yours: python:FILE.py:FUNCTION")
-
-
-def reason(error: BaseException) -> str:
-    """Return an error's type and message in one line of a bearable length."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 else ''}" if text else type(error).__name__
 
 
 def unknown_in(zoo: str, name: str, choices: Iterable[str]) -> InputError:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from models.regularizers.base import require_at_least, seeded_normal
-from models.regularizers.layers import KINDS, Layer, find_layers
+from framebench.models.regularizers.base import require_at_least, seeded_normal
+from framebench.models.regularizers.layers import KINDS, Layer, find_layers
 
 
 @torch.no_grad()

@@ -19,8 +19,8 @@ from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
 
 from framebench.errors import InputError
-from models.blackbox import BlackBoxModel
-from models.fuse import fuse
+from framebench.models.blackbox import BlackBoxModel
+from framebench.models.fuse import fuse
 
 #: Images a chunk: enough to fill the vector units, few enough that a layer's output stays in the L2 cache.
 CHUNK = 16

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from framebench.errors import InputError, unknown
-from models.architectures import ARCHITECTURES
-from models.regularizers import KINDS, REGULARIZERS, Regularizer, build
+from framebench.models.architectures import ARCHITECTURES
+from framebench.models.regularizers import KINDS, REGULARIZERS, Regularizer, build
 
 #: Weight decay where no regularizer holds the scale of the weights.
 WEIGHT_DECAY = 5e-4
@@ -27,7 +27,7 @@ class Recipe:
     filled in: for another regularizer, and for another seed of one that draws, build another recipe.
 
     Attributes:
-        arch: Architecture, a name of `models.architectures.ARCHITECTURES`.
+        arch: Architecture, a name of `framebench.models.architectures.ARCHITECTURES`.
         width: Channels of its first stage; None for its usual width.
         epochs: Passes over the training part.
         batch_size: Images a step.
@@ -44,7 +44,7 @@ class Recipe:
         validation: Images held out of the training set, class-balanced, the same for every seed.
         seed: Seed of initialisation, order, augmentation and, unless its options have another, the regularizer.
         precision: "fp32", or "bf16" for autocast.
-        regularizer: "none", or a name of `models.regularizers.REGULARIZERS`.
+        regularizer: "none", or a name of `framebench.models.regularizers.REGULARIZERS`.
         gamma: Coefficient of its penalty; left away, the regularizer's own.
         regularizer_options: The regularizer's own options; those left away have its `training_options`, or else its
             defaults, except that the seed of its draws is `seed`.

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
-import importlib.util
 import inspect
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from framebench.errors import InputError, unknown
-from framebench.files import file_digest
-from models import robustbench_zoo, state_dict, zoo
-from models.blackbox import black_box
-from models.checkpoint import Card, load_checkpoint, read_card
-from models.foreign import Found, reason
+from framebench.models import robustbench_zoo, state_dict, zoo
+from framebench.models.blackbox import black_box
+from framebench.models.checkpoint import Card, load_checkpoint, read_card
+from framebench.models.foreign import Found
+from framebench.user_code import load_function, reason
 
 #: The shipped checkpoints. Folders in it hold series, whose models differ by their training alone.
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -93,7 +89,7 @@ def _code(module: nn.Module) -> bytes:
     kinds: dict[str, type] = {}
     for name, part in module.named_modules():
         kind = type(part)
-        if kind.__module__.startswith(("torch.", "models.")):
+        if kind.__module__.startswith(("torch.", "framebench.models.")):
             continue  # whose settings are in the text above
         kept = {key: value for key, value in sorted(vars(part).items()) if key != "training" and _plain(value)}
         parts.append(f"{name} {kept}")
@@ -188,76 +184,24 @@ def _digest(source: bytes, module: nn.Module) -> str:
     return sha.hexdigest()
 
 
-def _function(kind: str, name: str) -> tuple[Callable[..., Any], bytes]:
-    """Return a user's function, ``MODULE:FUNCTION`` or ``FILE.py:FUNCTION``, and the source of its module."""
-    where, _, function = name.rpartition(":")
-    if not where or not function:
-        raise InputError(f"'{kind}:{name}' must read {kind}:MODULE:FUNCTION or {kind}:FILE.py:FUNCTION")
-    try:
-        container = _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:  # a user's module can raise anything, and can call sys.exit
-        raise InputError(f"can't import {where} ({reason(error)}); correct it, or name another") from None
-    if not hasattr(container, function):
-        raise unknown(f"function in {where}", function, _functions(container))
-    found = getattr(container, function)
-    if not callable(found):
-        raise InputError(f"{function} in {where} is of the type {type(found).__name__}, not a function; name one that "
-                         "is")
-    file = getattr(container, "__file__", None)
-    # The function's name too: two functions of one file can give the same tensors and yet different models.
-    return found, (Path(file).read_bytes() if file else where.encode()) + f"\0{function}".encode()
-
-
-def _functions(container: Any) -> list[str]:
-    """Return the names of a module's own functions and classes, or of those that it imports where it has none."""
-    found = {name: str(getattr(value, "__module__", "")) for name, value in vars(container).items() if callable(value)}
-    own = [name for name, module in found.items() if f"{module}.".startswith(f"{container.__name__}.")]
-    return own or list(found)
-
-
-def _label(name: str) -> str:
-    return name.rpartition("/")[2].replace(".py:", ":")
-
-
 def _from_function(name: str) -> Found:
-    """Wrap a user's function that maps images to scores or labels (`models.blackbox.black_box`)."""
-    function, source = _function("blackbox", name)
-    module = black_box(function)
-    settings = f"{getattr(function, 'answers', None)} {getattr(function, 'classes', None)}"
-    return Found(_label(name), module, source + settings.encode())
+    """Wrap a user's function that maps images to scores or labels (`framebench.models.blackbox.black_box`)."""
+    found = load_function("blackbox", name)
+    module = black_box(found.function)
+    settings = f"{getattr(found.function, 'answers', None)} {getattr(found.function, 'classes', None)}"
+    return Found(found.label, module, found.source + settings.encode())
 
 
 def _from_python(name: str) -> Found:
     """Call a user's function that makes a model."""
-    factory, source = _function("python", name)
+    found = load_function("python", name)
     try:
-        model = factory()
+        model = found.function()
     except (Exception, SystemExit) as error:
         raise InputError(f"python:{name} raised {reason(error)}; correct it, or name another") from None
     if not isinstance(model, nn.Module):
         raise InputError(f"python:{name} returned a {type(model).__name__}, not a torch.nn.Module")
-    return Found(_label(name), model.eval(), source + _code(model))
-
-
-def _import_file(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
-    # A private name: a user's file may well be called models.py, which is also one of our packages.
-    name = f"_user_{file_digest(path, 'sha256')[:12]}_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    if (folder := str(path.resolve().parent)) not in sys.path:
-        sys.path.append(folder)  # its neighbours can be imported, as where the file is run, and hide nothing of ours
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    return Found(found.label, model.eval(), found.source + _code(model))
 
 
 @dataclass(frozen=True)

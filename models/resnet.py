@@ -12,7 +12,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from models.layers import Normalize
+from framebench.models.layers import Normalize
 
 
 class BasicBlock(nn.Module):

@@ -21,7 +21,7 @@ from torch import nn
 
 from framebench.errors import InputError, unknown
 from framebench.files import cache_folder
-from models.foreign import Found, fetch, fetch_url, not_read, optional, unknown_in, weights_only
+from framebench.models.foreign import Found, fetch, fetch_url, not_read, optional, unknown_in, weights_only
 
 #: Threat models; where a name is in several, the first is meant.
 THREATS = ("Linf", "L2", "corruptions")

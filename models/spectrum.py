@@ -9,7 +9,7 @@ Pixels that a layer skips, such as three of four before a 1x1 convolution of str
   arXiv 1805.10408, extended to strides, groups and dilation.
 - `lanczos_bounds` serves any other padding, and says what has converged; `gershgorin_bounds` are cheap bounds for maps
   of any size.
-- `models.dual_frame.reconstruct` undoes a layer as it is in its model.
+- `framebench.models.dual_frame.reconstruct` undoes a layer as it is in its model.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from framebench.errors import InputError
-from models.operators import Extremes, fourier_blocks, lanczos
-from models.regularizers.gram import gershgorin_rows
-from models.regularizers.layers import Layer
+from framebench.models.operators import Extremes, fourier_blocks, lanczos
+from framebench.models.regularizers.gram import gershgorin_rows
+from framebench.models.regularizers.layers import Layer
 
 #: A torus, or what the layer itself pads with: zeros, unless its `padding_mode` says otherwise.
 Padding = Literal["circular", "own"]
@@ -136,7 +136,7 @@ def on_torus(layer: nn.Module, input_size: tuple[int, int]) -> bool:
 @torch.no_grad()
 def lanczos_bounds(layer: nn.Module, input_size: tuple[int, int], padding: Padding = "own", *, tolerance: float = 1e-3,
                    steps: int = 300, seed: int = 0) -> Extremes:
-    """Estimate a layer's extreme eigenvalues from products with T and T^T alone (`models.operators.lanczos`).
+    """Estimate a layer's extreme eigenvalues from products with T and T^T alone (`operators.lanczos`).
 
     The upper converges in tens of steps; the lower in 60 to 180 for B/A below 100, in about 300 or not quite for B/A of
     1,000, and not at all, as `lower_converged` says, for B/A of up to 1e9 as layers trained without a penalty have it.
@@ -145,7 +145,7 @@ def lanczos_bounds(layer: nn.Module, input_size: tuple[int, int], padding: Paddi
         layer: An `nn.Conv2d` or `nn.Linear`.
         input_size: Height and width of the layer's input; any for a linear layer.
         padding: "own" for what the layer pads with; "circular" for a torus.
-        tolerance: Relative to the value, see `models.operators.lanczos`.
+        tolerance: Relative to the value, see `framebench.models.operators.lanczos`.
         steps: Products with the Gram matrix, at most.
         seed: Of the random start.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from models.layers import Normalize
+from framebench.models.layers import Normalize
 
 
 class PoolBlock(nn.Module):

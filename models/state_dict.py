@@ -18,10 +18,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from framebench.errors import InputError, unknown
-from models.architectures import ARCHITECTURES, RGB, build
-from models.checkpoint import load_tensors
-from models.foreign import Found, Preprocessed, not_read, optional, reason, unknown_in
-from models.zoo import torchvision_names
+from framebench.models.architectures import ARCHITECTURES, RGB, build
+from framebench.models.checkpoint import load_tensors
+from framebench.models.foreign import Found, Preprocessed, not_read, optional, unknown_in
+from framebench.models.zoo import torchvision_names
+from framebench.user_code import reason
 
 #: Mean and deviation of CIFAR-10's 50,000 training images, channel by channel over all pixels.
 CIFAR10_MEAN: RGB = (0.4914, 0.4822, 0.4465)
@@ -37,7 +38,7 @@ _FORM = "state:ARCH[,OPTION=VALUE...]:PATH"
 def load(name: str) -> Found:
     """Load ``ARCH[,OPTION=VALUE...]:PATH``.
 
-    ARCH is one of ours (`models.architectures.ARCHITECTURES`), ``torchvision/NAME`` or ``timm/NAME``; PATH a
+    ARCH is one of ours (`framebench.models.architectures.ARCHITECTURES`), ``torchvision/NAME`` or ``timm/NAME``; PATH a
     ``.safetensors`` or a file of torch.save, which is read with ``weights_only``. Options: ``width`` (of our
     architectures), ``classes`` (10), ``mean`` and ``std`` as R/G/B (CIFAR-10's, unless the file holds them as
     ``normalize.mean`` and ``normalize.std``), ``size`` that images are resized to (as they are).

@@ -24,14 +24,14 @@ from tqdm import tqdm
 
 from framebench.errors import InputError
 from framebench.files import atomic
+from framebench.models.architectures import build
+from framebench.models.augment import crop_flip_cutout, draw_corners, pad_reflect
+from framebench.models.initialise import delta_orthogonal_
+from framebench.models.recipe import Recipe
+from framebench.models.regularizers import Regularizer
+from framebench.models.regularizers import build as build_regularizer
+from framebench.models.watch import WATCH_EVERY, ScaleWatch
 from framebench.seeding import generator
-from models.architectures import build
-from models.augment import crop_flip_cutout, draw_corners, pad_reflect
-from models.initialise import delta_orthogonal_
-from models.recipe import Recipe
-from models.regularizers import Regularizer
-from models.regularizers import build as build_regularizer
-from models.watch import WATCH_EVERY, ScaleWatch
 
 #: Columns of ``log.csv``.
 LOG = ("epoch", "lr", "train_loss", "penalty", "train_accuracy", "validation_accuracy", "seconds")

@@ -11,9 +11,9 @@ from torch import nn
 
 from framebench.errors import InputError
 from framebench.files import atomic
-from models.regularizers import Regularizer, gershgorin
-from models.regularizers.gram import mean_diagonal
-from models.spectrum import frame_bounds, input_sizes
+from framebench.models.regularizers import Regularizer, gershgorin
+from framebench.models.regularizers.gram import mean_diagonal
+from framebench.models.spectrum import frame_bounds, input_sizes
 
 #: Steps between two looks at the scale of the weights: a collapse takes some tens of steps, an epoch may be hours.
 WATCH_EVERY = 50
@@ -71,7 +71,7 @@ class LayerLog:
     """Writes ``layers.csv``: epoch, layer, exact frame bounds (circular padding), v and S / v.
 
     v and S are the means of the Gram matrix's diagonal and of the absolute sums beside it
-    (`models.regularizers.gershgorin`).
+    (`framebench.models.regularizers.gershgorin`).
 
     Args:
         path: The file; what it has of later epochs than `done` is dropped, since they are trained again.

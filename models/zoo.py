@@ -12,8 +12,9 @@ from typing import Any
 from torch import nn
 
 from framebench.errors import InputError, unknown
-from models import foreign
-from models.foreign import Found, Preprocessed, optional, unknown_in, weights_only
+from framebench.models import foreign
+from framebench.models.foreign import Found, Preprocessed, optional, unknown_in, weights_only
+from framebench.user_code import reason
 
 
 def from_torchvision(name: str) -> Found:
@@ -98,7 +99,7 @@ def _from_hub(timm: Any, name: str, repository: str) -> nn.Module:
     try:
         return _create(timm, name, place)
     except OSError as error:
-        raise InputError(f"can't get the weights of timm:{name} ({foreign.reason(error)}); load it once where there "
+        raise InputError(f"can't get the weights of timm:{name} ({reason(error)}); load it once where there "
                          f"is a network, and copy {place} to here") from None
 
 

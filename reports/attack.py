@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.page import Cell, Section, figure, folded, interval, p_value, paragraph, percent, section, table
-from reports.plots import asr_curves, attacked_images, coinciding, curve_labels
-from reports.seeds import attack_seeds_sections, trainings_sections
+from framebench.reports.page import Cell, Section, figure, folded, interval, p_value, paragraph, percent, section, table
+from framebench.reports.plots import asr_curves, attacked_images, coinciding, curve_labels
+from framebench.reports.seeds import attack_seeds_sections, trainings_sections
 
 
 def attack_section(results: pd.DataFrame, paired: pd.DataFrame, seeds: pd.DataFrame, trainings: pd.DataFrame,
@@ -26,7 +26,7 @@ def attack_section(results: pd.DataFrame, paired: pd.DataFrame, seeds: pd.DataFr
         trainings: The entries of ``trainings.csv`` that are of attacks; may be empty.
         transfers: The table of ``transfer.csv``; may be empty.
         curves: unit -> (model, attack) -> frame with budget, asr, ci_low, ci_high.
-        pictures: Heading -> pictures for `reports.plots.attacked_images`.
+        pictures: Heading -> pictures for `framebench.reports.plots.attacked_images`.
         titles: domain -> what its data are.
         provenance: Facts of each evaluation, printed as JSON under their ``heading``.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.frames_plots import (
+from framebench.reports.frames_plots import (
     FLOOR,
     bounds_by_layer,
     bounds_over_epochs,
@@ -16,9 +16,9 @@ from reports.frames_plots import (
     reconstruction_by_layer,
     spectra,
 )
-from reports.page import Cell, Section, figure, number_of, paragraph, section, table
-from reports.plots import COLORS
-from reports.training_plots import training_curves
+from framebench.reports.page import Cell, Section, figure, number_of, paragraph, section, table
+from framebench.reports.plots import COLORS
+from framebench.reports.training_plots import training_curves
 
 #: A log axis has no place for 0.
 _NOUGHT = f" What is below {FLOOR:g} of the largest value, 0 too, is drawn there."

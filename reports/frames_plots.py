@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.plots import COLORS, legend_above, log_ticks, new_figure, shown, to_svg
+from framebench.reports.plots import COLORS, legend_above, log_ticks, new_figure, shown, to_svg
 
 #: Eigenvalues below this share of the largest in a plot are drawn there: nothing in float64 tells them from 0.
 FLOOR = 1e-14

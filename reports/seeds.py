@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.page import Cell, interval, paragraph, percent, section, table
+from framebench.reports.page import Cell, interval, paragraph, percent, section, table
 
 _METRICS = {"asr": "ASR", "robust_accuracy": "robust accuracy", "accuracy": "accuracy", "gap": "gap", "mce": "mCE"}
 _PARTS = {"all": "", "benchmark": "benchmark's cells", "extras": "extra cells"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.page import (
+from framebench.reports.page import (
     Cell,
     Section,
     figure,
@@ -22,8 +22,8 @@ from reports.page import (
     section,
     table,
 )
-from reports.plots import clean_against_shifted, heat_map, severity_curves
-from reports.seeds import trainings_sections
+from framebench.reports.plots import clean_against_shifted, heat_map, severity_curves
+from framebench.reports.seeds import trainings_sections
 
 _PARTS = {"all": "", "benchmark": "{cells}", "extras": "extras, {cells}"}
 

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from reports.plots import legend_above, log_ticks, shown, to_svg
+from framebench.reports.plots import legend_above, log_ticks, shown, to_svg
 
 
 def training_curves(logs: dict[str, pd.DataFrame], colors: dict[str, str]) -> str:

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from domains.base import CIFAR10_CLASSES
-from models.architectures import build
+from framebench.domains.base import CIFAR10_CLASSES
+from framebench.models.architectures import build
 
 
 @pytest.fixture(autouse=True)

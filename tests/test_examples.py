@@ -20,9 +20,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch):
     """Let the examples, which name no number of threads, use one, as the tests do."""
-    monkeypatch.setattr("bench.commands.options.threads", lambda given: given or 1)
-    monkeypatch.setattr("bench.commands.attack.threads", lambda given: given or 1)
-    monkeypatch.setattr("bench.commands.shift.threads", lambda given: given or 1)
+    monkeypatch.setattr("bench.cli.options.threads", lambda given: given or 1)
+    monkeypatch.setattr("bench.cli.attack.threads", lambda given: given or 1)
+    monkeypatch.setattr("bench.cli.shift.threads", lambda given: given or 1)
 
 
 def _run(monkeypatch, capsys, name, *arguments):

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from bench.run import main
-from domains import load_domain
-from models import load_model
-from models.architectures import build
-from models.predictor import Predictor
-from models.regularizers import REGULARIZERS
-from models.spectrum import frame_bounds
+from framebench.domains import load_domain
+from framebench.models import load_model
+from framebench.models.architectures import build
+from framebench.models.predictor import Predictor
+from framebench.models.regularizers import REGULARIZERS
+from framebench.models.spectrum import frame_bounds
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CUDA = torch.device("cuda")

@@ -1,6 +1,6 @@
 """The corruptions of CIFAR-10-C (Hendrycks & Dietterich, ICLR 2019, arXiv 1903.12261), made from clean images.
 
->>> from domains.corruptions import corrupt
+>>> from framebench.domains.corruptions import corrupt
 >>> foggy = corrupt(images, "fog", severity=3)  # uint8 [n, 32, 32, 3] to the same
 
 Parameters, precision and truncation are those of the script that made the official files (make_cifar_c.py in
@@ -23,8 +23,8 @@ from importlib.metadata import version
 import numpy as np
 from PIL import features
 
-from domains.corruptions import blur, digital, frost, noise, weather
-from domains.corruptions.pixels import Generators
+from framebench.domains.corruptions import blur, digital, frost, noise, weather
+from framebench.domains.corruptions.pixels import Generators
 from framebench.errors import InputError, unknown
 from framebench.seeding import generator
 

@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 from scipy import ndimage, sparse
 
-from domains.corruptions.pixels import Generators, to_bytes, uniform, unit
-from domains.corruptions.resample import zoom_matrix
+from framebench.domains.corruptions.pixels import Generators, to_bytes, uniform, unit
+from framebench.domains.corruptions.resample import zoom_matrix
 
 
 def gaussian(x: np.ndarray, sigma: float) -> np.ndarray:

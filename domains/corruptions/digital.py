@@ -7,8 +7,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from domains.corruptions.pixels import Generators, hsv_to_rgb, rgb_to_hsv, to_bytes, uniform, unit
-from domains.corruptions.resample import affine_warp, displace, smoothing_matrix
+from framebench.domains.corruptions.pixels import Generators, hsv_to_rgb, rgb_to_hsv, to_bytes, uniform, unit
+from framebench.domains.corruptions.resample import affine_warp, displace, smoothing_matrix
 
 
 def contrast(x: np.ndarray, severity: int) -> np.ndarray:

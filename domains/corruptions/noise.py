@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from scipy.special import pdtr
 
-from domains.corruptions.pixels import Generators, normal, to_bytes, uniform, unit
+from framebench.domains.corruptions.pixels import Generators, normal, to_bytes, uniform, unit
 
 
 def gaussian_noise(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:

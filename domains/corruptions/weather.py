@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from domains.corruptions import opencv
-from domains.corruptions.blur import gaussian, smear
-from domains.corruptions.frost import textures
-from domains.corruptions.pixels import Generators, hsv_to_rgb, normal, rgb_to_hsv, to_bytes, uniform, unit
-from domains.corruptions.resample import zoom_matrix
+from framebench.domains.corruptions import opencv
+from framebench.domains.corruptions.blur import gaussian, smear
+from framebench.domains.corruptions.frost import textures
+from framebench.domains.corruptions.pixels import Generators, hsv_to_rgb, normal, rgb_to_hsv, to_bytes, uniform, unit
+from framebench.domains.corruptions.resample import zoom_matrix
 
 WATER = np.array([175 / 255, 238 / 255, 238 / 255], np.float32)
 MUD = np.array([63 / 255, 42 / 255, 20 / 255], np.float32)

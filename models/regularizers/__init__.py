@@ -13,12 +13,12 @@ import dataclasses
 from typing import Any
 
 from framebench.errors import unknown
-from models.regularizers.base import Regularizer
-from models.regularizers.frame import Frame, FrameSpectral
-from models.regularizers.gram import gershgorin
-from models.regularizers.hyperspherical import HypersphericalEnergy, HypersphericalEnergyReference
-from models.regularizers.layers import KINDS, OCNN_LAYERS
-from models.regularizers.orthogonal import (
+from framebench.models.regularizers.base import Regularizer
+from framebench.models.regularizers.frame import Frame, FrameSpectral
+from framebench.models.regularizers.gram import gershgorin
+from framebench.models.regularizers.hyperspherical import HypersphericalEnergy, HypersphericalEnergyReference
+from framebench.models.regularizers.layers import KINDS, OCNN_LAYERS
+from framebench.models.regularizers.orthogonal import (
     DoubleSoftOrthogonality,
     MutualCoherence,
     OrthogonalConvolution,
@@ -27,7 +27,7 @@ from models.regularizers.orthogonal import (
     SpectralRestrictedIsometry,
     SpectralRestrictedIsometryReference,
 )
-from models.regularizers.schedule import Schedule
+from framebench.models.regularizers.schedule import Schedule
 
 __all__ = ["KINDS", "OCNN_LAYERS", "REGULARIZERS", "Regularizer", "Schedule", "build", "gershgorin"]
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
+from framebench.models.regularizers.layers import KINDS, Layer, checked_policy, find_layers
+from framebench.models.regularizers.schedule import Schedule, Steps, checked_steps
 from framebench.seeding import generator
-from models.regularizers.layers import KINDS, Layer, checked_policy, find_layers
-from models.regularizers.schedule import Schedule, Steps, checked_steps
 
 _OPTION_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
 
@@ -28,7 +28,7 @@ class Regularizer:
     `backward` is called, out of reach of anything switched off inside.
 
     Attributes:
-        layers: The kinds of layers taken, of `models.regularizers.layers.CHOICES`.
+        layers: The kinds of layers taken, of `framebench.models.regularizers.layers.CHOICES`.
         warmup: Share of the training over which the coefficient rises linearly from 0.
         steps: Pairs (share of the training, factor of the coefficient from there on), in rising order of the share;
             "SHARE:FACTOR" texts are taken too (`schedule.checked_steps`).
@@ -36,7 +36,7 @@ class Regularizer:
         gamma: Coefficient to start from.
         every: Steps between two applications, each scaled by as much; chosen by cost (`benchmarks/regularizers.py`).
         training_options: Options that training sets unless told otherwise, where the exact value costs too much. An
-            option `seed` it sets to its own seed (`models.recipe`).
+            option `seed` it sets to its own seed (`framebench.models.recipe`).
     """
 
     layers: tuple[str, ...] = KINDS

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import torch
 
 from framebench.errors import InputError
+from framebench.models.operators import fourier_blocks
+from framebench.models.regularizers.base import Regularizer, require_at_least
+from framebench.models.regularizers.gram import gershgorin_rows, gram, mean_diagonal
+from framebench.models.regularizers.layers import Layer
 from framebench.seeding import generator
-from models.operators import fourier_blocks
-from models.regularizers.base import Regularizer, require_at_least
-from models.regularizers.gram import gershgorin_rows, gram, mean_diagonal
-from models.regularizers.layers import Layer
 
 _TINY = 1e-30  # keeps the relative form of an all-zero layer finite
 
@@ -96,7 +96,7 @@ class FrameSpectral(FrameBounds):
         R(W) = mean over the eigenvalues lambda of W^T W of [M(lambda - A)^2 + M(B - lambda)^2]
 
     The eigenvalues are those of the layer's circular convolution on a map with grid x grid outputs, a small Gram a
-    frequency (`models.operators.fourier_blocks`). As functions of the frequency the Grams are trigonometric
+    frequency (`framebench.models.operators.fourier_blocks`). As functions of the frequency the Grams are trigonometric
     polynomials of degree ceil(k/s) - 1, so that a coarse grid tells nearly all: against a grid of 32 the gradient on
     48 channels, 3x3, at initialisation is off by 46% for 4, 19% for 5, 2.3% for 8 and 0.4% for 12. Gradients go through
     the eigenvalues of the Hermitian Grams and stay finite where eigenvalues coincide.

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from models.regularizers.layers import KINDS, find_layers
+from framebench.models.regularizers.layers import KINDS, find_layers
 
 
 def gram(matrix: torch.Tensor) -> torch.Tensor:

@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from framebench.errors import InputError
-from models.regularizers.base import Regularizer, require_at_least
-from models.regularizers.gram import gram
-from models.regularizers.layers import Layer
+from framebench.models.regularizers.base import Regularizer, require_at_least
+from framebench.models.regularizers.gram import gram
+from framebench.models.regularizers.layers import Layer
 
 _OFFSET = 1e-4  # of the reference code: added to squared lengths, and to angles in half turns
 _NEAREST = 1e-6  # of 1 - |cos|: below it float32 tells nothing, and the energy or its gradient would be infinite

@@ -15,10 +15,10 @@ from typing import ClassVar
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from models.regularizers.base import Regularizer, require_at_least, seeded_normal
-from models.regularizers.gram import gram, half_gram
-from models.regularizers.layers import Layer
-from models.regularizers.schedule import Steps
+from framebench.models.regularizers.base import Regularizer, require_at_least, seeded_normal
+from framebench.models.regularizers.gram import gram, half_gram
+from framebench.models.regularizers.layers import Layer
+from framebench.models.regularizers.schedule import Steps
 
 
 @dataclass(frozen=True, kw_only=True)

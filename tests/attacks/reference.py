@@ -1,4 +1,4 @@
-"""SimBA for one image at a time, written from the paper and docs/protocol.md alone: slow and plain."""
+"""SimBA for one image at a time, written from the paper and docs/definitions.md alone: slow and plain."""
 
 from __future__ import annotations
 

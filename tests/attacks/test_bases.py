@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.fft import idctn
 
-from attacks.bases import BASES, CumulativeDCTBasis, DCTBasis, frequencies
+from framebench.attacks.bases import BASES, CumulativeDCTBasis, DCTBasis, frequencies
 
 
 def test_the_dct_directions_are_scipys_orthonormal_ones():

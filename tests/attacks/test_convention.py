@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.convention import NormalisedClip
-from attacks.simba import Options
+from framebench.attacks.convention import NormalisedClip
+from framebench.attacks.simba import Options
 from framebench.errors import InputError
-from models.layers import Normalize
+from framebench.models.layers import Normalize
 from tests.attacks.reference import attack as reference
 
 SHAPE = (3, 4, 4)

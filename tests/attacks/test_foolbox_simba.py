@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attacks.simba import SimBA, simba
+from framebench.attacks.simba import SimBA, simba
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.interleave import interleave
+from framebench.attacks.interleave import interleave
 
 
 def walk(steps):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.registry import canonical, load_attack, plan, stream
+from framebench.attacks.registry import canonical, load_attack, plan, stream
 from framebench.errors import InputError
 from framebench.seeding import generator
 

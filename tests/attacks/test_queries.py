@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.queries import AttackOver, Bound, CountedModel
+from framebench.attacks.queries import AttackOver, Bound, CountedModel
 from framebench.errors import InputError
 
 SHAPE = (1, 2, 2)

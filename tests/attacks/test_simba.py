@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.fft import dctn
 
-from attacks.simba import Options, simba, stream
+from framebench.attacks.simba import Options, simba, stream
 from framebench.errors import InputError
 from framebench.seeding import generator
 from tests.attacks.reference import attack as reference

@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
-from domains.contents import checksums
-from domains.sources import Download, Source
+from framebench.domains.contents import checksums
+from framebench.domains.sources import Download, Source
 
 #: Answers a request, given the file that it names.
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]

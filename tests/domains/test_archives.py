@@ -9,8 +9,8 @@ import zipfile
 
 import pytest
 
-from domains.archives import unpack
-from domains.sources import SOURCES
+from framebench.domains.archives import unpack
+from framebench.domains.sources import SOURCES
 from framebench.errors import InputError
 from tests.domains.server import tar_of
 

@@ -7,8 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from domains.contents import arrays, checksums, class_folders, labelled_images
-from domains.sources import SOURCES
+from framebench.domains.contents import arrays, checksums, class_folders, labelled_images
+from framebench.domains.sources import SOURCES
 
 
 def test_checksums(tmp_path):

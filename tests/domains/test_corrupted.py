@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from domains import load_domain
-from domains.corrupted import FileSet, default_corrupted, load_corrupted
-from domains.corruptions import BENCHMARK, EXTRAS, NAMES
+from framebench.domains import load_domain
+from framebench.domains.corrupted import FileSet, default_corrupted, load_corrupted
+from framebench.domains.corruptions import BENCHMARK, EXTRAS, NAMES
 from framebench.errors import InputError
 from tests.conftest import write_class_folders
 
@@ -71,7 +71,7 @@ def test_what_is_there_and_what_is_not_is_said(tmp_path):
 
 def test_official_files_are_told_by_the_labels_checksum(tmp_path, monkeypatch):
     write_files(tmp_path, (*BENCHMARK, *EXTRAS))
-    monkeypatch.setattr("domains.corrupted.file_md5", lambda path: {
+    monkeypatch.setattr("framebench.domains.corrupted.file_md5", lambda path: {
         "labels.npy": "c439b113295ed5254878798ffe28fd54"}[path.name])
     found = load_corrupted("cifar10-c", tmp_path)
     assert found.official and found.title == "CIFAR-10-C (official files)" and found.corruptions == NAMES

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from domains import data_root, default_domain, load_domain
-from domains.base import CIFAR10_CLASSES, Domain
-from domains.cifar import load_cifar10
-from domains.pickles import read_batch
+from framebench.domains import data_root, default_domain, load_domain
+from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.cifar import load_cifar10
+from framebench.domains.pickles import read_batch
 from framebench.errors import InputError
 from tests.conftest import write_class_folders
 
@@ -35,7 +35,7 @@ def test_class_folders_are_decoded_once(data_root, monkeypatch):
     path = data_root / "cifar10" / "test" / "ship" / "0001.png"
     np.testing.assert_array_equal(first.images[8 * 3 + 1], np.asarray(Image.open(path)))
 
-    monkeypatch.setattr("domains.folder._decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("framebench.domains.folder._decode", lambda *_: pytest.fail("decoded again"))
     assert load_domain("cifar10", data_root).digest == first.digest
 
 

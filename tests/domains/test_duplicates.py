@@ -7,9 +7,9 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from domains import duplicates
-from domains.base import CIFAR10_CLASSES, Domain
-from domains.duplicates import ALIKE, duplicates_of, find_duplicates
+from framebench.domains import duplicates
+from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.duplicates import ALIKE, duplicates_of, find_duplicates
 from framebench.files import cache_folder
 
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import domains.archives
-import domains.transfer
-from domains import load_domain
-from domains.contents import checksums, class_folders
-from domains.fetch import fetch
-from domains.sources import SOURCES
-from domains.transfer import Part, Patience
+import framebench.domains.archives
+import framebench.domains.download
+from framebench.domains import load_domain
+from framebench.domains.contents import checksums, class_folders
+from framebench.domains.download import Part, Patience
+from framebench.domains.fetch import fetch
+from framebench.domains.sources import SOURCES
 from framebench.errors import InputError
 from tests.domains.server import ARCHIVE, CONTENT, md5, noise, packed, plain, says, tar_of
 
@@ -225,7 +225,7 @@ def test_interrupted_after_the_download_nothing_is_downloaded_again(server, tmp_
     source = replace(kind(server), downloads=tuple(replace(item, checksum=md5(server.files[item.name]))
                                                    for item in kind(server).downloads))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("domains.fetch._exchange", interrupted)
+        patch.setattr("framebench.domains.fetch._exchange", interrupted)
         _fetch(source, tmp_path)
     asked = len(server.requests)
     _fetch(source, tmp_path)
@@ -252,8 +252,8 @@ def _killed(monkeypatch, step, work):
     with monkeypatch.context() as patch:
         for name in ("rename", "link", "mkdir", "unlink", "rmdir"):
             patch.setattr(os, name, dying(getattr(os, name)))
-        patch.setattr(domains.transfer, "_read", dying(domains.transfer._read))
-        patch.setattr(domains.archives, "_write", dying(domains.archives._write))
+        patch.setattr(framebench.domains.download, "_read", dying(framebench.domains.download._read))
+        patch.setattr(framebench.domains.archives, "_write", dying(framebench.domains.archives._write))
         patch.setattr(Part, "restart", dying(Part.restart))
         try:
             work()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import domains.folder
-from domains import load_domain
-from domains.base import CIFAR10_CLASSES
+import framebench.domains.folder
+from framebench.domains import load_domain
+from framebench.domains.base import CIFAR10_CLASSES
 from framebench.errors import InputError
 
 
@@ -109,8 +109,8 @@ def test_other_formats_are_read_and_what_is_skipped_is_told(tmp_path):
 def test_what_an_earlier_decoder_left_in_the_cache_is_not_used(tmp_path, monkeypatch):
     written = write_tree(tmp_path / "mine", cat=(32, 32))
     with monkeypatch.context() as patch:
-        patch.setattr(domains.folder, "DECODER", domains.folder.DECODER - 1)
-        patch.setattr(domains.folder, "_decode", lambda *_: (np.zeros((32, 32, 3), np.uint8), (32, 32)))
+        patch.setattr(framebench.domains.folder, "DECODER", framebench.domains.folder.DECODER - 1)
+        patch.setattr(framebench.domains.folder, "_decode", lambda *_: (np.zeros((32, 32, 3), np.uint8), (32, 32)))
         assert not load_domain(f"folder:{tmp_path / 'mine'}").images.any()
     np.testing.assert_array_equal(load_domain(f"folder:{tmp_path / 'mine'}").images, written["cat"])
 

@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
-from domains import load_domain
-from domains.base import CIFAR10_CLASSES, Domain
-from domains.corrupted import FileSet, load_corrupted
-from domains.corruptions import NAMES, corrupt
-from domains.generated import GeneratedSet
+from framebench.domains import load_domain
+from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.corrupted import FileSet, load_corrupted
+from framebench.domains.corruptions import NAMES, corrupt
+from framebench.domains.generated import GeneratedSet
 from framebench.errors import InputError
 from framebench.files import cache_folder
 
@@ -42,7 +42,7 @@ def made(monkeypatch) -> list[tuple[str, int]]:
     def counting(images, name, severity, seed=0, ids=None):
         asked.append((name, severity))
         return corrupt(images, name, severity, seed, ids)
-    monkeypatch.setattr("domains.generated.corrupt", counting)
+    monkeypatch.setattr("framebench.domains.generated.corrupt", counting)
     return asked
 
 
@@ -104,15 +104,15 @@ def test_a_digest_tells_all_that_changes_pixels(clean, monkeypatch):
                make(clean, seed=1).cell(*FOG).digest, make(make_clean(1)).cell(*FOG).digest}
     frost = found.cell("frost", 2).digest
     assert len(digests | {frost}) == 6 and found.cell(*FOG).digest == make(make_clean()).cell(*FOG).digest
-    monkeypatch.setattr("domains.generated.generator_facts", lambda: {"frost_digest": "other pictures"})
+    monkeypatch.setattr("framebench.domains.generated.generator_facts", lambda: {"frost_digest": "other pictures"})
     assert found.cell("frost", 2).digest != frost and found.cell(*FOG).digest in digests
-    monkeypatch.setattr("domains.generated.VERSION", -1)
+    monkeypatch.setattr("framebench.domains.generated.VERSION", -1)
     assert found.cell(*FOG).digest not in digests
 
 
 def test_frost_of_other_pictures_is_made_anew(clean, made, monkeypatch):
     make(clean).generate(["frost", "fog"], [1])
-    monkeypatch.setattr("domains.generated.generator_facts", lambda: {"frost_digest": "other pictures"})
+    monkeypatch.setattr("framebench.domains.generated.generator_facts", lambda: {"frost_digest": "other pictures"})
     made.clear()
     make(clean).generate(["frost", "fog"], [1])
     assert made == [("frost", 1)]
@@ -155,11 +155,11 @@ def test_a_killed_generation_goes_on(clean, made, monkeypatch):
             raise KeyboardInterrupt
         return write_cell(path, severity, pixels)
 
-    from domains.cells import write_cell
-    monkeypatch.setattr("domains.generated.write_cell", kill)
+    from framebench.domains.cells import write_cell
+    monkeypatch.setattr("framebench.domains.generated.write_cell", kill)
     with pytest.raises(KeyboardInterrupt):
         make(clean).generate(["fog"], [1, 3, 2, 4])
-    monkeypatch.setattr("domains.generated.write_cell", write_cell)
+    monkeypatch.setattr("framebench.domains.generated.write_cell", write_cell)
     made.clear()
     found = make(clean)
     assert found.missing(["fog"], [1, 3, 2, 4]) == [("fog", 2), ("fog", 4)]
@@ -189,7 +189,7 @@ def test_a_full_disk_is_said_before_anything_is_made(clean, made, monkeypatch):
 def test_a_disk_that_fills_up_or_refuses_is_one_line(clean, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr("domains.generated.write_cell", full)
+    monkeypatch.setattr("framebench.domains.generated.write_cell", full)
     with pytest.raises(InputError, match=r"can't write to .*fog.npy \(No space left on device\)"):
         make(clean).generate(["fog"], [1])
     (tmp_path / "file").write_text("in the way")

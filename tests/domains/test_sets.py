@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from domains import DOMAINS, TRAINING, describe, load_domain, load_training
-from domains.base import CIFAR10_CLASSES
+from framebench.domains import DOMAINS, TRAINING, describe, load_domain, load_training
+from framebench.domains.base import CIFAR10_CLASSES
 from framebench.errors import InputError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.augment import crop_flip_cutout, draw_corners, pad_reflect
+from framebench.models.augment import crop_flip_cutout, draw_corners, pad_reflect
 
 
 def _setting(pad):

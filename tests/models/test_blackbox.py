@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from framebench.errors import InputError
-from models import blackbox
-from models.blackbox import BlackBoxModel, black_box
-from models.predictor import Predictor
-from models.registry import wrap
+from framebench.models import blackbox
+from framebench.models.blackbox import BlackBoxModel, black_box
+from framebench.models.predictor import Predictor
+from framebench.models.registry import wrap
 
 
 @pytest.fixture

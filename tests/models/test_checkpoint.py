@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from framebench.errors import InputError
-from models import load_model
-from models.checkpoint import Card, load_checkpoint, save, stored
-from models.registry import load
+from framebench.models import load_model
+from framebench.models.checkpoint import Card, load_checkpoint, save, stored
+from framebench.models.registry import load
 from tests.conftest import make_network
 
 

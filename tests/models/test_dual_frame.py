@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
-from models.dual_frame import reconstruct
-from models.spectrum import frame_bounds
+from framebench.models.dual_frame import reconstruct
+from framebench.models.spectrum import frame_bounds
 from tests.models.test_spectrum import explicit_matrix
 
 

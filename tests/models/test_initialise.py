@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
-from models.architectures import build
-from models.initialise import delta_orthogonal_
-from models.regularizers import REGULARIZERS
+from framebench.models.architectures import build
+from framebench.models.initialise import delta_orthogonal_
+from framebench.models.regularizers import REGULARIZERS
 from tests.models.regularizers import dense
 
 LAYERS = [

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
-from models.operators import fourier_blocks
+from framebench.models.operators import fourier_blocks
 from tests.models.regularizers import dense
 
 # kernel, stride, dilation, groups, size

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from attacks.simba import simba
+from framebench.attacks.simba import simba
 from framebench.errors import InputError
-from models.architectures import ARCHITECTURES
-from models.predictor import CHUNK, Predictor
+from framebench.models.architectures import ARCHITECTURES
+from framebench.models.predictor import CHUNK, Predictor
 from tests.conftest import make_network
 
 
@@ -132,7 +132,8 @@ def test_a_model_that_fails_prints_nothing(images, capfd):
 
 
 def test_a_fused_form_that_disagrees_is_not_used(network, images, monkeypatch):
-    monkeypatch.setattr("models.predictor.fuse", lambda model, example: nn.Sequential(network, nn.Softmax(1)))
+    monkeypatch.setattr("framebench.models.predictor.fuse",
+                        lambda model, example: nn.Sequential(network, nn.Softmax(1)))
     assert Predictor(network, images).kind == "eager"
 
 

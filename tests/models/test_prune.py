@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from framebench.errors import InputError
-from models.architectures import build
-from models.prune import choose, filter_scores, find_prunable, prune_, weight_scores
+from framebench.models.architectures import build
+from framebench.models.prune import choose, filter_scores, find_prunable, prune_, weight_scores
 from tests.conftest import make_network
 
 LABELS = torch.arange(12) % 10

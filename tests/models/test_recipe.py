@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
-from models.architectures import build
-from models.checkpoint import read_card
-from models.recipe import Recipe, best_precision, filled_in
-from models.registry import CHECKPOINTS
-from models.regularizers import KINDS, REGULARIZERS
-from models.regularizers import build as build_regularizer
-from models.train import Trainer, parameter_groups
+from framebench.models.architectures import build
+from framebench.models.checkpoint import read_card
+from framebench.models.recipe import Recipe, best_precision, filled_in
+from framebench.models.registry import CHECKPOINTS
+from framebench.models.regularizers import KINDS, REGULARIZERS
+from framebench.models.regularizers import build as build_regularizer
+from framebench.models.train import Trainer, parameter_groups
 
 #: What decays beside a regularizer: by default, and what must be found with a pair (of what it holds, of the rest).
 DECAYS = [
@@ -120,7 +120,7 @@ def test_a_recipe_without_a_regularizer():
 
 
 def test_new_recipes_have_the_entries_of_shipped_cards():
-    """So that another seed of a shipped training is summarized with it (`bench.seeds`)."""
+    """So that another seed of a shipped training is summarized with it (`bench.analysis.seeds`)."""
     shipped = read_card(next(CHECKPOINTS.rglob("none-10.safetensors"))).recipe
     recipe = Recipe(arch="speednet", width=48, epochs=10, cutout=8, precision="bf16")
     assert dataclasses.asdict(recipe) == shipped

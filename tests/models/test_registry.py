@@ -9,7 +9,7 @@ import torch
 
 from bench.run import main
 from framebench.errors import InputError
-from models.registry import CHECKPOINTS, SOURCES, card_of, default_models, load, shipped, wrap
+from framebench.models.registry import CHECKPOINTS, SOURCES, card_of, default_models, load, shipped, wrap
 
 
 def test_a_users_factory_by_file(model_file, images):
@@ -116,7 +116,7 @@ def test_a_series_is_found_by_name_but_not_taken_by_default(monkeypatch, tmp_pat
     for folder, name in (("", "baseline"), ("", "frame"), ("series", "none-10")):
         for suffix in (".json", ".safetensors"):
             shutil.copy(CHECKPOINTS / f"baseline{suffix}", tmp_path / folder / f"{name}{suffix}")
-    monkeypatch.setattr("models.registry.CHECKPOINTS", tmp_path)
+    monkeypatch.setattr("framebench.models.registry.CHECKPOINTS", tmp_path)
     assert list(shipped()) == ["baseline", "frame", "none-10"]
     assert default_models() == ["baseline", "frame"]
     assert load("none-10").digest == load("baseline").digest

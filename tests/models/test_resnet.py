@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
-from models.architectures import build
+from framebench.models.architectures import build
 
 
 def _parameters(model):

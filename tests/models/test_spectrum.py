@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
-from models.operators import lanczos
-from models.spectrum import (
+from framebench.models.operators import lanczos
+from framebench.models.spectrum import (
     frame_bounds,
     gershgorin_bounds,
     input_sizes,

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from framebench.errors import InputError
-from models.checkpoint import Card, save
-from models.registry import load
-from models.state_dict import CIFAR10_MEAN, CIFAR10_STD
+from framebench.models.checkpoint import Card, save
+from framebench.models.registry import load
+from framebench.models.state_dict import CIFAR10_MEAN, CIFAR10_STD
 from tests.conftest import make_network
 
 

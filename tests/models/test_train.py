@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from framebench.errors import InputError
-from models.regularizers import KINDS
-from models.train import split
+from framebench.models.regularizers import KINDS
+from framebench.models.train import split
 from tests.models.training import RECIPE, equal, images_of, prepare
 
 
@@ -64,7 +64,7 @@ def test_the_model_is_compiled_on_request(data, tmp_path, monkeypatch, compiled)
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_every_image_is_mirrored_in_every_second_epoch_or_never(data, tmp_path, monkeypatch, flip):
-    from models.augment import crop_flip_cutout
+    from framebench.models.augment import crop_flip_cutout
 
     seen = []
 
@@ -72,7 +72,7 @@ def test_every_image_is_mirrored_in_every_second_epoch_or_never(data, tmp_path, 
         seen.append((index, flips))
         return crop_flip_cutout(padded, index, flips, *rest)
 
-    monkeypatch.setattr("models.train.crop_flip_cutout", spy)
+    monkeypatch.setattr("framebench.models.train.crop_flip_cutout", spy)
     trainer = prepare(data, tmp_path, dataclasses.replace(RECIPE, epochs=4, flip=flip))
     trainer.run(progress=False)
     mirrored = torch.zeros(4, len(trainer.training), dtype=torch.bool)
@@ -100,7 +100,7 @@ def test_a_collapse_stops_the_run_within_its_epoch_and_keeps_the_last(data, tmp_
         return real(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.SGD, "step", count)
-    monkeypatch.setattr("models.train.WATCH_EVERY", 2)
+    monkeypatch.setattr("framebench.models.train.WATCH_EVERY", 2)
     recipe = dataclasses.replace(RECIPE, batch_size=5, lr=0.01, warmup=0.0, regularizer="frame", gamma=1.0,
                                  regularizer_options={"warmup": 0.0})  # 14 to 16 steps with seeds 0 to 2
     with pytest.raises(InputError, match="weights have collapsed in epoch 1: .* lower --gamma") as found:
@@ -161,7 +161,7 @@ def test_every_epoch_is_kept_and_half_epochs_where_the_schedule_is_steep(data, t
 
 def test_a_penalty_pulls_the_weights_where_it_wants_them(data, tmp_path):
     """With a large coefficient the layers come near to orthogonal; without, they don't."""
-    from models.regularizers import REGULARIZERS
+    from framebench.models.regularizers import REGULARIZERS
 
     so = REGULARIZERS["so"]()
     values = {}
@@ -175,7 +175,7 @@ def test_a_penalty_pulls_the_weights_where_it_wants_them(data, tmp_path):
 
 def test_a_penalty_every_few_steps_counts_as_much_and_follows_its_schedule(data, tmp_path, monkeypatch):
     """A penalty of 1 a layer without a gradient adds gamma times the factors of the steps it is applied at."""
-    from models.regularizers import Regularizer, Schedule
+    from framebench.models.regularizers import Regularizer, Schedule
 
     class One(Regularizer):
         schedule = Schedule(warmup=0.5)
@@ -184,7 +184,7 @@ def test_a_penalty_every_few_steps_counts_as_much_and_follows_its_schedule(data,
             return layer.module.weight.sum() * 0 + 1
 
     added, layers, real = {}, 22, torch.Tensor.backward
-    monkeypatch.setattr("models.train.build_regularizer", lambda *_, **__: One())
+    monkeypatch.setattr("framebench.models.train.build_regularizer", lambda *_, **__: One())
     for every in (1, 2, 5):
         losses = []
 
@@ -208,7 +208,7 @@ def test_a_penalty_every_few_steps_counts_as_much_and_follows_its_schedule(data,
 @pytest.mark.parametrize("value", [2.0, math.inf, math.nan])
 def test_a_penalty_whose_factor_is_0_is_logged_but_not_trained_with(data, tmp_path, monkeypatch, value):
     """From 0.4 of 15 steps on: the first of three epochs and a step of the second have it."""
-    from models.regularizers import Regularizer, Schedule
+    from framebench.models.regularizers import Regularizer, Schedule
 
     seen = []
 
@@ -219,7 +219,7 @@ def test_a_penalty_whose_factor_is_0_is_logged_but_not_trained_with(data, tmp_pa
             seen.append(torch.is_grad_enabled())
             return next(module.parameters()).sum() * 0 + (1 if torch.is_grad_enabled() else value)
 
-    monkeypatch.setattr("models.train.build_regularizer", lambda *_, **__: Late())
+    monkeypatch.setattr("framebench.models.train.build_regularizer", lambda *_, **__: Late())
     recipe = dataclasses.replace(RECIPE, weight_decay=5e-4, regularizer="so", gamma=0.1)
     trainer = prepare(data, tmp_path / "late", recipe)
     model = trainer.run(progress=False)
@@ -229,13 +229,13 @@ def test_a_penalty_whose_factor_is_0_is_logged_but_not_trained_with(data, tmp_pa
 
 
 def test_an_infinite_penalty_that_is_added_stops_the_run(data, tmp_path, monkeypatch):
-    from models.regularizers import Regularizer
+    from framebench.models.regularizers import Regularizer
 
     class Infinite(Regularizer):
         def __call__(self, module):
             return next(module.parameters()).sum() * 0 + math.inf
 
-    monkeypatch.setattr("models.train.build_regularizer", lambda *_, **__: Infinite())
+    monkeypatch.setattr("framebench.models.train.build_regularizer", lambda *_, **__: Infinite())
     recipe = dataclasses.replace(RECIPE, regularizer="so", gamma=0.1)
     with pytest.raises(InputError, match="not finite in epoch 1; .* a lower --lr or --gamma$"):
         prepare(data, tmp_path, recipe).run(progress=False)

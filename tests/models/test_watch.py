@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
-from models.architectures import build
-from models.initialise import delta_orthogonal_
-from models.regularizers import REGULARIZERS, gershgorin
-from models.regularizers.frame import FrameBounds
-from models.spectrum import frame_bounds
-from models.watch import COLLAPSE, COLUMNS, LayerLog, ScaleWatch
+from framebench.models.architectures import build
+from framebench.models.initialise import delta_orthogonal_
+from framebench.models.regularizers import REGULARIZERS, gershgorin
+from framebench.models.regularizers.frame import FrameBounds
+from framebench.models.spectrum import frame_bounds
+from framebench.models.watch import COLLAPSE, COLUMNS, LayerLog, ScaleWatch
 
 TRAINING = Path(__file__).parents[2] / "docs" / "training"
 # Not those of ResNet-34: in all but one weight decay shrinks what the batch norms behind make up for.

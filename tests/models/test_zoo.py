@@ -16,9 +16,9 @@ from torch import nn
 
 from framebench.errors import InputError
 from framebench.files import cache_folder
-from models import foreign, robustbench_zoo, zoo
-from models.foreign import Preprocessed
-from models.registry import load
+from framebench.models import foreign, robustbench_zoo, zoo
+from framebench.models.foreign import Preprocessed
+from framebench.models.registry import load
 
 
 class Harmful:

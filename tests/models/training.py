@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.recipe import Recipe
-from models.train import Trainer
+from framebench.models.recipe import Recipe
+from framebench.models.train import Trainer
 
 RECIPE = Recipe(arch="resnet20", width=4, epochs=3, batch_size=20, lr=0.1, validation=20, pad=1)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.attack import _comparisons, _cost, _success, _unseen
-from reports.page import number_of
-from reports.plots import COLORS, asr_curves, coinciding, curve_labels
+from framebench.reports.attack import _comparisons, _cost, _success, _unseen
+from framebench.reports.page import number_of
+from framebench.reports.plots import COLORS, asr_curves, coinciding, curve_labels
 
 
 def _curve(asr, end=10, low=0.0, high=0.5):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.frames_plots import _panels, bounds_by_layer, layer_name, reconstruction_by_layer, spectra
+from framebench.reports.frames_plots import _panels, bounds_by_layer, layer_name, reconstruction_by_layer, spectra
 
 
 def _bounds(names, lower=0.1, upper=2.0):

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.attack import _paired
-from reports.frames_plots import bounds_by_layer, bounds_over_epochs, spectra
-from reports.page import Cell, figure, figures, folded, page, paragraph, table
-from reports.plots import asr_curves, attacked_images, clean_against_shifted, heat_map, severity_curves
-from reports.seeds import attack_seeds_sections, trainings_sections
-from reports.shift import short_names
+from framebench.reports.attack import _paired
+from framebench.reports.frames_plots import bounds_by_layer, bounds_over_epochs, spectra
+from framebench.reports.page import Cell, figure, figures, folded, page, paragraph, table
+from framebench.reports.plots import asr_curves, attacked_images, clean_against_shifted, heat_map, severity_curves
+from framebench.reports.seeds import attack_seeds_sections, trainings_sections
+from framebench.reports.shift import short_names
 
 
 def _curve():

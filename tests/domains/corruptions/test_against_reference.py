@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from domains import load_domain
-from domains.corruptions import NAMES, SEVERITIES, blur, corrupt, frost, noise
+from framebench.domains import load_domain
+from framebench.domains.corruptions import NAMES, SEVERITIES, blur, corrupt, frost, noise
 from framebench.seeding import generator
 from tests.domains.corruptions import reference
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import features
 
-from domains import corruptions
-from domains.corruptions import (
+from framebench.domains import corruptions
+from framebench.domains.corruptions import (
     BENCHMARK,
     EXTRAS,
     NAMES,

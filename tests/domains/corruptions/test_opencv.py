@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from domains.corruptions import blur, frost, opencv, pixels, resample
+from framebench.domains.corruptions import blur, frost, opencv, pixels, resample
 
 
 @pytest.fixture(scope="module")

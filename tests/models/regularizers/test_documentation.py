@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.regularizers import REGULARIZERS, Regularizer
+from framebench.models.regularizers import REGULARIZERS, Regularizer
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "regularizers.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in DOCUMENT.splitlines() if line[:3] == "| `"]

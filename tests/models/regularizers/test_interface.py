@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
-from models.architectures import build as build_model
-from models.regularizers import KINDS, OCNN_LAYERS, REGULARIZERS, build
-from models.regularizers.layers import find_layers
+from framebench.models.architectures import build as build_model
+from framebench.models.regularizers import KINDS, OCNN_LAYERS, REGULARIZERS, build
+from framebench.models.regularizers.layers import find_layers
 
 
 def test_kinds_of_a_residual_network():

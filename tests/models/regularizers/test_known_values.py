@@ -10,10 +10,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from framebench.errors import InputError
-from models.architectures import build
-from models.initialise import delta_orthogonal_
-from models.regularizers import REGULARIZERS, gershgorin
-from models.regularizers.layers import find_layers
+from framebench.models.architectures import build
+from framebench.models.initialise import delta_orthogonal_
+from framebench.models.regularizers import REGULARIZERS, gershgorin
+from framebench.models.regularizers.layers import find_layers
 from tests.models.regularizers import dense
 
 EXACT = ("frame", "frame-spectral", "so", "dso", "mc", "srip", "ocnn")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.regularizers import REGULARIZERS
+from framebench.models.regularizers import REGULARIZERS
 
 CASES = [nn.Conv2d(2, 5, 3), nn.Conv2d(2, 30, 3, 2), nn.Conv2d(4, 6, 3, groups=2), nn.Linear(7, 4), nn.Linear(4, 7)]
 

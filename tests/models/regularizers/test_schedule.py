@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import models
-from bench.commands.train import parse_option
+from framebench import models
 from framebench.errors import InputError
-from models.checkpoint import read_card
-from models.recipe import Recipe
-from models.regularizers import REGULARIZERS, Schedule, build
+from framebench.keyvalue import parse_pairs
+from framebench.models.checkpoint import read_card
+from framebench.models.recipe import Recipe
+from framebench.models.regularizers import REGULARIZERS, Schedule, build
 
 CARDS = sorted((Path(models.__file__).parent / "checkpoints").glob("**/*.json"))
 SRIP = ((0.1, 0.1), (0.25, 0.01), (0.35, 1e-4), (0.6, 0.0))
@@ -50,7 +50,7 @@ def test_defaults(name):
     (["steps="], None, ()),
 ])
 def test_options_of_the_command_line(name, texts, warmup, steps):
-    penalty, plain = build(name, **dict(map(parse_option, texts))), build(name)
+    penalty, plain = build(name, **parse_pairs(texts, "--option")), build(name)
     assert penalty.warmup == (plain.warmup if warmup is None else warmup)
     assert penalty.steps == (plain.steps if steps is None else steps)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.regularizers import REGULARIZERS, gram
+from framebench.models.regularizers import REGULARIZERS, gram
 from tests.models.regularizers import dense
 
 # c_in, c_out, kernel, stride, dilation, groups, size of the map

@@ -1,0 +1,135 @@
+"""What an attack is: it takes a stream of images, asks a model, and gives finished images out as they finish.
+
+SimBA, its control, attacks of other libraries and a user's own are all of this kind. What the benchmark must know of an
+attack (what it needs to see, the distance within which a success counts, how its budget is counted, what tables call
+it) the attack declares itself, in its `Traits`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+#: Maps images [m, C, H, W] in [0, 1] to logits [m, classes].
+Predict = Callable[[torch.Tensor], torch.Tensor]
+#: Maps ids, int64 [r], to images float [r, C, H, W] in [0, 1] and labels int64 [r].
+Load = Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]]
+
+#: What an attack must see of a model: predicted classes, scores (logits or probabilities), or gradients as well.
+Needs = Literal["labels", "scores", "gradients"]
+#: Queries of an iteration: one; two; or one where the first sign of a step is kept, else two.
+Cost = Literal["one", "two", "one-or-two"]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What an attack declares of itself.
+
+    Attributes:
+        label: What tables call it, such as ``simba-dct``; every option that is not the default is part of it.
+        needs: What it must see of a model.
+        budget: The largest number of iterations.
+        epsilon: Its step or its bound, as its user gives it, in [0, 1] pixel units; None where it has none.
+        norm: Norm of the distance within which a success counts: "l0", "l1", "l2", "linf", or None where any counts.
+        bound: That distance; None where any counts.
+        targeted: Whether it goes towards a class, so that a success is a prediction of that class.
+        prefix: Whether what it does by iteration k does not depend on how many are to follow, so that rows of a longer
+            run answer for a shorter one.
+        cost: Queries of an iteration.
+    """
+
+    label: str
+    needs: Needs
+    budget: int
+    epsilon: float | None = None
+    norm: str | None = None
+    bound: float | None = None
+    targeted: bool = False
+    prefix: bool = True
+    cost: Cost = "one"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Images that the attack is done with, in the order in which they finished; numpy arrays of length r.
+
+    Attributes:
+        ids: Example ids.
+        labels: Labels.
+        goals: The class attacked: the label, or the target.
+        clean_prediction: Prediction of the clean image.
+        prediction: Prediction of the final image.
+        success_iteration: Iterations after which the attack succeeded; 0 from the start, -1 never.
+        queries: Forward passes spent.
+        l2: L2 distance to the clean image, in [0, 1] pixel units.
+        linf: Linf distance.
+        margin: Final z_goal - logsumexp of the other logits.
+        confidence: Final softmax probability of the prediction.
+        steps: One int8 array per image: +1, -1 or 0 (no sign helped) of every iteration; empty for attacks but SimBA.
+        x_adv: Final images, [r, C, H, W].
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    goals: np.ndarray
+    clean_prediction: np.ndarray
+    prediction: np.ndarray
+    success_iteration: np.ndarray
+    queries: np.ndarray
+    l2: np.ndarray
+    linf: np.ndarray
+    margin: np.ndarray
+    confidence: np.ndarray
+    steps: list[np.ndarray]
+    x_adv: torch.Tensor
+
+
+class Attack(ABC):
+    """One attack with its options, to be run on any model.
+
+    Attributes:
+        traits: What it declares of itself.
+        settings: All that an image's outcome depends on besides the model, the image and the seed: plain values, as
+            JSON has them. The budget is among them only if `traits.prefix` is false.
+    """
+
+    traits: Traits
+    settings: dict[str, Any]
+
+    def on(self, module: nn.Module) -> Attack:
+        """Return the attack made ready for one model; most need nothing of it but its answers.
+
+        Raises:
+            InputError: if the model lacks what the attack needs.
+        """
+        return self
+
+    def check(self, shape: tuple[int, int, int]) -> None:  # noqa: B027  # most take any images
+        """Check that images of a shape (C, H, W) can be attacked for the whole budget.
+
+        Raises:
+            InputError: if they can't.
+        """
+
+    @abstractmethod
+    def stream(self, predict: Predict, load: Load, ids: np.ndarray, *, seed: int,
+               batch_size: int) -> Iterator[Finished]:
+        """Attack the examples `ids` (int64 [n]), giving finished images out as they finish.
+
+        Args:
+            predict: The model; differentiable where `traits.needs` is "gradients". It gets copies, so that a model that
+                writes into its input changes nothing of the attack's.
+            load: The images.
+            ids: Examples to attack, in this order.
+            seed: Keys the draws, together with each example's id.
+            batch_size: Images per forward pass; changes the speed, not the outcome.
+
+        Raises:
+            InputError: for logits that are not finite or not [n, classes], and where a library's attack fails.
+        """

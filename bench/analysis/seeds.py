@@ -1,0 +1,141 @@
+"""Summaries over seeds: those of an attack on one model, and those of the trainings of one recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.attack_tables import attacked, capped, caps, longest, succeeded, units
+from bench.analysis.stats import shares_interval, t_interval, wilson
+from bench.rows.store import Rows
+from framebench.models.recipe import filled_in
+
+ATTACK_SEED_COLUMNS = ["model", "domain", "attack", "epsilon", "unit", "budget", "seeds", "n", "n_correct", "asr", "sd",
+                       "ci_low", "ci_high", "asr_any", "any_low", "any_high"]
+
+#: What tells an entry of ``attack.csv`` or ``shift_summary.csv`` from the others of its model. Models with as many
+#: images have the same ones.
+_KEYS = ["domain", "attack", "epsilon", "unit", "budget", "part", "n"]
+
+TRAINING_COLUMNS = ["trained", *_KEYS, "metric", "trainings", "mean", "sd", "ci_low", "ci_high", "models"]
+
+#: What is summarized over trainings, and the range to which its interval is cut.
+_METRICS = {"asr": (0, 1), "robust_accuracy": (0, 1), "accuracy": (0, 1), "gap": (-1, 1), "mce": (0, np.inf)}
+
+
+def attack_seeds_table(stored: Iterable[Rows]) -> pd.DataFrame:
+    """Return ``attack_seeds.csv``: an entry a model, domain, attack, cap on L2, unit and budget with several seeds.
+
+    The images are those that every seed has rows for, the denominator those that count under every seed. `asr` is the
+    mean over the seeds, `sd` their standard deviation, the interval over images, the seeds as they are; `asr_any` is
+    the share of images that at least one seed breaks, the worst case over restarts, with Wilson's interval.
+    """
+    groups: dict[tuple[str, str, str], dict[int, Rows]] = {}
+    for rows in stored:
+        evaluation, seed = rows.evaluation, rows.evaluation.seed
+        group = groups.setdefault((evaluation.model_digest, evaluation.domain_digest, evaluation.family), {})
+        if seed not in group or longest(evaluation) > longest(group[seed].evaluation):
+            group[seed] = rows
+    entries: list[dict[str, Any]] = []
+    for group in groups.values():
+        if len(group) > 1:
+            entries += _attack_entries(list(group.values()))
+    return pd.DataFrame(entries, columns=ATTACK_SEED_COLUMNS)
+
+
+def _attack_entries(runs: list[Rows]) -> list[dict[str, Any]]:
+    common = runs[0].ids
+    for rows in runs[1:]:
+        common = np.intersect1d(common, rows.ids)
+    if not len(common):
+        return []
+    frames = [rows.frame()[rows.frame()["example"].isin(common)] for rows in runs]
+    among = np.logical_and.reduce([attacked(f, rows.evaluation) for f, rows in zip(frames, runs, strict=True)])
+    reached = min(longest(rows.evaluation) for rows in runs)
+    budgets = sorted({0, *(budget for rows in runs for budget in rows.facts["budgets"] if budget <= reached)})
+    allowed = [None, *sorted({cap for rows in runs for cap in caps(rows) if cap is not None})]
+    evaluation = dataclasses.replace(runs[0].evaluation, seed=0)
+    entries = []
+    for cap, unit, budget in itertools.product(allowed, units(evaluation), budgets):
+        won = np.stack([succeeded(frame, unit, budget, cap)[among] for frame in frames])
+        n_correct, broken = won.shape[1], int(won.any(0).sum())
+        by_seed = won.mean(1) if n_correct else np.full(len(runs), np.nan)
+        low, high = shares_interval(won.mean(0), len(runs))
+        any_low, any_high = wilson(broken, n_correct)
+        entries.append({
+            "model": evaluation.model, "domain": evaluation.domain, "attack": capped(evaluation.label, cap),
+            "epsilon": evaluation.options.get("epsilon"), "unit": unit, "budget": budget, "seeds": len(runs),
+            "n": len(common), "n_correct": n_correct, "asr": by_seed.mean(), "sd": by_seed.std(ddof=1), "ci_low": low,
+            "ci_high": high, "asr_any": broken / n_correct if n_correct else np.nan, "any_low": any_low,
+            "any_high": any_high})
+    return entries
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A model's training.
+
+    Attributes:
+        recipe: What tells it from others but the seed.
+        seed: The seed.
+        name: The model's name without the seed.
+    """
+
+    recipe: str
+    seed: int
+    name: str
+
+
+def trainings_table(table: pd.DataFrame, cards: Mapping[str, dict[str, Any] | None]) -> pd.DataFrame:
+    """Return entries of ``trainings.csv``: means over models whose trainings differ by the seed alone.
+
+    Intervals are Student's over the trainings: the mean of all trainings by this recipe, on these images; none where
+    all have the same value, since that tells nothing of how trainings differ. Where a training has several models (kept
+    epochs) none can be preferred, and there is no summary.
+
+    Args:
+        table: The table of ``attack.csv`` or ``shift_summary.csv``.
+        cards: Label of each model -> its card, or None where it has none.
+    """
+    trainings = {model: found for model, card in cards.items() if (found := _training(card)) is not None}
+    keys = [key for key in _KEYS if key in table]
+    known = table[table["model"].isin(list(trainings))]
+    recipes = known["model"].map(lambda model: trainings[model].recipe)
+    entries: list[dict[str, Any]] = []
+    for key, group in known.groupby([recipes, *keys], sort=False, dropna=False):
+        of = {model: trainings[model] for model in sorted(group["model"], key=lambda name: trainings[name].seed)}
+        if not len({training.seed for training in of.values()}) == len(of) > 1:
+            continue
+        by_model = group.set_index("model")
+        for metric, bounds in _METRICS.items():
+            if metric not in by_model or by_model[metric].isna().any():
+                continue
+            values = by_model[metric].to_numpy(dtype=np.float64)
+            low, high = np.clip(t_interval(values), *bounds) if np.ptp(values) else (np.nan, np.nan)
+            entries.append({
+                "trained": ", ".join(dict.fromkeys(training.name for training in of.values())),
+                **dict(zip(keys, key[1:], strict=True)), "metric": metric, "trainings": len(of),
+                "mean": values.mean(), "sd": values.std(ddof=1), "ci_low": low, "ci_high": high,
+                "models": " ".join(of)})
+    return pd.DataFrame(entries, columns=TRAINING_COLUMNS)
+
+
+def _training(card: dict[str, Any] | None) -> _Training | None:
+    """Return a model's training, or None if it has no card or was made otherwise (pruned)."""
+    if card is None or "seed" not in card["recipe"]:
+        return None
+    recipe, (name, kept, _) = filled_in(card["recipe"]), card["name"].partition("@")
+    seed = int(recipe.pop("seed"))
+    if isinstance(options := recipe.get("regularizer_options"), dict):  # its draws go by the training's seed or another
+        recipe["regularizer_options"] = {key: value for key, value in options.items() if (key, value) != ("seed", seed)}
+    what = json.dumps([card["arch"], card["width"], card["classes"], card["data"].get("sha256"), recipe, kept],
+                      sort_keys=True)
+    return _Training(what, seed, re.sub(rf"-s{seed}$", "", name) + (" (kept epochs)" if kept else ""))

@@ -1,0 +1,1 @@
+"""Frame bounds of the layers of models."""

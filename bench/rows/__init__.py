@@ -1,0 +1,1 @@
+"""What is kept: rows of evaluations, and what they are of."""

@@ -1,0 +1,1 @@
+"""From options to rows: models are made ready, attacked and shifted."""

@@ -1,0 +1,69 @@
+"""Whether models fit each other and a domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from framebench.domains import Domain
+from framebench.errors import InputError
+from framebench.models.registry import LoadedModel
+
+
+def check_distinct(models: Sequence[LoadedModel]) -> None:
+    """Check that tables and rows can tell models apart.
+
+    Raises:
+        InputError: if two have the same name, or are the same model under two names.
+    """
+    for i, model in enumerate(models):
+        for other in models[:i]:
+            if model.name == other.name:
+                raise InputError(f"two models have the same name {model.name}; tables could not tell them apart")
+            if model.digest == other.digest:
+                raise InputError(f"{other.name} and {model.name} are the same model; name it once")
+
+
+def check_classes(model: LoadedModel, domain: Domain) -> None:
+    """Check that a model with a card was trained for the classes of a domain.
+
+    Raises:
+        InputError: if it was trained for others, or for these in another order.
+    """
+    if model.card is not None and tuple(model.card.classes) != tuple(domain.classes):
+        raise InputError(f"the model {model.name} was trained for other classes ({', '.join(model.card.classes[:3])}, "
+                         f"...) than those of {domain.title} ({', '.join(domain.classes[:3])}, ...), or for another "
+                         "order of them; name a data set with the model's classes")
+
+
+def check_model(model: LoadedModel, predict: Callable[[torch.Tensor], torch.Tensor], domain: Domain,
+                example: torch.Tensor) -> None:
+    """Check that a model answers for the images of a domain.
+
+    Args:
+        model: The model.
+        predict: Its form in use: maps images [n, C, H, W] in [0, 1] to logits.
+        domain: The domain.
+        example: Some of its images.
+
+    Raises:
+        InputError: if it fails on them, returns anything but finite logits [n, classes], or was trained for other
+            classes.
+    """
+    check_classes(model, domain)
+    try:
+        logits = predict(example)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # a stranger's model can raise anything
+        detail = str(error).splitlines()[0] if str(error) else "no message"
+        raise InputError(f"the model {model.name} fails on images {list(example.shape[1:])} ({type(error).__name__}: "
+                         f"{detail}); it must map images [n, 3, H, W] in [0, 1] to logits [n, classes]") from None
+    if logits.ndim != 2 or logits.shape[1] != len(domain.classes):
+        raise InputError(f"the model {model.name} returns {list(logits.shape[1:])} values an image, but the data have "
+                         f"{len(domain.classes)} classes ({', '.join(domain.classes[:3])}, ...); name a model with "
+                         "these classes, or a data set with the model's")
+    if not torch.isfinite(logits).all():
+        raise InputError(f"the model {model.name} returns logits that are not finite (NaN or infinite); its weights or "
+                         "its normalisation are wrong")

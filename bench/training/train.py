@@ -1,0 +1,101 @@
+"""One training run from a recipe to a checkpoint with its card, its kept epochs and its logs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.running.provenance import provenance
+from bench.training.accuracy import measure
+from framebench.domains import Domain
+from framebench.errors import InputError
+from framebench.files import lock, writable_folder
+from framebench.models.architectures import ARCHITECTURES
+from framebench.models.checkpoint import HELD_OUT, Card, check_name, save, stored
+from framebench.models.recipe import Recipe
+from framebench.models.train import Trainer
+from framebench.models.watch import LayerLog
+
+
+def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Domain], out: Path,
+                     device: torch.device, *, half: bool = False, compile: bool = False, log_every: int = 1,
+                     keep_every: int = 1) -> tuple[Path, Card]:
+    """Train, measure and write ``OUT/NAME.safetensors`` with its card.
+
+    The folder ``OUT/NAME/`` gets the state to resume from, ``log.csv``, ``layers.csv`` (`framebench.models.watch`) and
+    ``epochs/NAME@EPOCH.safetensors``, half precision, of every epoch and of the half-epochs of the last third. The last
+    epoch is always among what is logged and kept. Without a state to resume from, kept epochs that are there are an
+    earlier run's and are removed. A card's provenance is of the process that trained last; where processes before it
+    had another, ``resumed`` lists theirs.
+
+    Args:
+        name: The checkpoint's name.
+        recipe: How to train.
+        training: The training set, of which the recipe holds a part out.
+        tests: Sets to measure the finished model on, once.
+        out: Where to write.
+        device: Where to compute.
+        half: Whether to store the final weights as float16, which is what the test sets are measured with. Accuracy on
+            the held-out images is the training's own, in its precision; kept epochs are always float16.
+        compile: Whether to compile the model.
+        log_every: Epochs between two entries of ``layers.csv``, whose exact bounds may take longer than an epoch.
+        keep_every: Epochs between two that are kept, in megabytes each; no half-epochs then, unless it is 1.
+
+    Returns:
+        The path of the weights, and the card.
+
+    Raises:
+        InputError: if the folder holds another run or a process is training there, the loss is not finite, or the
+            weights collapse.
+    """
+    check_name(name)
+    if "@" in name:
+        raise InputError(f"--name {name}: the part after @ is the epoch of a kept model; use a name without")
+    if device.type == "mps":
+        raise InputError("the frame bounds in the log of a training need float64, which mps lacks; use --device cpu")
+    folder = writable_folder(out / name)
+    card = Card(name=name, arch=recipe.arch, width=recipe.width or ARCHITECTURES[recipe.arch][1],
+                classes=training.classes, data={"title": training.title, "sha256": training.digest},
+                recipe=dataclasses.asdict(recipe), accuracy=[], provenance={})
+    made = {"device": str(device), **provenance(device), "threads": torch.get_num_threads(), "compile": compile}
+
+    def keep(model: nn.Module, epoch: float, accuracy: float) -> None:
+        last = epoch == recipe.epochs
+        if last or keep_every == 1 or epoch % keep_every == 0:
+            kept = dataclasses.replace(card, name=f"{name}@{epoch:g}", accuracy=_held_out(accuracy, trainer),
+                                       provenance=_provenance(trainer))
+            save(model, kept, folder / "epochs", dtype=torch.float16)
+        if last or epoch % log_every == 0:
+            layers.add(model, epoch)
+
+    with lock(folder / ".lock", f"another run is training in {folder}; wait for it, or choose another --name"):
+        trainer = Trainer(training.images, training.labels, len(training.classes), recipe, folder, device,
+                          training.digest, keep=keep, compile=compile, provenance=made)
+        if not trainer.epoch:
+            for path in (folder / "epochs").glob(f"{name}@*"):
+                if path.suffix in (".safetensors", ".json"):
+                    path.unlink()
+        layers = LayerLog(folder / "layers.csv", trainer.model, training.images.shape[1:3], done=trainer.epoch)
+        card.data.update(n_train=len(trainer.training), n_validation=len(trainer.held_out))
+        model = trainer.run()
+        if half:
+            model.load_state_dict(stored(model, torch.float16))
+        accuracy = [*(measure(model, domain, device) for domain in tests),
+                    *_held_out(trainer.log[-1]["validation_accuracy"], trainer)]
+        seconds = round(sum(entry["seconds"] for entry in trainer.log))
+        card = dataclasses.replace(card, accuracy=accuracy, provenance={**_provenance(trainer), "seconds": seconds})
+        return save(model, card, out, dtype=torch.float16 if half else torch.float32), card
+
+
+def _provenance(trainer: Trainer) -> dict[str, Any]:
+    *earlier, last = trainer.provenances
+    return {**last, "resumed": earlier} if earlier else last
+
+
+def _held_out(accuracy: float, trainer: Trainer) -> list[dict[str, Any]]:
+    n = len(trainer.held_out)
+    return [{"data": HELD_OUT, "n": n, "correct": round(accuracy * n), "accuracy": accuracy}] if n else []

@@ -1,0 +1,141 @@
+"""Functions from a user's own files, named as ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``.
+
+Their code is run. Nothing here hides a user's own modules: ours are below `framebench` and `bench` alone, so a file
+called ``models.py`` beside the user's is the one that the user's code imports.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from framebench.errors import InputError, unknown
+from framebench.files import file_digest
+
+
+@dataclass(frozen=True)
+class UserFunction:
+    """A function of a user's.
+
+    Attributes:
+        function: The function.
+        label: What tables call it: the file's or module's name, and the function's.
+        source: The text of its file, and its name: what its answers depend on, as far as can be told.
+    """
+
+    function: Callable[..., Any]
+    label: str
+    source: bytes
+
+
+def load_function(kind: str, name: str) -> UserFunction:
+    """Import ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``.
+
+    Args:
+        kind: What stands before the name on the command line, such as "python"; for messages.
+        name: The file or module, and the function.
+
+    Raises:
+        InputError: if the name does not read so, the file can't be imported, or has no such function.
+    """
+    where, _, function = name.rpartition(":")
+    if not where or not function:
+        raise InputError(f"'{kind}:{name}' must read {kind}:MODULE:FUNCTION or {kind}:FILE.py:FUNCTION")
+    try:
+        container = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's module can raise anything, and can call sys.exit
+        raise InputError(f"can't import {where} ({reason(error)}); correct it, or name another") from None
+    if not hasattr(container, function):
+        raise unknown(f"function in {where}", function, _functions(container))
+    found = getattr(container, function)
+    if not callable(found):
+        raise InputError(f"{function} in {where} is of the type {type(found).__name__}, not a function; name one that "
+                         "is")
+    # The function's name too: two functions of one file can give the same tensors and yet different models.
+    source = _source(container) + f"\0{function}".encode()
+    return UserFunction(found, name.rpartition("/")[2].replace(".py:", ":"), source)
+
+
+def reason(error: BaseException) -> str:
+    """Return an error's type and message in one line of a bearable length."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 else ''}" if text else type(error).__name__
+
+
+def _source(module: ModuleType) -> bytes:
+    """Return the text of a module and of what it has imported from the same folder."""
+    file = getattr(module, "__file__", None)
+    if not file:
+        return module.__name__.encode()
+    neighbours = sorted({str(other.__file__) for other in _modules_below(Path(file).resolve().parent)} - {file})
+    return b"\0".join(Path(name).read_bytes() for name in [file, *neighbours])
+
+
+def _functions(container: Any) -> list[str]:
+    """Return the names of a module's own functions and classes, or of those that it imports where it has none."""
+    found = {name: str(getattr(value, "__module__", "")) for name, value in vars(container).items() if callable(value)}
+    own = [name for name, module in found.items() if f"{module}.".startswith(f"{container.__name__}.")]
+    return own or list(found)
+
+
+def _import_module(name: str) -> ModuleType:
+    """Import a module; one in the working folder counts, whichever way the command was started."""
+    _enter(Path.cwd())
+    return importlib.import_module(name)
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    _enter(path.resolve().parent)
+    # A private name, with the file's digest: an edited file is another module.
+    name = f"_user_{file_digest(path, 'sha256')[:12]}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+#: The folder whose modules a user's code can import at present.
+_entered: list[Path] = []
+
+
+def _enter(folder: Path) -> None:
+    """Let the modules of a folder be imported first, as where a file in it is run, and those of another no more.
+
+    Two users' files may each stand beside a ``models.py`` of their own.
+    """
+    if _entered == [folder]:
+        return
+    for left in _entered:
+        sys.path.remove(str(left))
+        for module in _modules_below(left):
+            if not module.__name__.startswith("_user_"):
+                del sys.modules[module.__name__]
+    _entered[:] = [folder]
+    sys.path.insert(0, str(folder))
+
+
+def _modules_below(folder: Path) -> list[ModuleType]:
+    """Return a user's modules in a folder: neither ours nor installed ones."""
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        ours = name.partition(".")[0] in ("__main__", "bench", "framebench", "tests")
+        if file and not ours and folder in Path(file).parents and "site-packages" not in Path(file).parts:
+            found.append(module)
+    return found

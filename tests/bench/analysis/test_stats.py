@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from bench.analysis.stats import (
+    holm,
+    independent_difference,
+    mcnemar,
+    paired_difference,
+    paired_proportions,
+    resample_weights,
+    sign_flip,
+    wilson,
+)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (1, 10), (50, 96), (90, 96), (96, 96), (844, 1000)])
+def test_wilson_solves_its_defining_equation(successes, n):
+    """Its ends are the p at which |p_hat - p| = z sqrt(p (1 - p) / n)."""
+    z = 1.959963984540054
+    low, high = wilson(successes, n)
+    for end in (low, high):
+        assert abs(successes / n - end) == pytest.approx(z * math.sqrt(end * (1 - end) / n), abs=1e-9)
+    assert low <= successes / n <= high
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_wilson_is_scipys(level):
+    for successes, n in ((0, 1), (1, 1), (0, 90), (1, 90), (50, 96), (96, 96), (9999, 10000)):
+        theirs = scipy.stats.binomtest(successes, n).proportion_ci(level, method="wilson")
+        assert wilson(successes, n, level) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    for n in range(1, 400):
+        assert wilson(0, n, level)[0] == 0 and wilson(n, n, level)[1] == 1, "exactly"
+
+
+def test_wilson_published_value_and_edges():
+    # Newcombe 1998 (Statistics in Medicine 17:857), table I: 81 of 263.
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(0, 0) == (0, 1)
+    assert wilson(50, 100, 0.99)[0] < wilson(50, 100)[0]
+    for bad in ((-1, 5), (6, 5)):
+        with pytest.raises(ValueError, match="not possible"):
+            wilson(*bad)
+    with pytest.raises(ValueError, match="level"):
+        wilson(1, 2, 1.0)
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (3, 9), (10, 10), (0, 6), (25, 11)])
+def test_mcnemar_is_the_exact_binomial_tail(b, c):
+    x = np.array([True] * b + [False] * c + [True] * 4 + [False] * 5)
+    y = np.array([False] * b + [True] * c + [True] * 4 + [False] * 5)
+    test = mcnemar(x, y)
+    assert (test.only_a, test.only_b) == (b, c)
+    tail = sum(Fraction(math.comb(b + c, k), 2 ** (b + c)) for k in range(min(b, c) + 1))
+    assert test.p_value == pytest.approx(float(min(Fraction(1), 2 * tail)))
+    with pytest.raises(ValueError, match="one length"):
+        mcnemar(x, y[:-1])
+
+
+def _paired(both, only_a, only_b, neither):
+    return tuple(np.repeat(outcomes, (both, only_a, only_b, neither)) for outcomes in ([1, 1, 0, 0], [1, 0, 1, 0]))
+
+
+def test_newcombes_paired_interval_against_published_examples():
+    # Bentur 2009 and Cavo 2012 in chapter 8 of Fagerland, Lydersen & Laake, Statistical Analysis of Contingency Tables
+    # (2017), with the digits of their R package contingencytables.
+    assert paired_proportions(*_paired(1, 1, 7, 12)) == pytest.approx((-6 / 21, -0.507, -0.026), abs=5e-4)
+    assert paired_proportions(*_paired(59, 6, 16, 80)) == pytest.approx((-10 / 161, -0.1186, -0.0046), abs=5e-5)
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0, 9), (9, 0, 0, 0), (0, 9, 0, 0), (80, 1, 0, 9), (3, 20, 30, 2)])
+def test_newcombes_paired_interval_has_its_properties(counts):
+    both, only_a, only_b, neither = counts
+    difference, low, high = paired_proportions(*_paired(*counts))
+    assert -1 <= low < high <= 1 and low <= difference <= high and difference == (only_a - only_b) / sum(counts)
+    swapped = paired_proportions(*_paired(both, only_b, only_a, neither))
+    assert swapped == pytest.approx((-difference, -high, -low))
+    a, b = both + only_a, both + only_b
+    apart = independent_difference((a, b), (sum(counts), sum(counts)))
+    # The interval of as many independent outcomes is wider where the outcomes go together, and narrower where not.
+    width = apart[2] - apart[1]
+    assert high - low <= width if both * neither >= only_a * only_b else high - low > width
+    assert all(map(math.isnan, paired_proportions(np.zeros(0), np.zeros(0))))
+
+
+@pytest.mark.parametrize(("n", "only_a", "only_b", "both"), [
+    (90, 0.01, 0.0, 0.8), (90, 0.02, 0.01, 0.5), (90, 0.3, 0.2, 0.3), (1000, 0.03, 0.02, 0.1)])
+def test_newcombes_paired_interval_covers(n, only_a, only_b, both):
+    rng, draws = np.random.default_rng(7), 2000
+    drawn = rng.multinomial(n, [both, only_a, only_b, 1 - both - only_a - only_b], size=draws)
+    intervals = [paired_proportions(*_paired(*counts)) for counts in drawn]
+    assert np.mean([low <= only_a - only_b <= high for _, low, high in intervals]) >= 0.94
+
+
+def test_bootstrap_agrees_with_resampling_examples():
+    rng = np.random.default_rng(0)
+    a, b = rng.random(200) < 0.7, rng.random(200) < 0.6
+    difference, low, high = paired_difference(a, b)
+    assert difference == pytest.approx(a.mean() - b.mean())
+    index = rng.integers(0, 200, (10000, 200))
+    direct = np.quantile((a[index].mean(1) - b[index].mean(1)), [0.025, 0.975])
+    assert (low, high) == pytest.approx(tuple(direct), abs=0.008)
+    assert paired_difference(a, b) == (difference, low, high), "it is seeded"
+    assert math.isnan(paired_difference(a[:0], b[:0])[0])
+
+
+def test_holm():
+    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm(np.array([0.9, 0.8])), [1, 1])
+    assert len(holm(np.array([]))) == 0
+
+
+def test_sign_flip_agrees_with_scipy_and_with_exact_enumeration():
+    from itertools import product
+
+    rng = np.random.default_rng(3)
+    a = rng.integers(0, 5, 12) / 4
+    b = np.clip(a - rng.integers(-1, 3, 12) / 4, 0, 1)
+    difference = a - b
+    sums = [abs(sum(s * d for s, d in zip(signs, difference, strict=True))) for signs in product((-1, 1), repeat=12)]
+    exact = np.mean(np.array(sums) >= abs(difference.sum()) - 1e-9)
+    assert sign_flip(a, b, draws=99999) == pytest.approx(exact, abs=0.006)
+    reference = scipy.stats.permutation_test((a, b), lambda x, y: np.mean(x - y), permutation_type="samples",
+                                             n_resamples=np.inf)
+    assert sign_flip(a, b, draws=99999) == pytest.approx(reference.pvalue, abs=0.006)
+    assert sign_flip(a, a) == 1.0 and sign_flip(np.ones(100), np.zeros(100)) == pytest.approx(1 / 10000)
+
+
+def test_resample_weights_are_those_of_a_bootstrap():
+    weights = resample_weights(50, draws=4000)
+    assert weights.shape == (4000, 50) and np.allclose(weights.sum(1), 1)
+    assert np.allclose((weights * 50).var(0), 1 - 1 / 50, atol=0.15), "a multinomial's variance"
+    assert np.array_equal(weights, resample_weights(50, draws=4000))
+
+
+def test_newcombes_interval_against_his_own_examples():
+    """Newcombe 1998, Statistics in Medicine 17, 873-890, table II, method 10."""
+    assert independent_difference((56, 48), (70, 80)) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    assert independent_difference((9, 3), (10, 10)) == pytest.approx((0.6, 0.1705, 0.8090), abs=5e-5)
+    assert independent_difference((10, 0), (10, 10)) == pytest.approx((1.0, 0.6075, 1.0), abs=5e-5)

@@ -1,0 +1,109 @@
+"""Attacked images that are kept, and models asked what they say of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file
+
+from bench.rows.store import Store
+from bench.run import main
+from framebench.models.predictor import Predictor
+from tests.bench.conftest import attack, table
+
+
+def test_saved_images_are_the_rows_and_transfer(tmp_path, model_file, capsys):
+    out = tmp_path / "out"
+    assert attack(out, model_file, "--budgets", "60", "-n", "12", "--save-adversarial") == 0
+    assert attack(out, model_file, "--budgets", "60", "--save-adversarial", "--batch-size", "7") == 0
+    (path,), (rows,) = (out / "adversarial").iterdir(), Store(out).all()
+    saved, frame = load_file(path), rows.frame()
+    assert saved["images"].shape == (20, 3, 32, 32) and saved["images"].dtype == np.float32
+    assert saved["ids"].tolist() == frame["example"].tolist() and saved["labels"].tolist() == frame["label"].tolist()
+    from framebench.domains import load_domain
+    clean, _ = load_domain("samples", None).load(saved["ids"])
+    np.testing.assert_allclose(np.linalg.norm((saved["images"] - clean.numpy()).reshape(20, -1), axis=1),
+                               frame["l2"], atol=1e-5)
+    capsys.readouterr()
+    assert attack(out, model_file, "--transfer-from", str(path), models=("linear", "other", "service")) == 0
+    assert "factories:linear (simba-pixel) -> factories:other: " in capsys.readouterr().out
+    transfers = pd.read_csv(out / "transfer.csv").set_index("target")
+    broken = (frame["success_iteration"] > 0).sum()
+    own = transfers.loc["factories:linear"]
+    assert (own["successes"], own["n_correct"]) == (broken, (frame["success_iteration"] != 0).sum())
+    # other has half the weights of the same seed, so it gives every image the same class as linear.
+    for column in ("n_correct", "successes", "asr", "clean_accuracy", "attacked_accuracy"):
+        assert transfers[column].nunique() == 1, column
+    page = (out / "report" / "index.html").read_text()
+    assert "factories:service" in page, "the report has them too"
+    assert attack(out, model_file, "--transfer-from", str(path)) == 0
+    assert len(pd.read_csv(out / "transfer.csv")) == 3, "the same pair is replaced"
+
+
+def test_shards_are_joined_with_their_images_and_transfers(tmp_path, model_file):
+    options = ["--budgets", "60", "--save-adversarial"]
+    assert attack(tmp_path / "whole", model_file, *options) == 0
+    (want,) = (tmp_path / "whole" / "adversarial").iterdir()
+    for part in ("1", "2"):
+        out = tmp_path / part
+        assert attack(out, model_file, *options, "--l2", f"0.{part}", "--shard", f"{part}/2") == 0
+        (path,) = (out / "adversarial").iterdir()
+        assert attack(out, model_file, "--transfer-from", str(path), models=("linear", "other")[: int(part)]) == 0
+    joined = tmp_path / "joined"
+    assert main(["report", str(joined), str(tmp_path / "1"), str(tmp_path / "2")]) == 0
+    (path,) = (joined / "adversarial").iterdir()
+    saved, whole = load_file(path), load_file(want)
+    assert all(np.array_equal(saved[name], whole[name]) for name in whole)
+    assert set(table(joined)["attack"]) == {"simba-pixel", "simba-pixel-L2cap0.1", "simba-pixel-L2cap0.2"}
+    transfers = pd.read_csv(joined / "transfer.csv")
+    assert transfers["target"].tolist() == ["factories:linear", "factories:other"]
+    assert transfers["n"].tolist() == [10, 10], "the first part's entry stays where both have one"
+    assert attack(joined, model_file, *options) == 0, "no image is missing"
+
+
+def test_a_transfer_makes_a_model_ready_once(tmp_path, model_file, capsys, monkeypatch):
+    more = ["--budgets", "3", "-n", "4", "--save-adversarial", "--epsilon", "0.2", "0.4"]
+    assert attack(tmp_path / "from", model_file, *more) == 0
+    files = [str(path) for path in (tmp_path / "from" / "adversarial").iterdir()]
+    made, real = [], Predictor.__init__
+
+    def counting(self, model, *given, **options):
+        made.append(model)
+        real(self, model, *given, **options)
+
+    monkeypatch.setattr(Predictor, "__init__", counting)
+    transfer = ["--transfer-from", *files]
+    assert attack(tmp_path / "to", model_file, *transfer, models=("linear", "other")) == 0
+    assert len(made) == 2 and len(pd.read_csv(tmp_path / "to" / "transfer.csv")) == 4
+    assert not (tmp_path / "to" / "report").exists(), "there are no results to be reported"
+
+    before = (tmp_path / "to" / "transfer.csv").read_bytes()
+    with Store(tmp_path / "to").lock():
+        assert attack(tmp_path / "to", model_file, *transfer) == 2
+    assert "another run is writing" in capsys.readouterr().err
+    assert attack(tmp_path / "to", model_file, *transfer, models=("linear", "linear")) == 2
+    assert "two models have the same name factories:linear" in capsys.readouterr().err
+    assert attack(tmp_path / "to", model_file, *transfer, models=("other", "five")) == 2
+    assert (tmp_path / "to" / "transfer.csv").read_bytes() == before
+
+
+def test_images_that_were_not_kept_are_missed(tmp_path, model_file, capsys):
+    assert attack(tmp_path, model_file, "--budgets", "3") == 0
+    assert attack(tmp_path, model_file, "--budgets", "3", "--save-adversarial") == 2
+    assert "20 rows of factories:linear were made without --save-adversarial" in capsys.readouterr().err
+
+
+def test_a_damaged_table_is_refused_and_left(tmp_path, model_file, capsys):
+    assert attack(tmp_path / "out", model_file, "--budgets", "3", "-n", "4", "--save-adversarial") == 0
+    (path,) = (tmp_path / "out" / "adversarial").iterdir()
+    table = tmp_path / "out" / "transfer.csv"
+    for damage in (b"", b"\xff\xfe\x00", b"source,target\na,b\n", b'source\n"a'):
+        table.write_bytes(damage)
+        capsys.readouterr()
+        for command in (["report", str(tmp_path / "out")], ["report", str(tmp_path / "joined"), str(tmp_path / "out")]):
+            assert main(command) == 2
+            assert "transfer.csv can't be read as the table that it should be" in capsys.readouterr().err
+        assert attack(tmp_path / "out", model_file, "--transfer-from", str(path)) == 2
+        assert table.read_bytes() == damage and not list((tmp_path / "joined").rglob("*.parquet"))
+    table.unlink()
+    assert attack(tmp_path / "out", model_file, "--transfer-from", str(path)) == 0 and len(pd.read_csv(table)) == 1
