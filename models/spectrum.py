@@ -26,6 +26,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from framebench.errors import InputError
 from framebench.models.operators import Extremes, fourier_blocks, lanczos
+from framebench.models.regularizers.folding import Norm
 from framebench.models.regularizers.gram import gershgorin_rows
 from framebench.models.regularizers.layers import Layer
 
@@ -57,14 +58,14 @@ class Spectrum:
 
 
 def side_of(layer: nn.Module) -> Side:
-    """Return the side on which a layer can be regular: T^T T if c_out >= s*s*c_in (inputs a position), else T T^T."""
+    """Return the side on which a layer can be regular: T^T T if c_out >= s*s*c_in (inputs per position), else T T^T."""
     view = layer_view(layer)
     _, c_in, *_ = view.weight.shape
     return "input" if len(view.weight) // view.groups >= c_in * math.prod(view.step) else "output"
 
 
 @torch.no_grad()
-def spectrum(layer: nn.Module, input_size: tuple[int, int]) -> Spectrum:
+def spectrum(layer: nn.Module, input_size: tuple[int, int], norm: Norm | None = None) -> Spectrum:
     """Return all eigenvalues of a layer's Gram matrix, exactly, its convolution taken on a torus.
 
     They are squares of singular values, not eigenvalues of computed Gram matrices: the smallest is as exact as
@@ -73,11 +74,12 @@ def spectrum(layer: nn.Module, input_size: tuple[int, int]) -> Spectrum:
     Args:
         layer: An `nn.Conv2d` or `nn.Linear`.
         input_size: Height and width of the layer's input; any for a linear layer.
+        norm: A batch norm after the layer whose scale is multiplied into its rows; None for the layer alone.
 
     Raises:
         InputError: if the layer is of another kind or not finite, or a stride with overlap does not divide the size.
     """
-    kernel = layer_view(layer).operator_kernel().cpu().double()  # of stride 1, on the grid of the outputs
+    kernel = layer_view(layer, norm).operator_kernel().cpu().double()  # of stride 1, on the grid of the outputs
     grid, dilation, repeats = [1, 1], [1, 1], 1
     if isinstance(layer, nn.Conv2d):
         for axis, (n, taps, s, d) in enumerate(zip(input_size, layer.kernel_size, layer.stride, layer.dilation,
@@ -240,8 +242,8 @@ def size_of(z: torch.Tensor) -> tuple[int, int]:
     return (z.shape[2], z.shape[3]) if z.ndim == 4 else (1, 1)
 
 
-def layer_view(layer: nn.Module) -> Layer:
-    """Return the regularizers' view of a layer.
+def layer_view(layer: nn.Module, norm: Norm | None = None) -> Layer:
+    """Return the regularizers' view of a layer, with the scale of a batch norm after it if one is given.
 
     Raises:
         InputError: if the layer is neither an `nn.Conv2d` nor an `nn.Linear`, or its weights are not finite.
@@ -249,10 +251,11 @@ def layer_view(layer: nn.Module) -> Layer:
     if not isinstance(layer, (nn.Conv2d, nn.Linear)):
         raise InputError(f"frame bounds are those of an nn.Conv2d or nn.Linear, not of {type(layer).__name__}; name "
                          "one of the model's layers")
-    if not torch.isfinite(layer.weight).all():
+    view = Layer("", "", False, layer, norm)
+    if not torch.isfinite(view.weight).all():
         raise InputError("the weights are not finite (NaN or infinite), so there are no frame bounds; use a checkpoint "
                          "from before the training diverged")
-    return Layer("", "", False, layer)
+    return view
 
 
 def _operator(layer: nn.Module, weight: torch.Tensor, input_size: tuple[int, int], padding: Padding,

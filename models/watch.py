@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -13,23 +14,27 @@ from framebench.errors import InputError
 from framebench.files import atomic
 from framebench.models.regularizers import Regularizer, gershgorin
 from framebench.models.regularizers.gram import mean_diagonal
-from framebench.models.spectrum import frame_bounds, input_sizes
+from framebench.models.regularizers.layers import find_layers
+from framebench.models.spectrum import input_sizes, spectrum
 
 #: Steps between two looks at the scale of the weights: a collapse takes some tens of steps, an epoch may be hours.
 WATCH_EVERY = 50
 #: The weights have collapsed where v of the median layer is below this share of what it was (`ScaleWatch`). The
 #: penalty alone takes it to 0.03 (three convolutions of 64 channels from Kaiming's initialisation), a training of
-#: resnet20 at gamma 0.1 to 0.14; in the trainings of docs/training it stays above 1.1 (speednet), 0.99 (resnet34).
+#: resnet20 at gamma 0.1 to 0.14; in the training of `baseline`, which has none, it stays above 1.1.
 COLLAPSE = 0.2
 
-COLUMNS = ["epoch", "layer", "lower", "upper", "v", "s_over_v"]
+#: Column -> share of a layer's eigenvalues that are at most its value. The extremes alone say little of a layer, and a
+#: smallest eigenvalue below about 1e-7 is another one after rounding to half precision, as kept weights are.
+QUANTILES = {"lower": 0.0, "q01": 0.01, "q05": 0.05, "q50": 0.5, "q95": 0.95, "q99": 0.99, "upper": 1.0}
+COLUMNS = ["epoch", "layer", *QUANTILES, *(f"folded_{name}" for name in QUANTILES), "v", "s_over_v"]
 
 
 class ScaleWatch:
     """Watches v, the mean of the Gram matrix's diagonal, of the layers whose scale a regularizer holds.
 
     Where the sums S beside the diagonal exceed it, the study's penalty wants smaller weights whatever they are, and
-    behind a batch norm the cross-entropy does not object. What v was counts up to the upper bound only: down to there
+    behind a batch norm the cross-entropy does not object. The start counts up to the upper bound only: down to there
     the penalty may rightly take a layer. One layer is no collapse, hence the median.
 
     Other regularizers don't shrink weights to nothing, and weight decay alone, or with a scale-free penalty, may
@@ -68,9 +73,11 @@ class ScaleWatch:
 
 
 class LayerLog:
-    """Writes ``layers.csv``: epoch, layer, exact frame bounds (circular padding), v and S / v.
+    """Writes ``layers.csv``: epoch, layer, its spectrum by `QUANTILES`, the same with batch norm folded, v and S / v.
 
-    v and S are the means of the Gram matrix's diagonal and of the absolute sums beside it
+    The spectra are exact, for circular padding; their extremes are the frame bounds. Folded, a layer's rows are
+    multiplied by the scale of the batch norm after it (`framebench.models.regularizers.folding`); a layer without one
+    has the same numbers twice. v and S are the means of the Gram matrix's diagonal and of the absolute sums beside it
     (`framebench.models.regularizers.gershgorin`).
 
     Args:
@@ -99,7 +106,7 @@ class LayerLog:
             self.add(model, done)
 
     def add(self, model: nn.Module, epoch: float) -> None:
-        """Add an entry a layer, and write."""
+        """Add one entry per layer, and write."""
         self._note(model, epoch)
         with atomic(self.path) as temporary, open(temporary, "w", newline="") as out:
             writer = csv.DictWriter(out, COLUMNS)
@@ -108,8 +115,11 @@ class LayerLog:
 
     @torch.no_grad()
     def _note(self, model: nn.Module, epoch: float) -> None:
-        modules = dict(model.named_modules())
-        for name, (v, s) in gershgorin(model).items():
-            lower, upper = frame_bounds(modules[name], self.sizes[name])
-            self.entries.append({"epoch": epoch, "layer": name, "lower": lower, "upper": upper, "v": v,
-                                 "s_over_v": s / v if v else float("inf")})
+        gram, shares = gershgorin(model), np.array(list(QUANTILES.values()))
+        for layer in find_layers(model, folded=True):
+            size = self.sizes[layer.name]
+            plain = spectrum(layer.module, size).quantiles(shares).tolist()
+            folded = spectrum(layer.module, size, layer.norm).quantiles(shares).tolist() if layer.norm else plain
+            v, s = gram[layer.name]
+            values = [epoch, layer.name, *plain, *folded, v, s / v if v else float("inf")]
+            self.entries.append(dict(zip(COLUMNS, values, strict=True)))

@@ -3,7 +3,7 @@
 >>> penalty = REGULARIZERS["frame"](lower=0.5, upper=1.5)
 >>> loss = cross_entropy + penalty.gamma * penalty(model)
 
-Each takes layers by kind (`layers.KINDS`), is right for any stride, dilation and number of groups, and says how it is
+Each takes layers by kind (`layers.KINDS`), is correct for any stride, dilation and number of groups, and says how it is
 trained with: `weight_decay`, `gamma`, `schedule` (of its options `warmup` and `steps`), `every` (`base.Regularizer`).
 """
 

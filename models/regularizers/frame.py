@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
 from framebench.errors import InputError
 from framebench.models.operators import fourier_blocks
-from framebench.models.regularizers.base import Regularizer, require_at_least
+from framebench.models.regularizers.base import Regularizer, require_at_least, require_choice
 from framebench.models.regularizers.gram import gershgorin_rows, gram, mean_diagonal
 from framebench.models.regularizers.layers import Layer
 from framebench.seeding import generator
@@ -34,24 +34,34 @@ class FrameBounds(Regularizer):
             layers at initialisation (torch's own, of variance 1 / (3 c_in k^2)): that mean is 1/3, and more where
             c_out > s^2 c_in, which makes it c_out / (3 s^2 c_in): 2.7 and 7.1 in the stems of speednet (width 48) and
             resnet18. Relative bounds limit the condition number of a layer and leave its scale free.
+        side: Which of the bounds are asked for: "both", "lower" or "upper". The term of the other one is left out.
     """
 
     lower: float = 0.5
     upper: float = 1.5
     relative: bool = False
+    side: Literal["both", "lower", "upper"] = "both"
 
     weight_decay: ClassVar[bool] = False
 
     @property
     def holds_scale(self) -> bool:
-        """Not if relative: nothing is said of the scale then, and without decay it grows as long as training lasts."""
-        return super().holds_scale and not self.relative
+        """Not if relative or without an upper bound: without decay the scale then grows as long as training lasts."""
+        return super().holds_scale and not self.relative and self.side != "lower"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(0, lower=self.lower, upper=self.upper)
+        require_choice(("both", "lower", "upper"), side=self.side)
         if self.lower > self.upper:
             raise InputError(f"the lower frame bound {self.lower} is above the upper one {self.upper}; swap them")
+
+    def _violations(self, above_lower: torch.Tensor, below_upper: torch.Tensor) -> torch.Tensor:
+        """Return the squares of what is negative in these margins, added up for the bounds that are asked for."""
+        if self.side == "lower":
+            return above_lower.clamp(max=0).square()
+        high = below_upper.clamp(max=0).square()
+        return high if self.side == "upper" else above_lower.clamp(max=0).square() + high
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,30 +73,36 @@ class Frame(FrameBounds):
         R(W) = 1/n sum_i [M(v_ii - A - S_i)^2 + M(B - v_ii - S_i)^2]
 
     R = 0 certifies the frame bounds (Gershgorin), but is far more than they need: S exceeds the true deviation many
-    times over. At initialisation R is 12 to 1,600 a convolution (speednet of width 48, resnet18 of width 64), and where
+    times over. At initialisation R is 12 to 1,600 per convolution (speednet of width 48, resnet18 of width 64). Where
     S_i > v_ii smaller weights are always better, down to W = 0, where R = A^2 is stationary. Start small and warm up,
     or from `delta_orthogonal_`, where R is 0; watch `gershgorin`.
 
     Differences to the source: the side rule above; the sums leave out j = i, as the criterion that they stand for
-    does; `relative`.
+    does, unless `literal`; `relative`; `side`.
+
+    Attributes:
+        literal: Whether the sums run over all j, as the source's formula has it. The first term is then
+            (A + S_i)^2, which asks for less correlation between the columns but not for longer ones, and the second
+            M(B - 2 v_ii - S_i)^2. R is at least A^2, and W = 0 attains that.
     """
 
     warmup: float = 0.1
+    literal: bool = False
 
-    # What was tried, and what came of it: docs/training/sweep.csv. At initialisation the gradient has the norm of that
-    # of weight decay 5e-4 for 9.4e-6 (speednet, width 48) and 1.2e-5 (resnet18, width 64).
+    # At initialisation the gradient has the norm of that of weight decay 5e-4 for 9.4e-6 (speednet, width 48) and
+    # 1.2e-5 (resnet18, width 64).
     gamma: ClassVar[float] = 1e-5
     every: ClassVar[int] = 5  # an application takes 0.38 of a step (ResNet-18, width 64, batch 128, one CPU core)
 
     def penalty(self, layer: Layer) -> torch.Tensor:
-        """Return R of one layer's block-Toeplitz matrix on any map of at least 2k - 1 positions a side."""
+        """Return R of one layer's block-Toeplitz matrix on any map of at least 2k - 1 positions per side."""
         v, s = gershgorin_rows(layer.operator_kernel())
         if self.relative:
             scale = v.mean().clamp(min=_TINY)
             v, s = v / scale, s / scale
-        low = (v - self.lower - s).clamp(max=0)
-        high = (self.upper - v - s).clamp(max=0)
-        return (low.square() + high.square()).mean()
+        if self.literal:
+            s = s + v
+        return self._violations(v - self.lower - s, self.upper - v - s).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +111,23 @@ class FrameSpectral(FrameBounds):
 
         R(W) = mean over the eigenvalues lambda of W^T W of [M(lambda - A)^2 + M(B - lambda)^2]
 
-    The eigenvalues are those of the layer's circular convolution on a map with grid x grid outputs, a small Gram a
+    The eigenvalues are those of the layer's circular convolution on a map with grid x grid outputs, one small Gram per
     frequency (`framebench.models.operators.fourier_blocks`). As functions of the frequency the Grams are trigonometric
     polynomials of degree ceil(k/s) - 1, so that a coarse grid tells nearly all: against a grid of 32 the gradient on
     48 channels, 3x3, at initialisation is off by 46% for 4, 19% for 5, 2.3% for 8 and 0.4% for 12. Gradients go through
     the eigenvalues of the Hermitian Grams and stay finite where eigenvalues coincide.
 
-    It is no part of the study. What it costs are the eigenvalue problems, 40 a layer of 3x3 on the full grid.
+    On a logarithmic scale the two differences are log(lambda + offset) - log(A + offset) and log(B + offset) -
+    log(lambda + offset). Ratios count then: the gradient no longer grows with an eigenvalue far above B, where the
+    linear scale may let a training diverge, and an eigenvalue near 0 is a large violation. The offset limits the
+    gradient there: the logarithm's derivative by a singular value is at most 1 / sqrt(offset).
+
+    It is no part of the study. Its cost is that of the eigenvalue problems: on the full grid 40 for each layer of 3x3.
 
     Attributes:
-        grid: Outputs a side of the map, at least 1.
+        grid: Outputs per side of the map, at least 1.
+        scale: "linear" or "log".
+        offset: Added to eigenvalues and bounds under the logarithm, at least 1e-6; not used on a linear scale.
         sample: Number of frequencies drawn anew at each application, 0 for all of the grid. The draws make the value
             and its gradient unbiased estimates of those of the grid.
         seed: Seed of the draws.
@@ -113,9 +136,11 @@ class FrameSpectral(FrameBounds):
     grid: int = 8
     sample: int = 0
     seed: int = 0
+    scale: Literal["linear", "log"] = "linear"
+    offset: float = 0.02
 
-    # What was tried, and what came of it: docs/training/sweep.csv. What matches weight decay 5e-4 as in `Frame` is
-    # 1.5e-3 (speednet) and 5e-4 (resnet18), most of it for the stem; layer by layer the median is 0.06 and 0.15.
+    # What matches weight decay 5e-4 as in `Frame` is 1.5e-3 (speednet) and 5e-4 (resnet18), most of it for the stem;
+    # layer by layer the median is 0.06 and 0.15.
     gamma: ClassVar[float] = 1e-2
     every: ClassVar[int] = 4  # an application takes 0.26 of a step, of which nearly all is for 512 channels
     training_options: ClassVar[dict[str, Any]] = {"sample": 2}
@@ -124,6 +149,8 @@ class FrameSpectral(FrameBounds):
         super().__post_init__()
         require_at_least(1, grid=self.grid)
         require_at_least(0, sample=self.sample)
+        require_choice(("linear", "log"), scale=self.scale)
+        require_at_least(1e-6, offset=self.offset)
 
     def penalty(self, layer: Layer) -> torch.Tensor:
         """Return R of one layer on the grid, or its estimate.
@@ -140,9 +167,11 @@ class FrameSpectral(FrameBounds):
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # of weights that are NaN or infinite
             raise InputError(f"the layer {layer.name} has no eigenvalues: its weights are not finite any more; train "
                              "with a lower learning rate or coefficient") from None
-        low = (spectrum - self.lower).clamp(max=0)
-        high = (self.upper - spectrum).clamp(max=0)
-        penalties = (low.square() + high.square()).mean(1)
+        lower, upper = self.lower, self.upper
+        if self.scale == "log":
+            spectrum = (spectrum.clamp(min=0) + self.offset).log()  # rounding may leave the smallest below 0
+            lower, upper = math.log(lower + self.offset), math.log(upper + self.offset)
+        penalties = self._violations(spectrum - lower, upper - spectrum).mean(1)
         return (penalties * weights).sum() / weights.sum()
 
     def _blocks(self, layer: Layer, kernel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -162,7 +191,7 @@ def _blocks_at(kernel: torch.Tensor, turns_h: torch.Tensor, turns_w: torch.Tenso
 
     Args:
         kernel: [groups, m, n, k_h, k_w], of stride 1.
-        turns_h: Vertical frequencies [f] in turns a position.
+        turns_h: Vertical frequencies [f] in turns per position.
         turns_w: Horizontal frequencies [f].
 
     Returns:

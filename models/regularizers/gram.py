@@ -40,7 +40,7 @@ class _Gram(torch.autograd.Function):
 
 
 def half_gram(kernel: torch.Tensor) -> torch.Tensor:
-    """Return half of the entries of V = T^T T, a matrix a displacement d of the two positions.
+    """Return half of the entries of V = T^T T, one matrix per displacement d of the two positions.
 
     V[(c, q), (c', q + d)] = sum over outputs o and taps a of K[o, c, a] K[o, c', a + d], the same at all positions q
     of an unbounded or circular map at least 2k - 1 wide. V_-d is the transpose of V_d, so half of the displacements

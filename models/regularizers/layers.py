@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from framebench.errors import InputError, unknown
+from framebench.models.regularizers.folding import Norm, channel_scale, norms_after
 
 #: Every layer is of exactly one kind (`find_layers`).
 KINDS = ("stem", "body", "1x1", "shortcut", "classifier")
@@ -33,20 +34,24 @@ class Layer:
         kind: One of `KINDS`.
         block_first: Whether it is a 'body' or '1x1' convolution that is the first of its parent module.
         module: The layer.
+        norm: A batch norm after it whose scale is part of the operator; None for the layer alone.
     """
 
     name: str
     kind: str
     block_first: bool
     module: nn.Conv2d | nn.Linear
+    norm: Norm | None = None
 
     @property
     def weight(self) -> torch.Tensor:
-        """The weight as a kernel [c_out, c_in / groups, k_h, k_w], in float32 at least."""
+        """The weight, times the scale of `norm`, as a kernel [c_out, c_in / groups, k_h, k_w], in float32 at least."""
         weight = self.module.weight
         if weight.dtype in (torch.float16, torch.bfloat16):
             weight = weight.float()
-        return weight[..., None, None] if weight.ndim == 2 else weight
+        if weight.ndim == 2:
+            weight = weight[..., None, None]
+        return weight if self.norm is None else weight * channel_scale(self.norm)[:, None, None, None]
 
     @property
     def groups(self) -> int:
@@ -93,7 +98,8 @@ class Layer:
         return kernel if kernel.shape[1] >= kernel.shape[2] else kernel.transpose(1, 2)
 
 
-def find_layers(module: nn.Module, policy: tuple[str, ...] = KINDS) -> list[Layer]:
+def find_layers(module: nn.Module, policy: tuple[str, ...] = KINDS, *, first: int = 0,
+                folded: bool = False) -> list[Layer]:
     """List the 2-d convolutions and linear layers of a model that a policy takes, in the order of registration.
 
     The kind follows from the structure: 'stem' is the first convolution, 'classifier' the last linear layer;
@@ -101,9 +107,16 @@ def find_layers(module: nn.Module, policy: tuple[str, ...] = KINDS) -> list[Laye
     1x1 convolution, 'body' everything else. Other layers with weights (transposed, 1-d and 3-d convolutions,
     embeddings) are not regularized.
 
+    Args:
+        module: The model.
+        policy: What to take, of `CHOICES`.
+        first: Of these, take so many from the front; 0 for all.
+        folded: Whether a layer includes the scale of the batch norm after it (`folding.norms_after`).
+
     Raises:
-        InputError: if the policy takes no layer of the model.
+        InputError: if the policy takes no layer of the model, or it can't be traced to find its batch norms.
     """
+    norms = norms_after(module) if folded else {}
     modules = [(name, m) for name, m in module.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     convs = [m for _, m in modules if isinstance(m, nn.Conv2d)]
     linears = [m for _, m in modules if isinstance(m, nn.Linear)]
@@ -120,12 +133,12 @@ def find_layers(module: nn.Module, policy: tuple[str, ...] = KINDS) -> list[Laye
         block_first = isinstance(m, nn.Conv2d) and kind in ("body", "1x1") and bool(parent) and parent not in parents
         if isinstance(m, nn.Conv2d):
             parents.add(parent)
-        layers.append(Layer(name or type(m).__name__.lower(), kind, block_first, m))
+        layers.append(Layer(name or type(m).__name__.lower(), kind, block_first, m, norms.get(name)))
     taken = [x for x in layers if x.kind in policy or (x.block_first and "block-first" in policy)]
     if not taken:
         raise InputError(f"the model has no layer of the kinds {', '.join(policy)}; it has "
                          f"{', '.join(sorted({x.kind for x in layers})) or 'no convolution or linear layer at all'}")
-    return taken
+    return taken[:first] if first else taken
 
 
 def _inner_kind(name: str, module: nn.Module) -> str:

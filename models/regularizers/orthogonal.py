@@ -3,7 +3,7 @@
 Those of Bansal et al. 2018 (arXiv 1810.09102) take a convolution's filters as the rows of a flattened matrix
 c_out x (c_in k_h k_w), X below, whatever stride and overlap; OCNN takes the convolution as the operator it is. Where
 a Gram can't be the identity because X has more columns than rows, or more rows than columns, the other one is meant:
-all but DSO use the smaller Gram. A grouped convolution's matrix is block-diagonal, a block a group.
+all but DSO use the smaller Gram. A grouped convolution's matrix is block-diagonal, with one block per group.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class MutualCoherence(Regularizer):
     """MC: the largest absolute entry of X^T X - I, on the smaller Gram (arXiv 1810.09102).
 
     The paper writes the infinity norm; of its two readings, the largest entry and the largest row sum, this is the
-    former, which is what 'mutual coherence' means for unit columns. Its gradient reaches two columns a step.
+    former, which is what 'mutual coherence' means for unit columns. Its gradient reaches two columns per step.
     """
 
     gamma: ClassVar[float] = 1e-2  # the top of the usual range: the value is one entry, not a sum of squares
@@ -81,7 +81,7 @@ class SpectralRestrictedIsometry(Regularizer):
     X^T are taken, M is never formed. It is a lower bound, exact once v has converged, even to a mixture of the
     eigenvectors of +sigma and -sigma, where v^T M v is not.
 
-    Differences to the reference: the smaller Gram (there X^T X always, c_in k^2 a side, which for fewer filters than
+    Differences to the reference: the smaller Gram (there X^T X always, c_in k^2 per side, which for fewer filters than
     that is at least 1 away from I); v persists from step to step, so that it converges as the weights settle and the
     value belongs to the weights, not to a draw; no gradient flows through v, as is exact at convergence.
 
@@ -166,8 +166,8 @@ class OrthogonalConvolution(Regularizer):
     constant).
     """
 
-    # The reference code has 0.1 to 0.5, the paper 0.01. What these do at the recipe's rate of 0.4, and what else was
-    # tried: docs/training/sweep.csv.
+    # The reference code has 0.1 to 0.5, the paper 0.01. The penalty is not squared, so that its gradient does not fade
+    # near the goal, where a learning rate of 0.4 shakes the layers.
     gamma: ClassVar[float] = 1e-3
     every: ClassVar[int] = 5  # the same Gram as the frame penalty's
 

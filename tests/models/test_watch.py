@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,12 +14,10 @@ from framebench.models.architectures import build
 from framebench.models.initialise import delta_orthogonal_
 from framebench.models.regularizers import REGULARIZERS, gershgorin
 from framebench.models.regularizers.frame import FrameBounds
-from framebench.models.spectrum import frame_bounds
-from framebench.models.watch import COLLAPSE, COLUMNS, LayerLog, ScaleWatch
+from framebench.models.spectrum import frame_bounds, spectrum
+from framebench.models.watch import COLLAPSE, COLUMNS, QUANTILES, LayerLog, ScaleWatch
 
-TRAINING = Path(__file__).parents[2] / "docs" / "training"
-# Not those of ResNet-34: in all but one weight decay shrinks what the batch norms behind make up for.
-LOGS = [path for path in sorted(TRAINING.glob("*-layers.csv")) if not path.stem.startswith("resnet34")]
+LOGS = sorted((Path(__file__).parents[2] / "study" / "logs").glob("*-layers.csv"))
 
 
 def test_every_layer_has_its_bounds_of_every_epoch(tmp_path):
@@ -36,7 +35,29 @@ def test_every_layer_has_its_bounds_of_every_epoch(tmp_path):
     last = table[(table.layer == "fc") & (table.epoch == 1.5)].iloc[0]
     assert (last["lower"], last["upper"]) == pytest.approx(frame_bounds(model.fc, (1, 1)))
     first = table[(table.layer == "fc") & (table.epoch == 1)].iloc[0]
+    convolution = table[(table.layer == "blocks.0.conv1") & (table.epoch == 1)].iloc[0]
+    assert (convolution["lower"], convolution["upper"]) == pytest.approx(frame_bounds(model.blocks[0].conv1, (16, 16)))
     assert last["v"] == pytest.approx(4 * first["v"]) and last["s_over_v"] == pytest.approx(first["s_over_v"])
+
+
+def test_spectra_are_logged_with_and_without_the_batch_norm(tmp_path):
+    torch.manual_seed(0)
+    model = build("speednet", width=4)
+    with torch.no_grad():
+        model.blocks[1].bn2.weight.fill_(3)
+        model.blocks[1].bn2.running_var.fill_(0.25)
+    LayerLog(tmp_path / "layers.csv", model, (16, 16))
+    table = pd.read_csv(tmp_path / "layers.csv").set_index("layer")
+    plain, folded = table[list(QUANTILES)], table[[f"folded_{name}" for name in QUANTILES]]
+    assert (np.diff(plain, axis=1) >= 0).all() and (plain["upper"] > plain["lower"]).all()
+    assert (plain.loc["fc"].to_numpy() == folded.loc["fc"].to_numpy()).all()
+    ratios = folded.to_numpy() / plain.to_numpy()
+    expected = [36 if layer == "blocks.1.conv2" else 1 for layer in table.index]
+    assert ratios == pytest.approx(np.repeat(np.array(expected)[:, None], 7, 1), rel=1e-3)
+    found = spectrum(model.blocks[0].conv1, (15, 15))
+    eigenvalues = np.repeat(found.eigenvalues, found.weights.astype(int))
+    assert table.loc["blocks.0.conv1", ["q05", "q50", "q95"]].to_numpy(float) == pytest.approx(
+        np.quantile(eigenvalues, [0.05, 0.5, 0.95], method="inverted_cdf"))
 
 
 def test_a_resumed_run_drops_what_it_trains_again(tmp_path):
@@ -95,10 +116,6 @@ def test_no_training_that_went_well_rings(path):
     """With a margin of five, all of their layers taken for watched."""
     shares = _shares(path)
     assert len(shares) > 1 and shares.median(axis=1).min() > 5 * COLLAPSE
-
-
-def test_the_frame_on_resnet34_did_not_ring():
-    assert _shares(TRAINING / "resnet34-frame-layers.csv").median(axis=1).min() > 4 * COLLAPSE
 
 
 def _shares(path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
@@ -32,18 +34,24 @@ def gram(layer: nn.Module, size: int) -> torch.Tensor:
     return matrix.T @ matrix if len(matrix) >= matrix.shape[1] else matrix @ matrix.T
 
 
-def frame(v: torch.Tensor, lower: float, upper: float) -> torch.Tensor:
+def frame(v: torch.Tensor, lower: float, upper: float, *, literal: bool = False, side: str = "both") -> torch.Tensor:
     total = 0
     for i in range(len(v)):
-        s = v[i].abs().sum() - v[i, i].abs()
-        total = total + torch.minimum(v[i, i] - lower - s, torch.zeros(())) ** 2
-        total = total + torch.minimum(upper - v[i, i] - s, torch.zeros(())) ** 2
+        s = v[i].abs().sum() - (0 if literal else v[i, i].abs())
+        if side in ("both", "lower"):
+            total = total + torch.minimum(v[i, i] - lower - s, torch.zeros(())) ** 2
+        if side in ("both", "upper"):
+            total = total + torch.minimum(upper - v[i, i] - s, torch.zeros(())) ** 2
     return total / len(v)
 
 
-def frame_spectral(v: torch.Tensor, lower: float, upper: float) -> torch.Tensor:
+def frame_spectral(v: torch.Tensor, lower: float, upper: float, *, offset: float | None = None,
+                   side: str = "both") -> torch.Tensor:
     spectrum = torch.linalg.eigvalsh(v)
-    return ((spectrum - lower).clamp(max=0) ** 2 + (upper - spectrum).clamp(max=0) ** 2).mean()
+    if offset is not None:
+        spectrum, lower, upper = (spectrum + offset).log(), math.log(lower + offset), math.log(upper + offset)
+    low, high = (spectrum - lower).clamp(max=0) ** 2, (upper - spectrum).clamp(max=0) ** 2
+    return {"both": low + high, "lower": low, "upper": high}[side].mean()
 
 
 def ocnn(v: torch.Tensor, positions: int) -> torch.Tensor:

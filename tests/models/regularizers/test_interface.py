@@ -36,6 +36,10 @@ def test_policies_take_what_they_name():
     assert set(penalty.values(model)) == {f"blocks.{i}.conv1" for i in range(8)} | {
         f"blocks.{i}.shortcut.0" for i in (2, 4, 6)}
     assert set(REGULARIZERS["so"](layers=["classifier"]).values(model)) == {"fc"}
+    assert list(REGULARIZERS["so"](first=3).values(model)) == ["conv", "blocks.0.conv1", "blocks.0.conv2"]
+    assert list(REGULARIZERS["so"](layers="shortcut", first=2).values(model)) == [
+        "blocks.2.shortcut.0", "blocks.4.shortcut.0"]
+    assert len(REGULARIZERS["so"](first=99).values(model)) == 21
     parts = [REGULARIZERS["so"](layers=kind)(model) for kind in KINDS if kind != "1x1"]
     torch.testing.assert_close(sum(parts), REGULARIZERS["so"]()(model))
 
@@ -120,6 +124,13 @@ def test_sampled_frequencies_are_unbiased():
     ("frame", {"lower": True}, "option lower must be of type float, not True"),
     ("frame", {"relative": "yes"}, "option relative must be of type bool, not 'yes'"),
     ("frame-spectral", {"sample": -1}, "option sample must be"),
+    ("frame", {"side": "uper"}, "option side 'uper'; did you mean upper"),
+    ("frame", {"side": True}, "option side 'True'"),
+    ("frame-spectral", {"scale": "ln"}, "option scale 'ln'"),
+    ("frame-spectral", {"offset": 0}, "option offset must be"),
+    ("so", {"first": -1}, "option first must be"),
+    ("so", {"first": 1.5}, "option first must be of type int"),
+    ("so", {"folded": 1}, "option folded must be of type bool"),
     ("srip", {"iterations": -1}, "option iterations must be"),
     ("mhe", {"power": 3}, "must be 0, 1 or 2, not 3"),
     ("mhe", {"classifier_weight": -1}, "option classifier_weight must be"),

@@ -55,6 +55,13 @@ def test_frame_by_hand():
     assert REGULARIZERS["frame"](lower=1, upper=4)(layer).item() == pytest.approx((1 + 4) / 2)
 
 
+def test_the_frame_read_literally_by_hand():
+    layer = nn.Linear(2, 2, bias=False).double()
+    layer.weight.data = torch.tensor([[1.0, 1.0], [0.0, 2.0]], dtype=torch.float64)  # V = [[1, 1], [1, 5]]
+    # A = 1: rows 1 - 1 - 2, 5 - 1 - 6; B = 4: rows 4 - 1 - 2, 4 - 5 - 6.
+    assert REGULARIZERS["frame"](lower=1, upper=4, literal=True)(layer).item() == pytest.approx((4 + 4 + 49) / 2)
+
+
 def test_a_layer_of_zeros_scores_the_lower_bound():
     layer = nn.Conv2d(3, 4, 3)
     layer.weight.data.zero_()
@@ -63,6 +70,9 @@ def test_a_layer_of_zeros_scores_the_lower_bound():
             value = REGULARIZERS[name](lower=0.5, relative=relative)(layer)
             gradient, = torch.autograd.grad(value, layer.weight)
             assert value.item() == pytest.approx(0.25) and gradient.isfinite().all()
+    value = REGULARIZERS["frame-spectral"](lower=0.5, scale="log", offset=0.02)(layer)
+    gradient, = torch.autograd.grad(value, layer.weight)
+    assert value.item() == pytest.approx(math.log(26) ** 2) and gradient.isfinite().all()
 
 
 def test_weights_that_are_not_finite_are_named():
@@ -182,14 +192,15 @@ def test_gershgorin_bounds_enclose_the_spectrum():
     assert isinstance(v, float)
 
 
-@pytest.mark.parametrize(("name", "rate"), [("frame", 0.01), ("frame-spectral", 0.2)])
-def test_descent_ends_with_frame_bounds(name, rate):
+@pytest.mark.parametrize(("name", "rate", "options"), [
+    ("frame", 0.01, {}), ("frame-spectral", 0.2, {}), ("frame-spectral", 0.1, {"scale": "log"})])
+def test_descent_ends_with_frame_bounds(name, rate, options):
     torch.manual_seed(0)
     layer = delta_orthogonal_(nn.Conv2d(3, 4, 3).double())
     layer.weight.data += 0.05 * torch.randn_like(layer.weight)
     spectrum = torch.linalg.eigvalsh(dense.gram(layer, 8)).detach()
     assert spectrum.min() < 0.4 and spectrum.max() > 1.9
-    penalty = REGULARIZERS[name](lower=0.8, upper=1.2)
+    penalty = REGULARIZERS[name](lower=0.8, upper=1.2, **options)
     for _ in range(400):
         value = penalty(layer)
         if value.item() < 1e-8:

@@ -69,6 +69,31 @@ def test_frame_spectral(case, relative):
     _compare(layer, penalty(layer), want)
 
 
+#: T^T T, T T^T, strided, grouped, with a mean diagonal on either side of the bounds below.
+SOME = [CASES[i] for i in (2, 3, 7, 14)]
+
+
+@pytest.mark.parametrize("side", ["both", "lower", "upper"])
+@pytest.mark.parametrize("case", SOME, ids=str)
+def test_frame_read_literally_and_single_bounds(case, side):
+    layer, size = _layer(*case[:6]), case[6]
+    v = dense.gram(layer, size)
+    for literal in (False, True):
+        penalty = REGULARIZERS["frame"](lower=0.3, upper=0.4, literal=literal, side=side)
+        _compare(layer, penalty(layer), dense.frame(v, 0.3, 0.4, literal=literal, side=side))
+
+
+@pytest.mark.parametrize("side", ["both", "lower", "upper"])
+@pytest.mark.parametrize("case", SOME, ids=str)
+def test_frame_spectral_on_a_logarithmic_scale_and_single_bounds(case, side):
+    layer, size = _layer(*case[:6]), case[6]
+    v = dense.gram(layer, size)
+    for offset in (None, 0.05):
+        penalty = REGULARIZERS["frame-spectral"](lower=0.3, upper=0.4, side=side, grid=size // layer.stride[0],
+                                                 **({"scale": "log", "offset": offset} if offset else {}))
+        _compare(layer, penalty(layer), dense.frame_spectral(v, 0.3, 0.4, offset=offset, side=side))
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_ocnn(case):
     layer, size = _layer(*case[:6]), case[6]

@@ -1,0 +1,102 @@
+"""Which batch norm rescales which layer, found by tracing the model.
+
+A batch norm multiplies each output channel of the layer before it by weight / sqrt(running_var + eps). Pooling in
+between does not change that: an average commutes with a factor, and a maximum does if the factor is positive; with a
+negative one it becomes a minimum. The sign of an output channel changes neither the eigenvalues of a Gram matrix nor
+the absolute values of its entries.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F  # noqa: N812
+
+from framebench.errors import InputError
+
+Norm = nn.BatchNorm1d | nn.BatchNorm2d
+
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.Identity)
+_POOL_FUNCTIONS = {F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d}
+#: Pairs of names (layer -> batch norm) of the models that were traced, as long as these live.
+_TRACED: WeakKeyDictionary[nn.Module, dict[str, str]] = WeakKeyDictionary()
+
+
+class _Tracer(fx.Tracer):
+    """Does not look into layers and batch norms, whoever defined their classes."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Return whether a module is one node of the graph."""
+        return isinstance(m, nn.Conv2d | nn.Linear | Norm) or super().is_leaf_module(m, module_qualified_name)
+
+
+def norms_after(module: nn.Module) -> dict[str, Norm]:
+    """Find the batch norms that directly follow a convolution or linear layer, or follow it after pooling.
+
+    The model is traced once; later calls look the names up.
+
+    Returns:
+        Name of the layer -> the batch norm. Layers whose output also goes elsewhere are left out, and so are layers
+        and batch norms that are called more than once or that have no running variance.
+
+    Raises:
+        InputError: if torch.fx can't trace the model.
+    """
+    if module not in _TRACED:
+        try:
+            graph = _Tracer().trace(module)
+        except Exception as error:  # tracing runs the model's own code
+            raise InputError(f"the model {type(module).__name__} can't be traced to find its batch norms "
+                             f"({type(error).__name__}); leave out the option folded") from None
+        _TRACED[module] = _pairs(module, graph)
+    found = {layer: module.get_submodule(name) for layer, name in _TRACED[module].items()}
+    return {layer: norm for layer, norm in found.items() if isinstance(norm, Norm)}
+
+
+def _pairs(module: nn.Module, graph: fx.Graph) -> dict[str, str]:
+    """Return the names of the pairs that a traced model has."""
+    modules = dict(module.named_modules())
+    called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+    pairs = {}
+    for node in graph.nodes:
+        norm = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(norm, Norm) or norm.running_var is None:
+            continue
+        before = _source(node)
+        while before is not None and _is_pool(before, modules):
+            before = _source(before)
+        if before is None or before.op != "call_module":
+            continue
+        names = str(before.target), str(node.target)
+        layer = modules.get(names[0])
+        if isinstance(layer, nn.Conv2d | nn.Linear) and len(layer.weight) == norm.num_features \
+                and called.count(names[0]) == called.count(names[1]) == 1:
+            pairs[names[0]] = names[1]
+    return pairs
+
+
+def _source(node: fx.Node) -> fx.Node | None:
+    """Return the node that a node takes its input from, if nothing else takes it."""
+    source = node.args[0] if node.args else None
+    return source if isinstance(source, fx.Node) and len(source.users) == 1 else None
+
+
+def _is_pool(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return isinstance(modules.get(str(node.target)), _POOLS)
+    return node.op == "call_function" and node.target in _POOL_FUNCTIONS
+
+
+def channel_scale(norm: Norm) -> torch.Tensor:
+    """Return what a batch norm in eval mode multiplies each channel by, [channels], in float32 at least.
+
+    The gradient reaches its weight, not the running variance: that one follows the weights of the layer before it.
+    """
+    assert norm.running_var is not None
+    variance = norm.running_var.detach()
+    if variance.dtype in (torch.float16, torch.bfloat16):
+        variance = variance.float()
+    scale = (variance + norm.eps).rsqrt()
+    return scale if norm.weight is None else norm.weight * scale
