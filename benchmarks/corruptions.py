@@ -1,14 +1,14 @@
-"""How fast the corruptions of CIFAR-10-C are made, and how that compares with imagecorruptions.
+"""Measure how fast the corruptions of CIFAR-10-C are made, in comparison with imagecorruptions.
 
     OMP_NUM_THREADS=1 python benchmarks/corruptions.py --data-root DIR
-    OMP_NUM_THREADS=1 python benchmarks/corruptions.py --full        # really makes 19 x 5 x 10,000 images
+    OMP_NUM_THREADS=1 python benchmarks/corruptions.py --full        # makes all 19 x 5 x 10,000 images
 
-Rates are images per second of processor time (all threads of the process together, so that neither idle cores nor
-other programs change them), over the five severities. The peer, `imagecorruptions-imaug`, makes the same 19 with
-ImageNet's parameters, an image a call; both take turns in one run.
+Rates are images per second of processor time, over the five severities. Processor time is summed over all threads of
+the process, so that idle cores and other programs do not change it. The peer, `imagecorruptions-imaug`, makes the same
+19 corruptions with ImageNet's parameters, one image per call. Both take turns in the same run.
 
-Limits, checked at the end (exit code 1 if one is missed):
-all 950,000 images take less than 20 minutes on two cores, and the 19 together a tenth of the peer's time at most.
+Two limits are checked at the end; the exit code is 1 if one is exceeded. All 950,000 images must take less than 20
+minutes on two cores, and the 19 corruptions together at most a tenth of the peer's time.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from bench.running.provenance import provenance
 from framebench.domains.cifar import load_cifar10
 from framebench.domains.corruptions import NAMES, SEVERITIES, corrupt, frost_source
 
-WHOLE = 10_000  # images of CIFAR-10-C at one severity
+WHOLE = 10_000  # number of images of CIFAR-10-C at one severity
 
 
 def main() -> int:
-    """Measure, print, and tell whether all limits are kept."""
+    """Measure and print; return 0 if all limits are met, else 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", default=None, help="the folder of CIFAR-10; without it: random images")
-    parser.add_argument("-n", type=int, default=1000, help="images at each severity")
-    parser.add_argument("--peer-images", type=int, default=20, help="the peer's, at each severity; 0 for none")
-    parser.add_argument("--full", action="store_true", help="make all 10,000 at each severity instead of -n")
+    parser.add_argument("--data-root", default=None, help="folder with CIFAR-10 (default: random images)")
+    parser.add_argument("-n", type=int, default=1000, help="images per severity")
+    parser.add_argument("--peer-images", type=int, default=20, help="images per severity for the peer; 0 leaves it out")
+    parser.add_argument("--full", action="store_true", help="make all 10,000 images per severity, whatever -n is")
     arguments = parser.parse_args()
 
     n = WHOLE if arguments.full else arguments.n
@@ -76,9 +76,9 @@ def _images(data_root: str | None, n: int) -> tuple[np.ndarray, str]:
 
 
 def _ours(images: np.ndarray, name: str) -> float:
-    """Return seconds of processor time an image, mean over the severities."""
+    """Return seconds of processor time per image, the mean over the severities."""
     for severity in SEVERITIES:
-        corrupt(images[:16], name, severity)  # matrices, tables and textures are built once
+        corrupt(images[:16], name, severity)  # warm-up: matrices, tables and textures are built once
     started = time.process_time()
     for severity in SEVERITIES:
         corrupt(images, name, severity)
@@ -86,14 +86,16 @@ def _ours(images: np.ndarray, name: str) -> float:
 
 
 def _peer() -> Callable[..., np.ndarray]:
-    from imagecorruptions import corrupt as peer
-
-    print(f"peer: imagecorruptions-imaug {version('imagecorruptions-imaug')}, an image a call, ImageNet's parameters")
+    try:
+        from imagecorruptions import corrupt as peer
+    except ImportError as error:
+        sys.exit(f"the peer can't be imported ({error}); pip install 'framebench[benchmarks]', or use --peer-images 0")
+    print(f"peer: imagecorruptions-imaug {version('imagecorruptions-imaug')}, one image per call, for ImageNet")
     return peer
 
 
 def _theirs(peer: Callable[..., np.ndarray], images: np.ndarray, name: str) -> float:
-    peer(images[0], corruption_name=name, severity=1)  # compiles what it compiles
+    peer(images[0], corruption_name=name, severity=1)  # warm-up: this compiles
     started = time.process_time()
     for severity in SEVERITIES:
         for image in images:

@@ -1,8 +1,8 @@
 """Unpack archives that may be hostile.
 
-Only members that match the set's own layout are written, into a folder of ours; the bytes and the number of members are
-bounded. Nothing of the archive's owners, modes and times is kept. Whatever does not match is passed over, whatever
-it is; an absolute name or one with ``..`` is reason enough to refuse the whole archive.
+Only members that match the layout of the data set are written, into a folder that we chose. The number of bytes and of
+members is limited. Owners, modes and times are not kept. All other members are skipped. An archive that contains an
+absolute name, or a name with ``..``, is refused as a whole.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from tqdm import tqdm
-
+from framebench.domains.bars import counted
 from framebench.errors import InputError
 
 _BLOCK = 1 << 20
-#: No header of a tar is larger: a long name or extended header that claims to be is meant to fill the memory.
+#: No tar header is larger. A long name or extended header that claims to be larger is meant to fill the memory.
 _LARGEST_READ = 64 << 20
-#: Bytes of a tar that may be passed over: they must be decompressed, which costs time.
+#: How many bytes of a tar may be skipped. They have to be decompressed, which takes time.
 _PASSED_OVER = 4 << 30
 
 
@@ -46,21 +45,20 @@ def unpack(archive: Path, into: Path, wanted: re.Pattern[str], *, size: int, fil
     Args:
         archive: The archive.
         into: An empty folder.
-        wanted: Must match the whole name of a member (without a leading ``./``); its group ``path`` says where in
-            `into` it is written.
-        size: Bytes that the wanted members take; a tenth (and 1 MiB) more is refused.
-        files: How many they are; the archive may have twice as many members (and 10,000).
+        wanted: Must match the whole name of a member, without a leading ``./``. Its group ``path`` is the path in
+            `into` that the member is written to.
+        size: Total size of the wanted members, in bytes. Up to a tenth plus 1 MiB more is accepted.
+        files: Number of wanted members. The archive may have up to twice as many members plus 10,000.
 
     Returns:
         The number of files written.
 
     Raises:
-        InputError: if the archive is damaged, hostile, or beyond the limits; what was written so far stays in `into`.
+        InputError: if the archive is damaged, hostile, or exceeds the limits; files already written stay in `into`.
     """
     written, left, over = 0, size + size // 10 + _BLOCK, _PASSED_OVER
     try:
-        with tqdm(total=size, desc=f"unpacking {archive.name}", unit="B", unit_scale=True, leave=False,
-                  disable=size < 100 * _BLOCK) as bar:
+        with counted(size, desc=f"unpacking {archive.name}", unit="B", least=100 * _BLOCK) as done:
             for position, member in enumerate(_members(archive)):
                 if position >= 2 * files + 10_000:
                     raise InputError(f"{archive} has too many members for this set (more than {position}); don't use "
@@ -70,7 +68,7 @@ def unpack(archive: Path, into: Path, wanted: re.Pattern[str], *, size: int, fil
                 if match is None:
                     over -= member.size
                 elif not member.regular:
-                    raise InputError(f"{archive} holds {name} as a link, folder or device where a file must be; don't "
+                    raise InputError(f"{archive} contains {name} as a link, folder or device, not as a file; don't "
                                      "use it, get the official one")
                 else:
                     left -= member.size
@@ -80,23 +78,23 @@ def unpack(archive: Path, into: Path, wanted: re.Pattern[str], *, size: int, fil
                 if match is not None:
                     _write(member, into / match["path"], archive)
                     written += 1
-                    bar.update(member.size)
+                    done(member.size)
     except InputError:
         raise
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
-        # RuntimeError is of an encrypted or otherwise unknown zip; OSErrors of the disk are another matter.
+        # zipfile raises RuntimeError for encrypted zips. An OSError of the disk is not the fault of the archive.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        raise InputError(f"{archive} is damaged or no tar, tar.gz or zip ({error}); get it again") from None
+        raise InputError(f"{archive} is damaged or not a tar, tar.gz or zip ({error}); download it again") from None
     return written
 
 
 def _plain(name: str, archive: Path) -> str:
-    """Return a member's name without ``./``; refuse one that could lead out of the folder."""
+    """Return a member's name without ``./``; refuse a name that could lead out of the folder."""
     plain = re.sub(r"^(?:\./+)+", "", name).rstrip("/")
     if plain.startswith("/") or "\\" in plain or "\0" in plain or re.match("[A-Za-z]:", plain) \
             or ".." in plain.split("/"):
-        raise InputError(f"{archive} holds {name!r}, a name that leads out of its folder; don't use it, get the "
+        raise InputError(f"{archive} contains {name!r}, a name that leads out of its folder; don't use it, get the "
                          "official one")
     return plain
 
@@ -106,8 +104,8 @@ def _write(member: _Member, path: Path, archive: Path) -> None:
     try:
         target = open(path, "xb")
     except FileExistsError:
-        raise InputError(f"{archive} holds {member.name} twice; don't use it, get the official one") from None
-    with target, member.open() as content:  # which ends after member.size bytes, or fails
+        raise InputError(f"{archive} contains {member.name} twice; don't use it, get the official one") from None
+    with target, member.open() as content:  # it ends after member.size bytes, or fails
         shutil.copyfileobj(content, target, _BLOCK)
 
 
@@ -127,8 +125,8 @@ def _members(archive: Path) -> Iterator[_Member]:
 def _tar_members(file: IO[bytes]) -> Iterator[_Member]:
     with tarfile.open(fileobj=cast(IO[bytes], _BoundedReads(file)), mode="r:") as tar:
         while (info := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined] # else it keeps every header: 270,000 of CINIC-10
-            if info.size < 0:  # the next header would be sought before this one, for ever
+            tar.members = []  # type: ignore[attr-defined] # else it keeps every header: 270,000 for CINIC-10
+            if info.size < 0:  # the next header would be looked for before this one, forever
                 raise tarfile.ReadError(f"{info.name!r} claims to be {info.size} bytes long")
             yield _Member(info.name, info.size, info.isreg() and not info.issparse(), _opener(tar, info))
 
@@ -136,7 +134,7 @@ def _tar_members(file: IO[bytes]) -> Iterator[_Member]:
 def _opener(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], IO[bytes]]:
     def opener() -> IO[bytes]:
         content = tar.extractfile(info)
-        assert content is not None  # only called for regular files
+        assert content is not None  # called for regular files only
         return content
     return opener
 
@@ -150,7 +148,7 @@ def _zip_members(file: IO[bytes]) -> Iterator[_Member]:
 
 
 class _BoundedReads(io.RawIOBase):
-    """A file that refuses to read much at once: tarfile reads whatever length an extended header claims."""
+    """A file that refuses large reads: tarfile reads as many bytes as an extended header claims to have."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""Readers of array files that trust nothing about them: no pickles, and every damage is one line of text."""
+"""Readers of array files that do not trust the files: pickles are refused, and any damage is reported in one line."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ def read_npy(path: Path, shape: tuple[int | None, ...], kind: str) -> np.ndarray
 
     Args:
         path: A .npy file.
-        shape: The shape that it must have, None for any length.
-        kind: Kinds of dtype that it may have, as numpy names them: "B" for uint8 alone, "iu" for any integer.
+        shape: The shape that it must have; None stands for any length.
+        kind: The dtypes that it may have: "B" for uint8 only, or numpy's letters for kinds, such as "iu" for integers.
 
     Raises:
-        InputError: if the file is missing, damaged, holds objects, or is another array than asked for.
+        InputError: if the file is missing or damaged, contains Python objects, or has another shape or dtype.
     """
     return _checked(_opened(path, mmap=True), path, shape, kind)
 
 
 def read_npz(path: Path, shapes: dict[str, tuple[tuple[int | None, ...], str]]) -> list[np.ndarray]:
-    """Read the members of a .npz file that `shapes` names, each with its shape and kind as in `read_npy`.
+    """Read those arrays of a .npz file that `shapes` names, with their shapes and kinds as in `read_npy`.
 
     Raises:
-        InputError: if the file or a member is missing, damaged, holds objects, or is another array than asked for.
+        InputError: if the file or an array is missing or damaged, contains Python objects, or has another shape or
+            dtype.
     """
     archive = _opened(path, mmap=False)
     if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -47,16 +48,16 @@ def read_npz(path: Path, shapes: dict[str, tuple[tuple[int | None, ...], str]]) 
 
 
 def read_bytes(path: Path, row: int) -> np.ndarray:
-    """Memory-map a file of rows of `row` bytes each as uint8 [n, row].
+    """Memory-map a file of rows with `row` bytes each as uint8 [n, row].
 
     Raises:
-        InputError: if the file is missing or empty, or its length is no multiple of `row`.
+        InputError: if the file is missing or empty, or its length is not a multiple of `row`.
     """
     try:
         size = path.stat().st_size
         if size == 0 or size % row:
-            raise InputError(f"{path} has {size:,} bytes, not a multiple of {row:,}; it is damaged: get the data set "
-                           "again")
+            raise InputError(f"{path} is damaged: it has {size:,} bytes, not a multiple of {row:,}; get the data set "
+                             "again")
         return np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, row)
     except OSError as error:
         raise InputError(f"can't read {path} ({error.strerror}); get the data set again") from None
@@ -73,7 +74,7 @@ def _opened(path: Path, mmap: bool) -> Any:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{path} is damaged or no plain array ({reason}); get the data set again")
+    return InputError(f"{path} is damaged or not a plain array ({reason}); get the data set again")
 
 
 def _checked(array: Any, what: Path | str, shape: tuple[int | None, ...], kind: str) -> np.ndarray:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-#: The order of examples belongs to the benchmark, not to a run: the first N are the same whatever --seed is.
+#: The order of examples is part of the benchmark, not of a run: the first N do not depend on --seed.
 ORDER_SEED = 0
 
 
@@ -27,12 +27,12 @@ class Domain:
     """Labelled images of one distribution.
 
     Attributes:
-        name: What the command line calls it.
-        title: What the data are, as results must name them (official, JPEG, sample, ...).
-        classes: Class names; a label is an index into them.
+        name: Its name on the command line.
+        title: What the data are, in the words that results use (official, JPEG, sample, ...).
+        classes: Class names; a label is an index into this tuple.
         images: uint8 [n, H, W, 3]; may be memory-mapped.
         labels: int64 [n].
-        hint: How to get better data, or empty.
+        hint: Advice for the user, such as how to get better data; may be empty.
     """
 
     name: str
@@ -64,12 +64,12 @@ class Domain:
         return height, width, channels
 
     def pixels(self, ids: np.ndarray) -> np.ndarray:
-        """Return the images `ids` (int64 [n]) as uint8 [n, H, W, 3]: the one way in which images are read."""
+        """Return the images `ids` (int64 [n]) as uint8 [n, H, W, 3]. All images are read through this method."""
         return np.asarray(self.images[ids])
 
     def load(self, ids: Sequence[int] | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the examples `ids`: images float32 [n, 3, H, W] in [0, 1] (channels last) and labels int64 [n]."""
-        import torch  # here: `list`, `fetch` and the processes that make corrupted images do without
+        import torch  # here: `list`, `fetch` and the processes that make corrupted images need no torch
 
         index = np.asarray(ids, dtype=np.int64)
         pixels = torch.from_numpy(self.pixels(index)).permute(0, 3, 1, 2)  # a view: channels-last memory
@@ -82,10 +82,10 @@ class Domain:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """All ids in one seeded, class-balanced order; its first N are what ``-n N`` takes.
+        """All ids in one seeded, class-balanced order; ``-n N`` takes the first N.
 
-        Round k holds the k-th example of every class (in random class order), so that every prefix is balanced
-        within one example a class, as long as classes last.
+        Round k holds the k-th example of each class, in random class order. In every prefix, the numbers of images per
+        class therefore differ by at most one, until the smallest class is used up.
         """
         rng = generator(ORDER_SEED, "example-order")
         per_class = [rng.permutation(np.flatnonzero(self.labels == c)) for c in range(len(self.classes))]

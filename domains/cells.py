@@ -1,4 +1,4 @@
-"""Generated cells kept on disk: the layout of CIFAR-10-C, and a manifest that says which cells are finished."""
+"""Generated cells on disk, in the layout of CIFAR-10-C, with a manifest that lists the finished cells."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MANIFEST = "manifest.json"
 class CellFiles:
     """A folder of ``<corruption>.npy`` (uint8 [5 n, H, W, 3], severity by severity), ``labels.npy`` and a manifest.
 
-    A cell is there when the manifest has its digest and the sha256 of its bytes, which is written last: what a killed
-    process left half done does not count. The sha256 is checked when a process first uses a cell; so what two processes
-    at once may do to each other's files is at worst work done twice.
+    A cell is finished when the manifest has its digest and the sha256 of its bytes. This entry is written last, so that
+    the half-written cell of a killed process does not count. A process checks the sha256 before it first uses a cell.
+    Two processes that write to the same files can at worst do the work twice.
 
     Attributes:
-        folder: Where the files are; made when first written to.
-        labels: int64 [n], of the clean images.
+        folder: Where the files are; created at the first write.
+        labels: The labels of the clean images, int64 [n].
         shape: Height, width and channels of an image.
     """
 
@@ -44,12 +44,13 @@ class CellFiles:
         return len(self.labels) * int(np.prod(self.shape))
 
     def read(self, corruption: str, severity: int, digest: str) -> np.ndarray | None:
-        """Return a cell's images, memory-mapped uint8 [n, H, W, 3], or None where it is absent or damaged.
+        """Return a cell's images, memory-mapped uint8 [n, H, W, 3], or None if it is absent or damaged.
 
         Args:
-            corruption: Its name.
+            corruption: Name of the corruption.
             severity: 1 to 5.
-            digest: What the cell must be; a cell made from other images or by another generator does not count.
+            digest: The digest that the cell must have. A cell made from other images or by another version of the
+                generator has another one.
         """
         if digest not in self._checked:
             entry = self._manifest().get("cells", {}).get(f"{corruption}/{severity}", {})
@@ -59,38 +60,38 @@ class CellFiles:
         return self._checked[digest]
 
     def prepare(self, cells: Iterable[tuple[str, int]], facts: dict[str, Any]) -> None:
-        """Make the files that `cells` (of which none is there) will be written into.
+        """Create the files that `cells` will be written to; none of them is there yet.
 
         Args:
             cells: Corruptions and severities.
-            facts: What the manifest says of the origin of all cells.
+            facts: What the manifest says about the origin of all cells.
 
         Raises:
-            InputError: if the disk is too full or the folder can't be written to.
+            InputError: if the disk has too little space or the folder is not writable.
         """
         cells = list(cells)
         needed = len(cells) * self.cell_bytes
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.folder).free
-            if free < needed * 1.02:  # a margin for labels, headers and what else the disk must hold
+            if free < needed * 1.02:  # a margin for labels, headers and other files
                 raise InputError(f"{len(cells)} corrupted cells need {gigabytes(needed)} in {self.folder}, which has "
-                               f"{gigabytes(free)} free; ask for fewer, or set BENCH_CACHE to a folder with room")
+                                 f"{gigabytes(free)} free; choose fewer, or set BENCH_CACHE to a folder with space")
             self._write_manifest({**self._manifest(), **facts})
             with atomic(self.folder / "labels.npy") as temporary, open(temporary, "wb") as out:
                 np.save(out, np.tile(self.labels, len(SEVERITIES)), allow_pickle=False)
             for corruption in {corruption for corruption, _ in cells}:
-                if self._block(corruption, 1) is None:  # absent or of another size
+                if self._block(corruption, 1) is None:  # absent, or has another size
                     with atomic(self.path(corruption)) as temporary, open(temporary, "wb") as out:
                         np.lib.format.write_array_header_1_0(
                             out, {"descr": "|u1", "fortran_order": False, "shape": self._whole})
                         out.truncate(out.tell() + len(SEVERITIES) * self.cell_bytes)  # sparse until written
         except OSError as error:
-            raise InputError(f"can't write to {self.folder} ({error.strerror}); set BENCH_CACHE to a folder that can "
-                           "be written to") from None
+            raise InputError(f"can't write to {self.folder} ({error.strerror}); set BENCH_CACHE to a writable "
+                             "folder") from None
 
     def finish(self, corruption: str, severity: int, digest: str, sha256: str) -> None:
-        """Enter a cell that `write_cell` has written into the manifest."""
+        """Record in the manifest a cell that `write_cell` has written."""
         manifest = self._manifest()
         manifest.setdefault("cells", {})[f"{corruption}/{severity}"] = {"digest": digest, "sha256": sha256}
         self._write_manifest(manifest)
@@ -119,7 +120,7 @@ class CellFiles:
             manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
             return manifest if isinstance(manifest, dict) else {}
         except (OSError, ValueError):
-            return {}  # absent, or damaged: cells are made anew
+            return {}  # absent or damaged: the cells are made again
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         with atomic(self.folder / MANIFEST) as temporary:
@@ -129,7 +130,7 @@ class CellFiles:
 def write_cell(path: Path, severity: int, pixels: np.ndarray) -> str:
     """Write a cell's images (uint8 [n, H, W, 3]) into its file, sync them, and return the sha256 of their bytes.
 
-    By seek and write, not through a memory map: a full disk is then an OSError instead of a dead process.
+    It uses seek and write, not a memory map: then a full disk raises OSError and does not kill the process.
     """
     content = np.ascontiguousarray(pixels).data
     header = path.stat().st_size - len(SEVERITIES) * content.nbytes
@@ -142,5 +143,5 @@ def write_cell(path: Path, severity: int, pixels: np.ndarray) -> str:
 
 
 def gigabytes(size: int) -> str:
-    """Write a number of bytes as GB, for people."""
+    """Return a number of bytes as text in GB."""
     return f"{size / 1e9:.2f} GB"

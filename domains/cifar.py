@@ -1,6 +1,6 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from what lies under the data root.
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), read from the data root.
 
-torchvision reads the same files, but by `pickle.load`, which runs whatever a file tells it to;
+torchvision reads the same files with `pickle.load`, which can run any code that a file contains.
 `framebench.domains.pickles` builds arrays and nothing else.
 """
 
@@ -12,12 +12,25 @@ import numpy as np
 
 from framebench.domains.base import CIFAR10_CLASSES, Domain
 from framebench.domains.folder import read_class_folders
-from framebench.domains.layout import find, is_official, titled
+from framebench.domains.layout import Places, find, is_official, located, titled
 from framebench.domains.pickles import read_batch
 from framebench.errors import InputError
 
+#: CIFAR-100's fine classes, in the order of the official file ``meta``.
+CIFAR100_CLASSES = tuple(
+    """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+    motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
+    poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+    squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+    wardrobe whale willow_tree wolf woman worm""".split())
+PLACES: dict[str, Places] = {
+    "cifar10": ("cifar-10-batches-py/", "cifar10/{split}/"),
+    "cifar100": ("cifar-100-python/", "cifar100/{split}/"),
+}
 BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
-#: md5 of the official files, as torchvision publishes them; they decide whether data are called official.
+#: md5 of the official files, as published by torchvision. Files that match are called official.
 MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f", "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
     "data_batch_3": "54ebc095f3ab1f0389bbae665268c751", "data_batch_4": "634d18415352ddfa80567beed471001a",
@@ -25,55 +38,71 @@ MD5 = {
 }
 MD5_100 = {"train": "16019d7e3df5f24257cddd939b257f8d", "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
            "meta": "7973b15100ade9c7d40fb424638fde48"}
-#: Images of a split, in equal shares a class.
+#: Number of images in each split; all classes have the same share.
 COUNTS = {"train": 50000, "test": 10000}
+NOT_OFFICIAL = " (not the official files)"
 
 
-def has_cifar10(data_root: Path, split: str = "test") -> bool:
-    """Tell whether `data_root` has CIFAR-10's `split` in one of the two layouts."""
-    return (data_root / "cifar-10-batches-py").is_dir() or (data_root / "cifar10" / split).is_dir()
+def has_cifar10(data_root: Path | None, split: str = "test") -> bool:
+    """Return whether `data_root` has this split of CIFAR-10, in either layout."""
+    return located(data_root, PLACES["cifar10"], split=split) is not None
 
 
 def load_cifar10(data_root: Path | None, split: str = "test") -> Domain:
-    """Load CIFAR-10 from ``cifar-10-batches-py/`` or else ``cifar10/<split>/<class>/*``.
+    """Load CIFAR-10 from ``cifar-10-batches-py/``, else from ``cifar10/<split>/<class>/*``.
 
-    Ids: the row in the official files; in class folders the position, classes in CIFAR's order, then file names.
+    Ids are rows of the official files. For class folders they are positions: sorted by class in CIFAR-10's order, then
+    by file name.
 
     Raises:
         InputError: if the data are missing, incomplete or damaged.
     """
-    folder = find(data_root, "cifar10", "cifar-10-batches-py/", f"cifar10/{split}/")
-    published = [COUNTS[split] // 10] * 10
-    if folder.name != split:
-        images, labels = _read_batches(folder, BATCHES[split], "labels")
-        genuine = is_official(folder, {name: MD5[name] for name in BATCHES[split]})
-        title = f"CIFAR-10 {split}{'' if genuine else ' (not the official files)'}"
-    else:
+    folder = find(data_root, "cifar10", PLACES["cifar10"], split=split)
+    if in_class_folders(folder):
         images, labels = read_class_folders(folder, CIFAR10_CLASSES)
-        kinds = {path.suffix.lower() for path in (folder / CIFAR10_CLASSES[0]).iterdir()}
-        title = f"CIFAR-10 {split} ({'JPEG' if kinds & {'.jpg', '.jpeg'} else 'lossless'} class folders)"
-    return Domain("cifar10", titled(title, labels, published), CIFAR10_CLASSES, images, labels)
+        kind = _kind(folder)
+    else:
+        images, labels = _read_batches(folder, BATCHES[split], "labels")
+        kind = "" if is_official(folder, {name: MD5[name] for name in BATCHES[split]}) else NOT_OFFICIAL
+    title = titled(f"CIFAR-10 {split}{kind}", labels, [COUNTS[split] // 10] * 10)
+    return Domain("cifar10", title, CIFAR10_CLASSES, images, labels)
 
 
 def load_cifar100(data_root: Path | None, split: str = "test") -> Domain:
-    """Load CIFAR-100 with its 100 fine classes from ``cifar-100-python/``; ids are the rows of the official files.
+    """Load CIFAR-100 with its 100 fine classes from ``cifar-100-python/``, else from ``cifar100/<split>/<class>/*``.
+
+    Class folders may be missing; the labels are CIFAR-100's all the same. Ids are as in `load_cifar10`.
 
     Raises:
-        InputError: if the data are missing or damaged.
+        InputError: if the data are missing or damaged, or a folder is not named after a class.
     """
-    folder = find(data_root, "cifar100", "cifar-100-python/")
-    images, labels = _read_batches(folder, [split], "fine_labels")
-    found = read_batch(folder / "meta").get("fine_label_names")
-    names = [name.decode(errors="replace") for name in found if isinstance(name, bytes)] if found else []
-    if len(names) != 100:
-        raise InputError(f"{folder / 'meta'} does not name 100 classes (fine_label_names); get the set again")
-    genuine = is_official(folder, {name: MD5_100[name] for name in (split, "meta")})
-    title = f"CIFAR-100 {split}{'' if genuine else ' (not the official files)'}"
-    return Domain("cifar100", titled(title, labels, [COUNTS[split] // 100] * 100), tuple(names), images, labels)
+    folder = find(data_root, "cifar100", PLACES["cifar100"], split=split)
+    if in_class_folders(folder):
+        images, labels = read_class_folders(folder, CIFAR100_CLASSES, some=True)
+        kind = _kind(folder)
+    else:
+        images, labels = _read_batches(folder, [split], "fine_labels")
+        names = read_batch(folder / "meta").get("fine_label_names")
+        if not isinstance(names, list) or names != [name.encode() for name in CIFAR100_CLASSES]:
+            raise InputError(f"{folder / 'meta'} does not name CIFAR-100's classes in their order (fine_label_names); "
+                             "get the data set again")
+        kind = "" if is_official(folder, {name: MD5_100[name] for name in (split, "meta")}) else NOT_OFFICIAL
+    title = titled(f"CIFAR-100 {split}{kind}", labels, [COUNTS[split] // 100] * 100)
+    return Domain("cifar100", title, CIFAR100_CLASSES, images, labels)
+
+
+def in_class_folders(folder: Path) -> bool:
+    """Return whether one of the `PLACES` is a split with class folders; otherwise it has the official batches."""
+    return folder.name in COUNTS
+
+
+def _kind(folder: Path) -> str:
+    suffixes = {path.suffix.lower() for path in folder.glob("*/*")}
+    return f" ({'JPEG' if suffixes & {'.jpg', '.jpeg'} else 'lossless'} class folders)"
 
 
 def _read_batches(folder: Path, names: tuple[str, ...] | list[str], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read batches into images uint8 [n, 32, 32, 3] and labels int64 [n]; `key` is what the file calls the labels."""
+    """Read batches: images uint8 [n, 32, 32, 3] and labels int64 [n]. `key` is the name of the labels in the file."""
     images, labels = [], []
     for name in names:
         batch = read_batch(folder / name)
@@ -85,7 +114,7 @@ def _read_batches(folder: Path, names: tuple[str, ...] | list[str], key: str) ->
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072 \
                 or batch_labels.dtype.kind != "i" or batch_labels.shape != data.shape[:1]:
             raise InputError(f"{folder / name} is not a batch of CIFAR (uint8 data [n, 3072] and n {key}); "
-                           "get the set again")
+                             "get the data set again")
         images.append(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
         labels.append(batch_labels.astype(np.int64))
     return np.ascontiguousarray(np.concatenate(images)), np.concatenate(labels)

@@ -1,4 +1,4 @@
-"""What a fetched data set must hold: checks of a folder, each of which returns the first problem or None."""
+"""Checks of a fetched data set: each looks at a folder and returns the first problem, or None."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 
 from framebench.files import file_digest
 
-#: A check of a folder: what is wrong with it (to be read after "DIR: "), or None.
+#: A check of a folder: returns what is wrong with it (to be read after "DIR: "), or None.
 Check = Callable[[Path], "str | None"]
 
 
 def mismatch(path: Path, checksum: str) -> str | None:
-    """Return how a file differs from `checksum`, written ``algorithm:hex``, or None if it does not."""
+    """Return how a file differs from `checksum` (``algorithm:hex``), or None if it matches."""
     algorithm, _, expected = checksum.partition(":")
     found = file_digest(path, algorithm)
     return None if found == expected else f"the {algorithm} of its bytes is {found}, not {expected}"
 
 
 def checksums(expected: Mapping[str, str]) -> Check:
-    """Check files (name -> ``algorithm:hex``) by their bytes."""
+    """Check files by their checksums (file name -> ``algorithm:hex``)."""
     def check(folder: Path) -> str | None:
         for name, checksum in expected.items():
             if not (folder / name).is_file():
@@ -34,11 +34,11 @@ def checksums(expected: Mapping[str, str]) -> Check:
 
 
 def arrays(shapes: Mapping[str, tuple[int, ...]]) -> Check:
-    """Check ``.npy`` files (name -> shape) for being whole arrays of uint8 of that shape; reads their heads only."""
+    """Check that ``.npy`` files are whole uint8 arrays (file name -> shape); only their headers are read."""
     def check(folder: Path) -> str | None:
         for name, shape in shapes.items():
             try:
-                array = np.load(folder / name, mmap_mode="r", allow_pickle=False)  # fails where bytes are missing
+                array = np.load(folder / name, mmap_mode="r", allow_pickle=False)  # fails if bytes are missing
             except FileNotFoundError:
                 return f"{name} is missing"
             except (OSError, ValueError, EOFError) as error:
@@ -50,7 +50,7 @@ def arrays(shapes: Mapping[str, tuple[int, ...]]) -> Check:
 
 
 def class_folders(splits: Iterable[str], classes: Iterable[str], count: int, suffix: str = ".png") -> Check:
-    """Check that every ``<split>/<class>/`` holds `count` files with that suffix."""
+    """Check that each folder ``<split>/<class>/`` contains `count` files with this suffix."""
     folders = [f"{split}/{name}" for split in splits for name in classes]
 
     def check(folder: Path) -> str | None:
@@ -59,31 +59,32 @@ def class_folders(splits: Iterable[str], classes: Iterable[str], count: int, suf
                 return f"{name} is missing"
             found = sum(path.suffix == suffix for path in (folder / name).iterdir())
             if found != count:
-                return f"{name} holds {found} images, not {count}"
+                return f"{name} contains {found} images, not {count}"
         return None
     return check
 
 
 def labelled_images(counts: Mapping[str, int], classes: int = 10, size: int = 32) -> Check:
-    """Check ``.npz`` files (name -> n) for ``images`` uint8 [n, size, size, 3] and ``labels`` [n] of all classes.
+    """Check that ``.npz`` files (file name -> n) contain images and labels, and that all classes occur.
 
-    Sizes that the file claims are checked before anything is read into memory.
+    ``images`` must be uint8 [n, size, size, 3] and ``labels`` integers [n]. The sizes that the file states are checked
+    before anything is read into memory.
     """
     def check(folder: Path) -> str | None:
         for name, n in counts.items():
             try:
                 with zipfile.ZipFile(folder / name) as members:
                     if max((info.file_size for info in members.infolist()), default=0) > 2 * n * size * size * 3:
-                        return f"{name} claims to hold more than {n} images"
+                        return f"{name} claims to contain more than {n} images"
                 with np.load(folder / name, allow_pickle=False) as stored:
                     images, labels = stored["images"], stored["labels"]
             except FileNotFoundError:
                 return f"{name} is missing"
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                return f"{name} has no readable arrays images and labels ({error})"
+                return f"{name} has no readable arrays named images and labels ({error})"
             if images.dtype != np.uint8 or images.shape != (n, size, size, 3):
                 return f"{name}: images are {images.dtype} {list(images.shape)}, not uint8 {[n, size, size, 3]}"
             if labels.dtype.kind not in "iu" or labels.shape != (n,) or set(labels.tolist()) != set(range(classes)):
-                return f"{name}: labels are not {n} integers that cover the classes 0 to {classes - 1}"
+                return f"{name}: labels are not {n} integers that include all classes from 0 to {classes - 1}"
         return None
     return check

@@ -1,4 +1,4 @@
-"""Corrupted sets: CIFAR-10-C and CIFAR-100-C from the official files where they are, else generated.
+"""Corrupted sets: CIFAR-10-C and CIFAR-100-C from the official files if the data root has them, else generated.
 
 >>> corrupted = load_corrupted("cifar10-c", root)
 >>> x, y = corrupted.cell("fog", 3).load([0, 1, 2])
@@ -13,38 +13,42 @@ from pathlib import Path
 
 import numpy as np
 
-from framebench.domains import load_domain
+from framebench.domains import cifar, load_domain
 from framebench.domains.arrays import read_npy
 from framebench.domains.base import CIFAR10_CLASSES, Domain
 from framebench.domains.cells import MANIFEST
-from framebench.domains.cifar import has_cifar10
 from framebench.domains.corruptions import BENCHMARK, NAMES, SEVERITIES
-from framebench.domains.layout import file_md5
+from framebench.domains.layout import Places, file_md5, folder_of, located
 from framebench.errors import InputError, unknown
 
-#: name -> what it is
+#: name -> description
 CORRUPTED = {
-    "cifar10-c": "CIFAR-10-C: the official files under --data-root, else generated from its CIFAR-10 test set",
-    "cifar100-c": "CIFAR-100-C: the official files under --data-root, else generated from its CIFAR-100 test set",
-    "samples-c": "the 20 samples, corrupted here",
-    "folder-c:PATH": "folder:PATH, corrupted here (likewise DOMAIN-c for every other domain)",
+    "cifar10-c": "CIFAR-10-C: the official files under --data-root, else generated from the CIFAR-10 test set there",
+    "cifar100-c": "CIFAR-100-C: the official files under --data-root, else generated from the CIFAR-100 test set there",
+    "samples-c": "the 20 samples, corrupted by this benchmark",
+    "folder-c:PATH": "folder:PATH, corrupted by this benchmark (DOMAIN-c works for every other domain too)",
 }
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What is known of official files: their folder, the md5 of labels.npy, and names of classes without the set."""
+    """What is known about official files: where they may be, the md5 of labels.npy, and the names of the classes."""
 
-    folder: str
+    places: Places
     labels_md5: str
     classes: tuple[str, ...]
 
+    @property
+    def title(self) -> str:
+        """The name of the set, which is also that of its folder."""
+        return folder_of(self.places)
 
-#: The checksums are those of the files in Zenodo's records 2535967 and 3555552.
+
+#: The checksums are those of the files in the Zenodo records 2535967 and 3555552.
 OFFICIAL = {
-    "cifar10-c": Publication("CIFAR-10-C", "c439b113295ed5254878798ffe28fd54", CIFAR10_CLASSES),
-    "cifar100-c": Publication("CIFAR-100-C", "bb4026e9ce52996b95f439544568cdb2",
-                              tuple(f"class {i}" for i in range(100))),
+    "cifar10-c": Publication(("CIFAR-10-C/", "cifar10-c/"), "c439b113295ed5254878798ffe28fd54", CIFAR10_CLASSES),
+    "cifar100-c": Publication(("CIFAR-100-C/", "cifar100-c/"), "bb4026e9ce52996b95f439544568cdb2",
+                              cifar.CIFAR100_CLASSES),
 }
 
 
@@ -52,12 +56,12 @@ class CorruptedSet(ABC):
     """Images under several corruptions at severities 1 to 5.
 
     Attributes:
-        name: What the command line calls it.
-        title: What the data are, as results must name them.
+        name: Its name on the command line.
+        title: What the data are, in the words that results use.
         official: Whether they are the published files.
-        clean: The same images, by the same ids, without corruption; None where they are not at hand.
-        corruptions: Names of those that there are, in the order of `framebench.domains.corruptions.NAMES`.
-        hint: What to know or do about it, or empty.
+        clean: The same images without corruption, with the same ids; None if they are not available.
+        corruptions: The corruptions that it has, in the order of `framebench.domains.corruptions.NAMES`.
+        hint: Advice for the user; may be empty.
     """
 
     name: str
@@ -69,26 +73,26 @@ class CorruptedSet(ABC):
 
     @abstractmethod
     def cell(self, corruption: str, severity: int) -> Domain:
-        """Return one corruption at one severity, by the ids of `clean`; pixels are read when asked for.
+        """Return one corruption at one severity, with the ids of `clean`; pixels are read when they are needed.
 
         Raises:
-            InputError: for a corruption or severity that there is not.
+            InputError: for a corruption or severity that the set does not have.
         """
 
     def missing(self, corruptions: Iterable[str], severities: Iterable[int]) -> list[tuple[str, int]]:
-        """Return the cells that `generate` would make: none of files."""
+        """Return the cells that `generate` would make; a set of files needs none."""
         return []
 
     def generate(self, corruptions: Iterable[str], severities: Iterable[int], *, folder: Path | None = None,
                  progress: Callable[[str, int], None] | None = None, workers: int = 1) -> Path | None:
-        """Make the cells that are missing; of files there are none."""
+        """Make the missing cells; a set of files has none."""
         return None
 
     def check(self, corruption: str, severity: int) -> None:
-        """Refuse a corruption or severity that there is not.
+        """Refuse a corruption or severity that the set does not have.
 
         Raises:
-            InputError: saying which there are.
+            InputError: naming those that it has.
         """
         if corruption not in self.corruptions:
             raise unknown(f"corruption of {self.name}", corruption, self.corruptions)
@@ -97,7 +101,7 @@ class CorruptedSet(ABC):
 
 
 class FileSet(CorruptedSet):
-    """A set read from files in the official layout: ``<corruption>.npy``, severity s in its s-th fifth."""
+    """A set read from files in the official layout: the s-th fifth of ``<corruption>.npy`` has severity s."""
 
     def __init__(self, name: str, folder: Path, clean: Domain | None, in_order: bool) -> None:
         """Map and check the files.
@@ -105,40 +109,41 @@ class FileSet(CorruptedSet):
         Args:
             name: "cifar10-c" or "cifar100-c".
             folder: Where the files are.
-            clean: The clean test set, if it is at hand.
-            in_order: Whether `clean` has the order of the official files, so that other labels mean damage.
+            clean: The clean test set, or None.
+            in_order: Whether `clean` is in the order of the official files; if so, differing labels are an error.
         """
         known = OFFICIAL[name]
         labels = read_npy(folder / "labels.npy", (None,), "iu")
         n = len(labels) // len(SEVERITIES)
         if not n or len(labels) % len(SEVERITIES) or (labels.reshape(-1, n) != labels[:n]).any():
-            raise InputError(f"{folder / 'labels.npy'} has not the same labels for each of the 5 severities; "
-                           "get the set again")
+            raise InputError(f"{folder / 'labels.npy'} does not repeat the same labels for each of the 5 severities; "
+                             "get the data set again")
         self.labels = np.array(labels[:n], dtype=np.int64)
         self.files = {corruption: read_npy(folder / f"{corruption}.npy", (len(labels), 32, 32, 3), "B")
                       for corruption in NAMES if (folder / f"{corruption}.npy").is_file()}
         if not self.files:
-            raise InputError(f"{folder} has labels.npy but no corruption's array, such as fog.npy; get the set again")
+            raise InputError(f"{folder} has labels.npy but no array of a corruption, such as fog.npy; get the data set "
+                             "again")
         self.corruptions = tuple(self.files)
         self.name, self.hint, self.clean = name, "", clean
         if clean is None:
-            self.hint = f"the gap to clean accuracy needs the clean test set ({name[:-2]}) in the data root"
+            self.hint = f"to get the gap to clean accuracy, put the clean test set ({name[:-2]}) into the data root"
         elif not np.array_equal(clean.labels, self.labels):
             if in_order:
-                raise InputError(f"the labels of {folder} are not those of {clean.title}; get both sets again")
-            self.hint = f"{clean.title} has another order, so it does not serve as the clean images of {known.folder}"
+                raise InputError(f"the labels of {folder} are not those of {clean.title}; get both data sets again")
+            self.hint = f"{clean.title} has another order than {known.title}, so it can't serve as its clean images"
             self.clean = None
-        self.classes = known.classes if self.clean is None else self.clean.classes
-        # Right labels and right sizes are enough to say so; the fetched archive was checked by its md5.
+        self.classes = known.classes
+        # Correct labels and sizes are enough here; `fetch` compares the md5 of the whole archive.
         self.official = file_md5(folder / "labels.npy") == known.labels_md5 and not any(
             (folder / f"{corruption}.npy").stat().st_size - images.nbytes > 128  # numpy's header
             for corruption, images in self.files.items())
         absent = [corruption for corruption in BENCHMARK if corruption not in self.files]
-        self.title = f"{known.folder} ({'official files' if self.official else 'files in the official layout'})" + (
+        self.title = f"{known.title} ({'official files' if self.official else 'files in the official layout'})" + (
             f", partial: without {', '.join(absent)}" if absent else "")
 
     def cell(self, corruption: str, severity: int) -> Domain:
-        """Return one corruption at one severity; an id is the row within it, which is the test set's."""
+        """Return one corruption at one severity; ids are rows of the test set."""
         self.check(corruption, severity)
         n = len(self.labels)
         return Domain(f"{self.name}/{corruption}/{severity}", f"{self.title}, {corruption} at severity {severity}",
@@ -147,18 +152,18 @@ class FileSet(CorruptedSet):
 
 
 def default_corrupted(root: Path | None) -> str:
-    """Return the set that a bare command uses: `cifar10-c` where the data root has it or the clean set."""
-    there = root is not None and ((root / OFFICIAL["cifar10-c"].folder).is_dir() or has_cifar10(root))
+    """Return the set that is used by default: `cifar10-c` if the data root has it or CIFAR-10, else `samples-c`."""
+    there = located(root, OFFICIAL["cifar10-c"].places) is not None or cifar.has_cifar10(root)
     return "cifar10-c" if there else "samples-c"
 
 
 def load_corrupted(name: str, root: Path | None = None, *, seed: int = 0) -> CorruptedSet:
-    """Load a corrupted set by name; no pixels are read or made.
+    """Load a corrupted set by name; no pixels are read or made yet.
 
     Args:
         name: A name of `CORRUPTED`, or another domain's name with ``-c``.
         root: The folder that holds the data sets.
-        seed: Seed of the corruptions' draws, where they are made here.
+        seed: Seed of the random draws, for sets that are generated.
 
     Raises:
         InputError: for an unknown name, and for data that are missing, incomplete or damaged.
@@ -171,11 +176,10 @@ def load_corrupted(name: str, root: Path | None = None, *, seed: int = 0) -> Cor
     clean_name = base.removesuffix("-c") + colon + path
     if name not in OFFICIAL:
         return GeneratedSet(name, name, load_domain(clean_name, root), seed)
-    label = OFFICIAL[name].folder
-    if root is None or not (folder := root / label).is_dir():
-        return GeneratedSet(name, label, load_domain(clean_name, root), seed)
-    if (folder / MANIFEST).is_file():  # made by `generate` in the official layout
-        return GeneratedSet(name, label, load_domain(clean_name, root), seed, folder)
-    in_order = name == "cifar100-c" or (root / "cifar-10-batches-py").is_dir()
-    there = has_cifar10(root) if name == "cifar10-c" else (root / "cifar-100-python").is_dir()
-    return FileSet(name, folder, load_domain(clean_name, root) if there else None, in_order)
+    folder = located(root, OFFICIAL[name].places)
+    if folder is None or (folder / MANIFEST).is_file():  # a manifest: made by `generate` in the official layout
+        return GeneratedSet(name, OFFICIAL[name].title, load_domain(clean_name, root), seed, folder)
+    clean = located(root, cifar.PLACES[clean_name], split="test")
+    if clean is None:
+        return FileSet(name, folder, None, in_order=False)
+    return FileSet(name, folder, load_domain(clean_name, root), in_order=not cifar.in_class_folders(clean))

@@ -1,15 +1,16 @@
-"""Download one file: resumable, patient, and checked before anyone may use it.
+"""Download one file: resume after interruptions, try again after errors, and check the file before it is used.
 
-What has arrived of NAME is kept in the hidden file ``.NAME.part``, and beside it, in ``.NAME.part.version``, the
-server's ETag or date of it: with If-Range, a server sends the rest of that version or else the whole of a new one.
+The bytes of NAME that have arrived are kept in the hidden file ``.NAME.part``. Beside it, ``.NAME.part.version`` keeps
+the server's ETag or date of this version. With If-Range, the server sends the rest of the same version, or all of a
+newer one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import ssl
-import sys
 import time
 import urllib.error
 import urllib.parse
@@ -18,8 +19,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-
-from tqdm import tqdm
 
 from framebench import __version__
 from framebench.domains.contents import mismatch
@@ -35,19 +34,21 @@ from framebench.domains.web import (
     web_address,
 )
 from framebench.errors import InputError
+from framebench.progress import progress
 
 _BLOCK = 1 << 18
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to put up with a server.
+    """How long to wait for a server, and how often to try again.
 
     Attributes:
-        timeout: Seconds without a byte after which a connection counts as lost.
-        tries: Connections in a row that bring nothing new before a URL is given up.
-        pause: Seconds before the second try; doubled with every further one.
-        longest: Seconds that a server may ask to be left alone (Retry-After).
+        timeout: Seconds without any data after which a connection counts as lost.
+        tries: Number of successive connections without new data after which a URL is given up.
+        pause: Seconds before the second try; doubled before each further try.
+        longest: The longest wait, in seconds, that a server may ask for (Retry-After).
     """
 
     timeout: float = 30.0
@@ -57,7 +58,7 @@ class Patience:
 
 
 class _RetryError(Exception):
-    """Something that may pass."""
+    """An error that may not happen again at the next try."""
 
     def __init__(self, reason: str, after: float | None = None) -> None:
         super().__init__(reason)
@@ -65,7 +66,7 @@ class _RetryError(Exception):
 
 
 class Part:
-    """What has arrived of a file."""
+    """The part of a file that has arrived."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / f".{name}.part"
@@ -73,41 +74,41 @@ class Part:
 
     @property
     def size(self) -> int:
-        """Bytes that have arrived."""
+        """Number of bytes that have arrived."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     @property
     def version(self) -> str:
-        """The server's name for the version that they are of, or empty."""
+        """The server's name for the version of the file that the bytes belong to; may be empty."""
         return self._version.read_text() if self._version.exists() else ""
 
     def restart(self, version: str) -> None:
-        """Drop what has arrived; what comes now is of `version`."""
-        self.path.write_bytes(b"")  # first: killed in between, an empty file of an old version does no harm
+        """Delete what has arrived; what comes next belongs to `version`."""
+        self.path.write_bytes(b"")  # first: after a kill here, an empty file with an old version does no harm
         self._version.write_text(version)
 
     def remove(self) -> None:
-        """Delete it."""
+        """Delete the files."""
         self.path.unlink(missing_ok=True)
         self._version.unlink(missing_ok=True)
 
 
 def download(item: Download, folder: Path, *, urls: Sequence[str] = (), by_hand: str = "give it with --archive",
              patience: Patience | None = None) -> Path:
-    """Download a file, going on from what an earlier call left.
+    """Download a file; continue from where an earlier call stopped.
 
     Args:
         item: The file.
-        folder: Where it is gathered.
+        folder: Where the file is written.
         urls: Mirrors to use instead of the public hosts.
-        by_hand: What to do with a file that was got in another way (for the error).
-        patience: How long to put up with the server.
+        by_hand: For the error message: what to do with a file that was downloaded by hand.
+        patience: How long to wait for the server.
 
     Returns:
-        The hidden file that holds it, of the right size and checksum (where there is one).
+        The hidden file with its content. Its size and checksum are correct, if a checksum is known.
 
     Raises:
-        InputError: if no URL has it, or what is there is something else.
+        InputError: if no URL has the file, or a URL has another file.
     """
     part = Part(folder, item.name)
     reasons = []
@@ -126,21 +127,20 @@ def download(item: Download, folder: Path, *, urls: Sequence[str] = (), by_hand:
 
 
 def _from(url: str, item: Download, part: Part, patience: Patience) -> str | None:
-    """Fetch from one URL; return what is wrong with the bytes that came, if anything (they are gone then)."""
+    """Fetch from one URL. If the bytes are wrong, delete them and return what is wrong."""
     resumed = part.size > 0
     _transfer(url, item, part, patience)
     problem = mismatch(part.path, item.checksum) if item.checksum else None
     if problem is not None:
         part.remove()
-        if resumed:  # the first bytes may be of another version, of a host that does not name versions
+        if resumed:  # the first bytes may belong to another version, if the host does not name versions
             return _from(url, item, part, patience)
     return problem
 
 
 def _transfer(url: str, item: Download, part: Part, patience: Patience) -> None:
     furthest, tries = part.size, 0
-    with tqdm(total=item.size, initial=furthest, desc=item.name, unit="B", unit_scale=True, unit_divisor=1024,
-              dynamic_ncols=True) as bar:
+    with progress(item.size, desc=item.name, unit="B", initial=furthest) as bar:
         while True:
             try:
                 return _attempt(url, item, part, patience.timeout, bar)
@@ -153,16 +153,15 @@ def _transfer(url: str, item: Download, part: Part, patience: Patience) -> None:
                     raise GiveUpError(f"{error}, {tries} times in a row") from None
                 if pause > patience.longest:
                     raise GiveUpError(f"{error}, and it asks to wait {pause:.0f} s") from None
-                bar.write(f"{item.name}: {error} at {part.size:,} bytes; again in {pause:.0f} s",
-                          file=sys.stderr)
+                _log.warning("%s: %s at %s bytes; trying again in %.0f s", item.name, error, f"{part.size:,}", pause)
                 time.sleep(pause)
 
 
 def _attempt(url: str, item: Download, part: Part, timeout: float, bar: Any) -> None:
-    """Open one connection and append what it brings, until the file is whole."""
+    """Open one connection and append what it sends, until the file is complete."""
     offset = part.size
     if item.checksum and offset >= item.size:
-        return  # whole, or too long to be right: the checksum tells
+        return  # complete or too long: the checksum tells
     response = _open(url, offset, part, timeout)
     if response is None:
         return  # all of it had arrived already
@@ -175,15 +174,15 @@ def _attempt(url: str, item: Download, part: Part, timeout: float, bar: Any) -> 
         _check_size(total, item)
         if goes_on and start != offset:
             part.remove()
-            raise _RetryError(f"it went on at byte {start} instead of {offset}")
-        if not goes_on:  # no range was asked for, or it knows none, or the file has changed
+            raise _RetryError(f"it continued at byte {start} instead of {offset}")
+        if not goes_on:  # no range was asked for, or the server supports none, or the file has changed
             part.restart(version(reply))
         bar.n = part.size
         _receive(response, part, item, total, bar)
 
 
 def _open(url: str, offset: int, part: Part, timeout: float) -> Any:
-    """Return the open response, or None if the server says that `offset` is the end."""
+    """Return the open response, or None if the server says that the file ends at `offset`."""
     request = urllib.request.Request(url, headers={"User-Agent": f"framebench/{__version__}"})
     if offset:
         request.add_header("Range", f"bytes={offset}-")
@@ -198,7 +197,7 @@ def _open(url: str, offset: int, part: Part, timeout: float) -> Any:
             if content_range(error.headers)[1] == offset:
                 return None
             part.remove()
-            raise _RetryError(f"it can't go on from byte {offset}") from None
+            raise _RetryError(f"it can't continue from byte {offset}") from None
         if error.code in (408, 425, 429) or error.code >= 500:
             raise _RetryError(reason, retry_after(error.headers)) from None
         raise GiveUpError(reason) from None
@@ -236,15 +235,15 @@ def _read(response: IO[bytes]) -> bytes:
         return response.read(_BLOCK)
     except http.client.IncompleteRead as error:
         return error.partial
-    except (http.client.HTTPException, OSError) as error:  # stalls (TimeoutError) and resets are OSErrors
+    except (http.client.HTTPException, OSError) as error:  # timeouts and resets are OSErrors
         raise _RetryError(f"the connection was lost ({_cause(error)})") from None
 
 
 def _check_size(total: int | None, item: Download) -> None:
     if total is not None and (total != item.size if item.checksum else total > 2 * item.size):
-        raise GiveUpError(f"it has a file of {total:,} bytes there, not of {item.size:,}")
+        raise GiveUpError(f"the file there has {total:,} bytes, not {item.size:,}")
 
 
 def _cause(error: object) -> str:
-    return "nothing came in time" if isinstance(error, TimeoutError) else \
+    return "no data arrived in time" if isinstance(error, TimeoutError) else \
         getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,15 +1,16 @@
-"""Images of a set that are in a training set too, exactly or nearly: a model may know them by heart.
+"""Find images of a set that are also in a training set, exactly or nearly: a model may have memorised them.
 
-Two images are alike by the correlation of their gradients (differences of neighbouring pixels, all channels together)
-after a blur of 3x3 pixels, at the best shift by at most one pixel. Differences are blind to brightness, correlation to
-contrast, and the blur evens out JPEG and resampling. The correlation of the pixels themselves would not do: any two
-pictures of something small in a blue sky reach 0.97.
+The similarity of two images is the correlation of their gradients (differences of neighbouring pixels, over all
+channels) after a 3x3 blur, at the best shift by at most one pixel. Differences ignore brightness, correlation ignores
+contrast, and the blur reduces the effects of JPEG and resampling. Correlation of the pixels themselves is not useful:
+any two pictures of a small object in a blue sky reach 0.97.
 
-`ALIKE` was chosen by eye. Of CIFAR-10's test images (a JPEG copy) 298, 3.0%, have a training image that is as like. Of
-the 104 pairs from there up to 0.905 four are two pictures (ships before the same horizon, two horses, two dogs), below
-there are soon more of those: about every fourth pair at 0.8. Of 3,500 images of Tiny ImageNet, reduced to 32x32, all 8
-that are found are training images; as many again are not found, since they were cut or sharpened otherwise. Barz &
-Denzler (2020, arXiv 1902.00423), who count larger shifts and scales too, found by eye 3.3% of the test images.
+The threshold `ALIKE` was chosen by looking at pairs. In a JPEG copy of CIFAR-10, 298 test images (3.0%) have a training
+image with at least this similarity. Of the 104 pairs between 0.85 and 0.905, four show different scenes (ships at the
+same horizon, two horses, two dogs). Below 0.85 such pairs soon become common: about one in four at 0.8. Of 3,500 images
+of Tiny ImageNet, reduced to 32x32, 8 are found, and all of them are training images. About 8 more are missed, because
+they were cropped or sharpened differently. Barz & Denzler (2020, arXiv 1902.00423), who also count larger shifts and
+changes of scale, found 3.3% of the test images by eye.
 """
 
 from __future__ import annotations
@@ -19,31 +20,31 @@ from dataclasses import dataclass
 from zipfile import BadZipFile
 
 import numpy as np
-from tqdm import tqdm
 
+from framebench.domains.bars import counted
 from framebench.domains.base import Domain
 from framebench.files import atomic, cache_folder
 
-#: Correlation of gradients from which two images count as the same picture.
+#: The lowest correlation of gradients at which two images count as the same picture.
 ALIKE = 0.85
-#: Correlation of thumbnails from which two images are compared closely, and how many such pairs of an image.
+#: The lowest correlation of thumbnails at which two images are compared closely, and the most such pairs per image.
 CANDIDATE, CANDIDATES = 0.9, 10
-#: Pixels along a thumbnail's side.
+#: Height and width of a thumbnail, in pixels.
 SIDE = 8
-#: Raised when the definition changes: results that were kept are then not used.
+#: Increased when the definition changes, so that older results in the cache are not used.
 VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Duplicates:
-    """The images of a set that are training images, each with the one it is most alike, by id.
+    """The images of a set that are training images, each with the most similar training image.
 
     Attributes:
-        examples: Their ids in the set, int64 [k], ascending.
+        examples: Ids of the images in the set, int64 [k], ascending.
         originals: Ids of the training images, int64 [k].
         similarity: Correlation of the gradients, float32 [k], from `ALIKE` to 1.
-        mirrored: Whether one is the other's mirror image, bool [k].
-        exact: Whether all pixels are equal (once mirrored, if so), bool [k].
+        mirrored: Whether one is the mirror image of the other, bool [k].
+        exact: Whether all pixels are equal, after mirroring if `mirrored`, bool [k].
     """
 
     examples: np.ndarray
@@ -57,33 +58,33 @@ class Duplicates:
 
 
 def duplicates_of(domain: Domain, training: Domain) -> Duplicates:
-    """Return what `find_duplicates` finds, found once: some kilobytes in the cache folder, by the sets' digests."""
+    """Return the result of `find_duplicates`; it is kept in the cache folder (some kilobytes per pair of sets)."""
     key = hashlib.sha256(f"{VERSION} {domain.digest} {training.digest}".encode()).hexdigest()[:32]
     path = cache_folder() / "duplicates" / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as stored:
             return Duplicates(**stored)
     except (OSError, ValueError, EOFError, TypeError, BadZipFile):
-        pass  # absent, or damaged and found anew below
+        pass  # absent or damaged: it is computed below
     found = find_duplicates(np.asarray(domain.images), np.asarray(training.images), domain.name)
     try:
         with atomic(path) as temporary, open(temporary, "wb") as out:
             np.savez(out, **vars(found))
     except OSError:
-        pass  # without a cache the next run looks again; nothing else is lost
+        pass  # without a cache, the next run computes it again
     return found
 
 
 def find_duplicates(images: np.ndarray, training: np.ndarray, name: str = "images") -> Duplicates:
     """Find the images that are training images.
 
-    Brightness, contrast, sharpness and JPEG quality may differ, and one may be mirrored or shifted by a pixel. Images
-    of one colour are like no other.
+    The two may differ in brightness, contrast, sharpness and JPEG quality, and one may be mirrored or shifted by one
+    pixel. An image of a single colour is never a duplicate of another image.
 
     Args:
         images: uint8 [n, S, S, 3], S a multiple of `SIDE`.
         training: uint8 [m, S, S, 3].
-        name: What the progress bar says of the images.
+        name: Name of the images, for the progress bar.
     """
     pairs = _candidates(images, training, name)
     similarity, exact = np.zeros(len(pairs), np.float32), np.zeros(len(pairs), bool)
@@ -93,7 +94,7 @@ def find_duplicates(images: np.ndarray, training: np.ndarray, name: str = "image
         a = np.where(chunk[:, 2, None, None, None] == 1, a[:, :, ::-1], a)
         similarity[start : start + 1000] = _alike(a, b)
         exact[start : start + 1000] = (a == b).all((1, 2, 3))
-    order = np.lexsort((pairs[:, 1], -similarity, ~exact, pairs[:, 0]))  # an image's best pair first
+    order = np.lexsort((pairs[:, 1], -similarity, ~exact, pairs[:, 0]))  # the best pair of each image comes first
     _, first = np.unique(pairs[order, 0], return_index=True)
     best = order[first]
     best = best[(similarity[best] >= ALIKE) | exact[best]]
@@ -101,24 +102,23 @@ def find_duplicates(images: np.ndarray, training: np.ndarray, name: str = "image
 
 
 def _candidates(images: np.ndarray, training: np.ndarray, name: str) -> np.ndarray:
-    """Return int64 [p, 3]: an image, a training image whose thumbnail is like its own, and 1 if mirrored, else 0."""
+    """Return pairs with similar thumbnails, int64 [p, 3]: image, training image, and 1 if mirrored, else 0."""
     found, scores = [], []
     even, odd = _thumbnails(images)
     even_training, odd_training = _thumbnails(training)
-    # Blocks small enough that what is done to their products stays in a core's cache.
+    # The blocks are small enough that their products stay in the cache of a core.
     rows, columns = 256, 2048
-    with tqdm(total=len(images), unit="image", desc=f"looking for training images in {name}", leave=False,
-              disable=len(images) < 2000, dynamic_ncols=True) as bar:
+    with counted(len(images), desc=f"looking for training images in {name}", unit="image", least=2000) as done:
         for row in range(0, len(images), rows):
             for column in range(0, len(training), columns):
-                # The product with a mirror image has the odd part's sign turned: the larger of the two adds it.
+                # For a mirror image, the product of the odd parts changes its sign. The larger of the two is wanted.
                 score = even[row : row + rows] @ even_training[column : column + columns].T
                 turned = odd[row : row + rows] @ odd_training[column : column + columns].T
                 score += np.abs(turned)
                 i, j = np.nonzero(score > CANDIDATE)
                 found.append(np.stack([row + i, column + j, turned[i, j] < 0], axis=1))
                 scores.append(score[i, j])
-            bar.update(len(images[row : row + rows]))
+            done(len(images[row : row + rows]))
     pairs, score = np.concatenate(found), np.concatenate(scores)
     order = np.lexsort((pairs[:, 1], -score, pairs[:, 0]))
     pairs = pairs[order]
@@ -127,9 +127,9 @@ def _candidates(images: np.ndarray, training: np.ndarray, name: str) -> np.ndarr
 
 
 def _thumbnails(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return thumbnails of mean 0 and norm 1 in two parts, those that a mirror keeps and that it negates.
+    """Return thumbnails of mean 0 and norm 1 as two parts: mirroring keeps the first and negates the second.
 
-    float32 [n, SIDE * SIDE / 2 * 3] each; the sum of their products is the correlation of two thumbnails.
+    Both are float32 [n, SIDE * SIDE / 2 * 3]. The sum of their products is the correlation of two thumbnails.
     """
     n, size, cell = len(images), images.shape[1], images.shape[1] // SIDE
     rows = images.reshape(n, SIDE, cell, size * 3).sum(2, dtype=np.uint16)
@@ -141,7 +141,7 @@ def _thumbnails(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return how alike pairs of images uint8 [n, S, S, 3] are: float32 [n] in [-1, 1]."""
+    """Return the similarity of pairs of images uint8 [n, S, S, 3]: float32 [n] in [-1, 1]."""
     a, b = _gradients(a), _gradients(b)[:, 1:-1, 1:-1]
     size = b.shape[1]
     norm = np.einsum("nijk,nijk->n", b, b)
@@ -155,7 +155,7 @@ def _alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _gradients(images: np.ndarray) -> np.ndarray:
-    """Return differences of neighbours, down and across, of blurred images: float32 [n, S - 3, S - 3, 6]."""
+    """Return vertical and horizontal differences of the blurred images: float32 [n, S - 3, S - 3, 6]."""
     pixels = images.astype(np.float32)
     pixels = pixels[:, :-2] + pixels[:, 1:-1] + pixels[:, 2:]
     pixels = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]

@@ -1,8 +1,8 @@
-"""Put a data set under the data root: whole and checked, or not at all.
+"""Put a data set under the data root: complete and checked, or not at all.
 
-Beside the set's folder NAME, hidden folders hold what is not finished: ``.NAME.unpacking`` is renamed to NAME once all
-of it is there and checked, and ``.NAME.old`` holds a former NAME for the moment of the exchange. Whatever a killed
-fetch leaves, the next one goes on from, uses as it was, or removes.
+Unfinished work is kept in hidden folders beside the folder NAME of the set. ``.NAME.unpacking`` is renamed to NAME when
+it is complete and checked. ``.NAME.old`` holds the previous NAME while the two are exchanged. If a fetch is killed, the
+next one continues its work or removes what it left.
 """
 
 from __future__ import annotations
@@ -23,39 +23,40 @@ from framebench.files import file_digest, lock
 
 def fetch(source: Source, root: Path, *, url: str | None = None, archive: Path | None = None, force: bool = False,
           patience: Patience | None = None) -> str:
-    """Get a data set, unless it is there already.
+    """Fetch a data set, unless it is there already.
 
     Args:
         source: The data set.
-        root: The data root; made if there is none.
-        url: A mirror: the address of the archive or, for a set of plain files, of the folder that holds them.
-        archive: A local copy instead of the net: the archive or, for a set of plain files, their folder or any archive
-            of them. It is checked as a download is, and kept.
-        force: Replace a folder that is there, at the end. What else lies in it and below is taken over, but for images
-            in the set's own subfolders, which would count as the set's.
-        patience: How long to put up with servers.
+        root: The data root; created if needed.
+        url: A mirror: the address of the archive or, for a set of plain files, of the folder that contains them.
+        archive: A local copy to use instead of a download: the archive or, for a set of plain files, their folder or
+            any archive of them. It is checked in the same way as a download, and it is not changed.
+        force: Replace a folder that is there, once the new one is complete. Other files in it are kept, except images
+            in the subfolders of the set, because they would count as images of the set.
+        patience: How long to wait for servers.
 
     Returns:
         What was done, in one line.
 
     Raises:
-        InputError: if the set can't be got whole; what has arrived is kept for the next call, and what is there stays.
+        InputError: if the complete set can't be fetched. The data that have arrived are kept for the next call, and an
+            existing folder is left as it is.
     """
     if url is not None:
         web_address(url)
     if archive is not None and not archive.exists():
-        raise InputError(f"there is no {archive}; --archive names a file or folder that is here already")
+        raise InputError(f"there is no {archive}; --archive needs a file or folder on this machine")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with lock(root, f"another fetch is writing to {root}; wait for it, or name several sets in one command"):
+        with lock(root, f"another fetch is writing to {root}; wait for it, or fetch several sets with one command"):
             return _fetch(source, root, url, archive, force, patience)
     except OSError as error:
-        raise InputError(f"can't fetch {source.name} into {root} ({error}); free or fix what it names, or choose "
+        raise InputError(f"can't fetch {source.name} into {root} ({error}); fix this, or choose "
                          "another --data-root") from None
 
 
 def is_there(source: Source, root: Path) -> bool:
-    """Whether `root` has a folder of the set; `Source.problem` tells whether it is whole."""
+    """Return whether `root` has a folder of the set; `Source.problem` tells whether the set is complete."""
     return (root / source.folder).is_dir() and any((root / source.folder).iterdir())
 
 
@@ -65,15 +66,14 @@ def _fetch(source: Source, root: Path, url: str | None, archive: Path | None, fo
     _finish_exchange(source, root)
     shutil.rmtree(staging, ignore_errors=True)
     if final.is_symlink() or (final.exists() and not final.is_dir()):
-        raise InputError(f"{final} is a link or file where the set's folder goes; move it, or choose another "
-                         "--data-root")
+        raise InputError(f"{final} is a link or a file, not a folder; move it, or choose another --data-root")
     if is_there(source, root) and not force:
         problem = source.problem(final)
         if problem is None:
-            _remove_parts(source, root)  # of a fetch that was killed right before it did so
-            return f"{source.name}: {final} is there already and whole; nothing to do"
-        raise InputError(f"{final} is there but is not the whole official set ({problem}); --force replaces it once "
-                         "the new one is complete")
+            _remove_parts(source, root)  # left by a fetch that was killed before it did so
+            return f"{source.name}: {final} is there already and is complete; nothing to do"
+        raise InputError(f"{final} is there but is not the complete official set ({problem}); --force replaces it "
+                         "once the new one is complete")
     _check_room(source, root, archive)
     try:
         if archive is not None:
@@ -83,9 +83,9 @@ def _fetch(source: Source, root: Path, url: str | None, archive: Path | None, fo
         problem = source.problem(staging)
         if problem is not None:
             for item in source.downloads:
-                if not item.checksum:  # it may be to blame, and nothing else tells
+                if not item.checksum:  # it may be the wrong file, and there is no other check
                     Part(root, item.name).remove()
-            raise InputError(f"what was got of {source.name} is not the whole official set ({problem}); get it from "
+            raise InputError(f"the fetched {source.name} is not the complete official set ({problem}); get it from "
                              "another place with --url or --archive")
         notes = [f"; no checksum of {item.name} is published, so its content was checked; its sha256 is "
                  f"{file_digest(staging / item.name, 'sha256')}" for item in source.downloads if not item.checksum]
@@ -116,7 +116,7 @@ def _stage_downloads(source: Source, root: Path, url: str | None, staging: Path,
 
 
 def _link(path: Path, target: Path) -> None:
-    """Give a file a second name, so that it outlives a fetch that is killed now; without hard links, move it."""
+    """Link a file, so that the download survives if the fetch is killed now; without hard links, move it."""
     try:
         os.link(path, target)
     except OSError:
@@ -125,7 +125,7 @@ def _link(path: Path, target: Path) -> None:
 
 def _stage_local(source: Source, given: Path, staging: Path) -> None:
     if given.is_dir() and source.packed:
-        raise InputError(f"{given} is a folder; for {source.name}, --archive takes the file {source.downloads[0].name}")
+        raise InputError(f"{given} is a folder; for {source.name}, --archive needs the file {source.downloads[0].name}")
     if given.is_dir():
         for item in source.downloads:
             _check_local(given / item.name, item)
@@ -141,10 +141,10 @@ def _stage_local(source: Source, given: Path, staging: Path) -> None:
 
 def _check_local(path: Path, item: Download) -> None:
     if not path.is_file():
-        raise InputError(f"there is no file {path}; --archive must have {item.name}")
+        raise InputError(f"there is no file {path}; the folder given with --archive must contain {item.name}")
     with open(path, "rb") as file:
         if looks_like_html(file.read(1024)):
-            raise InputError(f"{path} is a web page, not {item.name}; download the file that the page leads to")
+            raise InputError(f"{path} is a web page, not {item.name}; download the file that the page links to")
     if item.checksum:
         size = path.stat().st_size
         problem = f"it has {size:,} bytes, not {item.size:,}" if size != item.size else mismatch(path, item.checksum)
@@ -158,12 +158,12 @@ def _check_room(source: Source, root: Path, archive: Path | None) -> None:
         need += sum(max(0, item.size - Part(root, item.name).size) for item in source.downloads)
     free = shutil.disk_usage(root).free
     if need > free:
-        raise InputError(f"{source.name} needs {need / 1e9:.2f} GB more under {root}, where {free / 1e9:.2f} GB are "
-                         "free; make room, or choose another --data-root")
+        raise InputError(f"{source.name} needs another {need / 1e9:.2f} GB under {root}, which has "
+                         f"{free / 1e9:.2f} GB free; free some space, or choose another --data-root")
 
 
 def _exchange(source: Source, root: Path) -> None:
-    """Put the staged folder in its place; at no moment is there half a set under its name."""
+    """Move the finished folder to its place; there is never half a set under this name."""
     final = root / source.folder
     if final.exists():
         os.rename(final, root / f".{source.folder}.old")
@@ -172,7 +172,7 @@ def _exchange(source: Source, root: Path) -> None:
 
 
 def _finish_exchange(source: Source, root: Path) -> None:
-    """Complete or undo an exchange that may have been cut off."""
+    """Complete or undo an exchange that may have been interrupted."""
     final, old = root / source.folder, root / f".{source.folder}.old"
     if not old.exists():
         return
@@ -185,7 +185,10 @@ def _finish_exchange(source: Source, root: Path) -> None:
 
 
 def _take_over(former: Path, new: Path) -> None:
-    """Move a file or folder, or what the new folder lacks of it: a user's own files are not ours to delete."""
+    """Move a file or folder to its new place; of a folder that is there too, move what the new one lacks.
+
+    The user's own files must not be deleted.
+    """
     if not new.exists():
         os.rename(former, new)
     elif former.is_dir() and not former.is_symlink() and new.is_dir():

@@ -1,39 +1,39 @@
-"""Class-per-folder trees of images, decoded once; the user's own as a domain."""
+"""Images in one folder per class, decoded once; a user's own folder as a domain."""
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from tqdm import tqdm
 
+from framebench.domains.bars import counted
 from framebench.domains.base import CIFAR10_CLASSES, Domain
 from framebench.errors import InputError
 from framebench.files import atomic, cache_folder
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
-#: Raised whenever the same files give other arrays: what an earlier decoder left in the cache is then not used.
+#: Increased whenever the same files give other arrays, so that older arrays in the cache are not used.
 DECODER = 2
-#: Other names that a folder of a CIFAR-10 class may have; each can only mean that one class.
+#: Other names that the folder of a CIFAR-10 class may have.
 SYNONYMS = {"plane": "airplane", "aeroplane": "airplane", "car": "automobile"}
 SIZE = 32
 
 
 def load_folder(path: Path) -> Domain:
-    """Load ``<path>/<class>/*`` as images of CIFAR-10's classes, told by the folders' names whatever their case.
+    """Load ``<path>/<class>/*`` as images of CIFAR-10's classes; upper and lower case in folder names do not matter.
 
-    Classes may be missing. Images are turned as their EXIF orientation says, cut to their central square and resized
-    to 32x32 where they have another size; 16-bit greys are scaled to 8 bits. Ids are positions: classes in CIFAR-10's
-    order, then file names. What a class folder holds besides images is skipped, and the title says how much that is.
+    Classes may be missing. The EXIF orientation is applied. Images of other sizes are cropped to their central square
+    and resized to 32x32. 16-bit grey images are scaled to 8 bits. Ids are positions: sorted by class in CIFAR-10's
+    order, then by file name. Other files in a class folder are skipped; the title says how many.
 
     Raises:
-        InputError: for folders that name no class or the same one, and images that can't be decoded.
+        InputError: if a folder's name is not a class, two folders name the same class, or an image can't be decoded.
     """
-    folders = _folders_of_classes(path)
+    folders = _folders_of_classes(path, CIFAR10_CLASSES, SYNONYMS)
     files = [(file, label) for label, folder in sorted(folders.items()) for file in _images_of(folder)]
     images, sizes = _decoded(path, [file for file, _ in files], resize=True)
     labels = np.array([label for _, label in files], dtype=np.int64)
@@ -50,46 +50,50 @@ def load_folder(path: Path) -> Domain:
     return Domain(f"folder:{path}", f"folder {name} ({facts})", CIFAR10_CLASSES, images, labels)
 
 
-def _folders_of_classes(path: Path) -> dict[int, Path]:
+def _folders_of_classes(path: Path, classes: tuple[str, ...], synonyms: Mapping[str, str]) -> dict[int, Path]:
+    """Return the folders below `path` by label; all must be named after a class."""
     if not path.is_dir():
-        raise InputError(f"{path} is not a folder; folder:PATH names one that holds a folder of images a class")
+        raise InputError(f"{path} is not a folder; folder:PATH needs a folder with one folder of images per class")
+    known = f"the classes are {', '.join(classes if len(classes) <= 10 else (*classes[:3], '...', classes[-1]))}"
     found: dict[int, Path] = {}
     strangers = []
     for folder in sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         name = folder.name.lower()
-        name = SYNONYMS.get(name, name)
-        if name not in CIFAR10_CLASSES:
+        name = synonyms.get(name, name)
+        if name not in classes:
             strangers.append(folder.name)
-        elif (label := CIFAR10_CLASSES.index(name)) in found:
+        elif (label := classes.index(name)) in found:
             raise InputError(f"{path} has both '{found[label].name}' and '{folder.name}' for the class {name}; "
                            "merge the two folders")
         else:
             found[label] = folder
     if strangers:
         more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
-        raise InputError(f"{path} has folders that name none of CIFAR-10's classes ({', '.join(strangers[:5])}{more}); "
-                       f"remove or rename them; the classes are {', '.join(CIFAR10_CLASSES)}")
+        raise InputError(f"{path} has folders that are not named after a class ({', '.join(strangers[:5])}{more}); "
+                         f"remove or rename them; {known}")
     if not found:
-        raise InputError(f"{path} holds no folder named after a class; the classes are {', '.join(CIFAR10_CLASSES)}")
+        raise InputError(f"{path} contains no folder named after a class; {known}")
     return found
 
 
-def read_class_folders(root: Path, classes: tuple[str, ...], keep: Callable[[str], bool] | None = None,
-                       ) -> tuple[np.ndarray, np.ndarray]:
+def read_class_folders(root: Path, classes: tuple[str, ...], keep: Callable[[str], bool] | None = None, *,
+                       some: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Read ``root/<class>/*`` into arrays, in the order of `classes` and then of file names.
 
     Args:
-        root: The folder that holds one folder a class.
+        root: The folder that contains one folder per class.
         classes: Class names; the label of an image is the index of its folder's name.
-        keep: Tells from a file's name whether it is read (default: all).
+        keep: Takes a file name and returns whether the file is read (default: all files).
+        some: Whether folders of classes may be missing; then a folder with any other name is an error.
 
     Returns:
         images uint8 [n, 32, 32, 3] and labels int64 [n].
 
     Raises:
-        InputError: if a class has no folder or no image, or an image can't be decoded or is not 32x32.
+        InputError: if a class has no folder or no images, or an image can't be decoded or is not 32x32.
     """
-    files = [(path, label) for label, name in enumerate(classes) for path in _images_of(root / name)
+    folders = _folders_of_classes(root, classes, {}) if some else dict(enumerate(root / name for name in classes))
+    files = [(path, label) for label, folder in sorted(folders.items()) for path in _images_of(folder)
              if keep is None or keep(path.name)]
     images, _ = _decoded(root, [path for path, _ in files], resize=False)
     return images, np.array([label for _, label in files], dtype=np.int64)
@@ -97,15 +101,15 @@ def read_class_folders(root: Path, classes: tuple[str, ...], keep: Callable[[str
 
 def _images_of(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InputError(f"{folder.parent} has no folder '{folder.name}'; every class needs one")
+        raise InputError(f"{folder.parent} has no folder '{folder.name}'; each class needs one")
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not found:
-        raise InputError(f"the class folder {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
+        raise InputError(f"the class folder {folder} holds no images ({', '.join(sorted(SUFFIXES))})")
     return found
 
 
 def _skipped(folders: Sequence[Path]) -> str:
-    """Return how many entries of class folders are not read, hidden ones left out, and their suffixes."""
+    """Return, for the title, how many entries of the class folders are not images; hidden ones do not count."""
     entries = [entry for folder in folders for entry in folder.iterdir()
                if entry.suffix.lower() not in SUFFIXES and not entry.name.startswith(".")]
     if not entries:
@@ -115,12 +119,12 @@ def _skipped(folders: Sequence[Path]) -> str:
 
 
 def _decoded(root: Path, files: Sequence[Path], resize: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Decode `files` below `root`, or read what was decoded before.
+    """Decode `files` below `root`, or read the arrays from the cache.
 
-    The arrays are kept in the cache folder, keyed by the decoder and every file's path, size and modification time.
+    The key in the cache folder depends on the decoder and on the path, size and modification time of each file.
 
     Returns:
-        images uint8 [n, 32, 32, 3] and the sizes that they had, int32 [n, 2] (height, width).
+        images uint8 [n, 32, 32, 3] and their original sizes, int32 [n, 2] (height, width).
     """
     stamps = [f"{path.relative_to(root)}|{s.st_size}|{s.st_mtime_ns}" for path in files for s in [path.stat()]]
     parts = [f"decoder {DECODER}", str(root.resolve()), str(SIZE), str(resize), *stamps]
@@ -131,18 +135,19 @@ def _decoded(root: Path, files: Sequence[Path], resize: bool) -> tuple[np.ndarra
         if images.shape == (len(files), SIZE, SIZE, 3) and images.dtype == np.uint8 and sizes.shape == (len(files), 2):
             return images, sizes
     except (OSError, ValueError, EOFError):
-        pass  # absent, or damaged and decoded anew below
+        pass  # absent or damaged: decoded below
     images = np.empty((len(files), SIZE, SIZE, 3), dtype=np.uint8)
     sizes = np.empty((len(files), 2), dtype=np.int32)
-    for i, path in enumerate(tqdm(files, desc=f"decoding {root.parent.name}/{root.name}", unit="image",
-                                  disable=len(files) < 2000, leave=False)):
-        images[i], sizes[i] = _decode(path, resize)
+    with counted(len(files), desc=f"decoding {root.parent.name}/{root.name}", unit="image", least=2000) as done:
+        for i, path in enumerate(files):
+            images[i], sizes[i] = _decode(path, resize)
+            done(1)
     try:
         for path, array in zip(kept, (images, sizes), strict=True):
             with atomic(path) as temporary, open(temporary, "wb") as out:
                 np.save(out, array, allow_pickle=False)
     except OSError:
-        pass  # without a cache the next run decodes again; nothing else is lost
+        pass  # without a cache, the next run decodes them again
     return images, sizes
 
 
@@ -163,28 +168,28 @@ def _decode(path: Path, resize: bool) -> tuple[np.ndarray, tuple[int, int]]:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except (SyntaxError, struct.error):  # of EXIF data that can't be read; if it is the pixels, reading them says so
+    except (SyntaxError, struct.error):  # the EXIF data are damaged; damaged pixels are noticed later
         return image
 
 
 def _eight_bits(picture: Image.Image, kind: str | None) -> Image.Image:
-    """Scale a 16-bit grey to 8 bits: Pillow's own conversion cuts every value above 255 to 255.
+    """Scale a 16-bit grey image to 8 bits; Pillow's own conversion sets all values above 255 to 255.
 
     Raises:
-        ValueError: for 32-bit values, whose white is unknown.
+        ValueError: for 32-bit values, because it is not known which value is white.
     """
     if picture.mode.startswith("I;16") or (picture.mode == "I" and kind in {"PNG", "PPM"}):  # "I" has 16 bits there
         return Image.fromarray(((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8))
     if picture.mode in {"I", "F"}:
-        raise ValueError("32-bit values have no known white; convert it to 8 bits a channel")
+        raise ValueError("it is not known which of its 32-bit values is white; convert it to 8 bits per channel")
     return picture
 
 
 def shrink(picture: Image.Image) -> Image.Image:
-    """Cut the central square and resize it to 32x32.
+    """Crop to the central square and resize it to 32x32.
 
-    Making smaller averages the pixels that each new one covers (PIL's BOX), as CINIC-10 was made; making larger, for
-    which BOX would repeat pixels, is bilinear.
+    To reduce an image, each new pixel is the average of the pixels that it covers (PIL's BOX), as in CINIC-10. To
+    enlarge an image, interpolation is bilinear, because BOX would repeat pixels.
     """
     width, height = picture.size
     side = min(width, height)

@@ -1,4 +1,4 @@
-"""Corrupted sets that are made here: on the fly for the images asked for, or once into the cache."""
+"""Corrupted sets that are generated: on the fly for single images, or once into the cache."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import numpy as np
 from framebench.domains.base import Domain
 from framebench.domains.cells import CellFiles, write_cell
 from framebench.domains.corrupted import CorruptedSet
-from framebench.domains.corruptions import NAMES, VERSION, corrupt, frost_source, generator_facts
+from framebench.domains.corruptions import NAMES, VERSION, corrupt, frost_hint, frost_source, generator_facts
 from framebench.errors import InputError
 from framebench.files import cache_folder
 
 
 class GeneratedCell(Domain):
-    """One corruption at one severity of a clean set, whose pixels are made, or read from the cache, when asked for."""
+    """One corruption of a clean set at one severity; pixels are made, or read from the cache, when they are needed."""
 
     _set: GeneratedSet
     _cell: tuple[str, int]
@@ -38,7 +38,7 @@ class GeneratedCell(Domain):
 
     @property
     def images(self) -> np.ndarray:
-        """All images at once, uint8 [n, H, W, 3]; made or read anew at every call."""
+        """All images, uint8 [n, H, W, 3]; made or read again at each call."""
         return self.pixels(np.arange(len(self)))
 
     @property
@@ -48,7 +48,7 @@ class GeneratedCell(Domain):
 
     @cached_property
     def digest(self) -> str:
-        """Hash of what says which pixels are meant: the same for a cell made on the fly and one from the cache."""
+        """Hash of everything that determines the pixels: equal for a cell made on the fly and one in the cache."""
         return self._set.digest(*self._cell)
 
     def pixels(self, ids: np.ndarray) -> np.ndarray:
@@ -65,7 +65,7 @@ class GeneratedSet(CorruptedSet):
 
     Attributes:
         clean: The images that are corrupted.
-        seed: Seed of the corruptions' draws.
+        seed: Seed of the random draws.
         files: Where cells are kept.
     """
 
@@ -73,7 +73,8 @@ class GeneratedSet(CorruptedSet):
     clean: Domain
 
     def __init__(self, name: str, label: str, clean: Domain, seed: int, folder: Path | None = None) -> None:
-        self.name, self.clean, self.seed, self.hint = name, clean, seed, clean.hint
+        self.name, self.clean, self.seed = name, clean, seed
+        self.hint = "; ".join(filter(None, (clean.hint, frost_hint())))
         self.title = f"{label} generated from {clean.title}, generator v{VERSION}, seed {seed}, frost: {frost_source()}"
         self.corruptions = NAMES
         if folder is None:
@@ -82,24 +83,25 @@ class GeneratedSet(CorruptedSet):
         self.files = CellFiles(folder, clean.labels, clean.shape)
 
     def cell(self, corruption: str, severity: int) -> Domain:
-        """Return one corruption at one severity; its ids are those of `clean`, and no pixel is made yet."""
+        """Return one corruption at one severity, with the ids of `clean`; no pixels are made yet."""
         self.check(corruption, severity)
         return GeneratedCell(self, corruption, severity)
 
     def digest(self, corruption: str, severity: int) -> str:
-        """Hash of what says which pixels a cell has: clean images, generator, corruption, severity and seed.
+        """Hash of everything that determines a cell's pixels: clean images, generator, corruption, severity and seed.
 
-        Versions of libraries are not in it, though another libjpeg may round jpeg_compression and another NumPy draw
-        differently: results record them, as kept cells do (`generator_facts`), and a cell once kept stays as it is.
+        Versions of libraries are left out, although another libjpeg may round differently and another NumPy may draw
+        other numbers. Results and cells in the cache record these versions (`generator_facts`), and a cell in the cache
+        is not made again.
         """
-        # Frost's pictures are another matter: they come from a wheel or are drawn, and look different.
+        # The pictures of frost are included: those from a wheel and the drawn ones look different.
         textures = generator_facts()["frost_digest"] if corruption == "frost" else None
         parts = [self.clean.digest, VERSION, textures, corruption, severity, self.seed]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def missing(self, corruptions: Iterable[str], severities: Iterable[int], files: CellFiles | None = None,
                 ) -> list[tuple[str, int]]:
-        """Return which cells `generate` would make; each takes `files.cell_bytes` on disk."""
+        """Return the cells that `generate` would make; each needs `files.cell_bytes` on disk."""
         severities = list(severities)
         cells = [(corruption, severity) for corruption in corruptions for severity in severities]
         for cell in cells:
@@ -108,20 +110,20 @@ class GeneratedSet(CorruptedSet):
 
     def generate(self, corruptions: Iterable[str], severities: Iterable[int], *, folder: Path | None = None,
                  progress: Callable[[str, int], None] | None = None, workers: int = 1) -> Path:
-        """Make the cells that are missing, once; killed and called again, it goes on with those not finished.
+        """Make the missing cells. If this is killed, the next call continues with the cells that are not finished.
 
         Args:
-            corruptions: Names.
-            severities: From 1 to 5.
-            folder: Where to make them, in CIFAR-10-C's layout (default: the cache, where this set looks for them).
-            progress: Called with the corruption and severity of every cell that was made.
-            workers: Processes.
+            corruptions: Names of corruptions.
+            severities: Severities, from 1 to 5.
+            folder: Where to write, in CIFAR-10-C's layout (default: the cache, where this set looks for cells).
+            progress: Called with corruption and severity after each cell.
+            workers: Number of processes.
 
         Returns:
             The folder.
 
         Raises:
-            InputError: for an unknown cell, a full disk, and a folder that can't be written to.
+            InputError: for an unknown corruption or severity, a full disk, or a folder that is not writable.
         """
         files = self.files if folder is None else CellFiles(folder, self.clean.labels, self.clean.shape)
         cells = self.missing(corruptions, severities, files)
@@ -138,14 +140,14 @@ class GeneratedSet(CorruptedSet):
 
 def _made(clean: Domain, files: CellFiles, cells: list[tuple[str, int]], seed: int, workers: int,
           ) -> Iterator[tuple[tuple[str, int], str]]:
-    """Make and write cells; yield each with its sha256 as it is finished."""
+    """Make and write cells; yield each with its sha256 when it is finished."""
     tasks = [(corruption, severity, seed, files.path(corruption)) for corruption, severity in cells]
     images = np.asarray(clean.images)
     if workers == 1:
         for cell, task in zip(cells, tasks, strict=True):
             yield cell, _make(images, *task)
         return
-    # Spawned, not forked: a fork of a process with torch's threads can hang.
+    # Spawned, not forked: forking a process with threads of torch can hang.
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_receive,
                                initargs=(images,))
     try:
@@ -160,17 +162,17 @@ def _make(images: np.ndarray, corruption: str, severity: int, seed: int, path: P
     try:
         return write_cell(path, severity, corrupt(images, corruption, severity, seed=seed))
     except OSError as error:
-        raise InputError(f"can't write to {path} ({error.strerror}); free some space, or set BENCH_CACHE to a folder "
-                       "with room: what is finished is kept") from None
+        raise InputError(f"can't write to {path} ({error.strerror}); free some space, or set BENCH_CACHE to another "
+                         "folder; finished cells are kept") from None
 
 
-_images = np.empty(0)  # in a worker process: the clean images, sent once instead of with every task
+_images = np.empty(0)  # in a worker process: the clean images, sent once and not with each task
 
 
 def _receive(images: np.ndarray) -> None:
     global _images
     _images = images
-    # Idle workers of a killed process would wait for ever.
+    # Without this, idle workers of a killed process would wait forever.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

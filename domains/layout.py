@@ -1,4 +1,4 @@
-"""Where a published data set lies under the data root, and whether it is the published one."""
+"""Where a published data set is under the data root, and whether its files are the official ones."""
 
 from __future__ import annotations
 
@@ -7,42 +7,64 @@ from pathlib import Path
 
 import numpy as np
 
-from framebench.errors import InputError
+from framebench.errors import MissingDataError
 from framebench.files import file_digest
 
+#: Where a set may be under the data root, the preferred place first. A place that ends in "/" is a folder, any other is
+#: a file. Parts in braces, such as ``{split}``, are filled in. Each set states its places once, beside its loader.
+Places = tuple[str, ...]
 
-def find(root: Path | None, name: str, *candidates: str) -> Path:
-    """Return the first of `candidates` (paths below `root`) that exists.
+
+def located(root: Path | None, places: Places, **parts: str) -> Path | None:
+    """Return the first of `places` that exists under `root`, or None; `parts` are the values of parts in braces."""
+    if root is None:
+        return None
+    for place in places:
+        path = root / place.format(**parts)
+        if path.is_dir() if place.endswith("/") else path.is_file():
+            return path
+    return None
+
+
+def find(root: Path | None, name: str, places: Places, **parts: str) -> Path:
+    """Return what `located` returns for the set `name`.
 
     Raises:
-        InputError: if there is no data root or none of them is in it.
+        MissingDataError: if there is no data root, or it has none of the places.
     """
     if root is None:
-        raise InputError(f"{name} needs --data-root DIR (or BENCH_DATA); without data, the domain samples works")
-    for candidate in candidates:
-        if (root / candidate).exists():
-            return root / candidate
-    absent = f"neither {' nor '.join(candidates)}" if len(candidates) > 1 else f"no {candidates[0]}"
-    raise InputError(f"{root} has {absent}, which {name} needs; put it there, or see what `bench fetch` can get")
+        raise MissingDataError(f"{name} needs --data-root DIR (or BENCH_DATA); the domain samples works without it")
+    found = located(root, places, **parts)
+    if found is not None:
+        return found
+    names = [place.format(**parts) for place in places]
+    absent = f"neither {' nor '.join(names)}" if len(names) > 1 else f"no {names[0]}"
+    raise MissingDataError(f"{root} has {absent}, which {name} needs; put the data there, or get them with "
+                           "`bench fetch`")
+
+
+def folder_of(places: Places) -> str:
+    """Return the folder of the preferred place, which `bench fetch` puts the set into."""
+    return places[0].partition("/")[0]
 
 
 def is_official(folder: Path, md5: Mapping[str, str]) -> bool:
-    """Tell whether the files of `folder` that `md5` names have the checksums that it gives."""
+    """Return whether the files of `folder` have these checksums (file name -> md5)."""
     return all(file_md5(folder / name) == expected for name, expected in md5.items())
 
 
 def file_md5(path: Path) -> str:
-    """Return the md5 of a file; data sets publish no better checksum."""
+    """Return the md5 of a file; the data sets publish no stronger checksum."""
     return file_digest(path, "md5")
 
 
 def titled(title: str, labels: np.ndarray, published: Sequence[int] | int) -> str:
-    """Return `title`, with "partial" added where `labels` are not as many as published.
+    """Return `title`; "partial" is added if the numbers of images are not the published ones.
 
     Args:
         title: What the data are.
         labels: int64 [n].
-        published: Images a class, or in all where only that is known.
+        published: Published number of images per class, or in total if only that is known.
     """
     if isinstance(published, int):
         total, whole = published, len(labels) == published

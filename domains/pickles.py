@@ -1,4 +1,4 @@
-"""A reader of CIFAR's pickled batches that can build arrays and nothing else."""
+"""A reader of CIFAR's pickled batches that can build lists, strings and arrays, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from framebench.errors import InputError
 
-#: What a pickled array names as its maker, asked of an array, because numpy 2 moved it.
+#: The function that rebuilds a pickled array. It is taken from an array, because numpy 2 moved it.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
-#: The only names that CIFAR's files refer to; they keep numpy 1's path.
+#: The only names that are accepted: CIFAR's files refer to no others. The official files use numpy 1's path.
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
@@ -28,17 +28,17 @@ class _ArrayUnpickler(pickle.Unpickler):
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which no CIFAR batch does") from None
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which CIFAR batches never do") from None
 
 
 def read_batch(path: Path) -> dict[str, Any]:
-    """Read one batch of the official python archive, refusing anything but lists, strings and arrays.
+    """Read one batch of the official python archive; anything but lists, strings and arrays is refused.
 
     Returns:
-        The batch, keys as text: ``data`` uint8 [n, 3072] and ``labels`` (or ``fine_labels``).
+        The batch, with str keys: ``data`` uint8 [n, 3072] and ``labels`` (or ``fine_labels``).
 
     Raises:
-        InputError: if the file can't be read, is damaged, or holds more than arrays.
+        InputError: if the file can't be read, is damaged, or contains other objects.
     """
     try:
         batch = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()

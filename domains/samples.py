@@ -1,4 +1,4 @@
-"""The 20 CIFAR-10 test images that the package foolbox ships: real, lossless, there without a download."""
+"""The 20 CIFAR-10 test images in the package foolbox: real and lossless, and no download is needed."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from framebench.errors import InputError
 
 
 def load_samples(_data_root: Path | None = None) -> Domain:
-    """Return domain `samples`; the id of an image is its number in foolbox.
+    """Load the domain `samples`; the id of an image is its number in foolbox.
 
     Raises:
-        InputError: if foolbox is not installed or ships other images.
+        InputError: if foolbox is not installed or contains other images.
     """
-    spec = importlib.util.find_spec("foolbox")  # found, not imported: foolbox takes seconds and wants a git binary
+    spec = importlib.util.find_spec("foolbox")  # found, not imported: importing foolbox takes seconds and needs git
     folder = Path(spec.origin).parent / "data" if spec and spec.origin else None
     files = sorted(folder.glob("cifar10_[0-9][0-9]_[0-9].png")) if folder else []
     if len(files) != 20:
-        raise InputError(f"the package foolbox should ship 20 CIFAR-10 images, but {len(files)} were found; "
-                       "reinstall it with pip install --force-reinstall foolbox")
+        raise InputError(f"the package foolbox should contain 20 CIFAR-10 images, but {len(files)} were found; "
+                         "reinstall it with pip install --force-reinstall foolbox")
     images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in files])
     labels = np.array([int(path.stem.rsplit("_", 1)[1]) for path in files], dtype=np.int64)
-    hint = ("for the full set give --data-root DIR (or BENCH_DATA) with CIFAR-10's cifar-10-batches-py/ "
-            "or cifar10/test/<class>/*.png in it")
+    hint = ("for the full set, use --data-root DIR (or BENCH_DATA), a folder with CIFAR-10's cifar-10-batches-py/ "
+            "or cifar10/test/<class>/*.png")
     return Domain("samples", "CIFAR-10 test sample (20 lossless images shipped by foolbox)", CIFAR10_CLASSES,
                   images, labels, hint)

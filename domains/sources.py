@@ -1,14 +1,14 @@
-"""The data sets that can be fetched: where they are, how large, their checksums, and what they must hold.
+"""The data sets that can be fetched: their addresses, sizes, checksums and contents.
 
-Checksums and sizes, by set:
+Where the checksums and sizes come from:
 
-- CIFAR-10, CIFAR-100, SVHN, STL-10: md5 as torchvision publishes them (of the archive, and of the files in it).
-- CIFAR-10-C, CIFAR-100-C: size and md5 of the Zenodo records 2535967 and 3555552.
-- CINIC-10: size and md5 of the DataShare record 10283/3192.
-- CIFAR-10.1: size and sha256 as TensorFlow Datasets publishes them (url_checksums/cifar10_1.txt).
-- CIFAR-10.2: its authors publish none. For the test file there is one that others pinned, of commit 521467a of the
-  authors' repository (its size is what `numpy.savez` makes of the five documented arrays); the train file is checked by
-  content alone, and its sha256 is printed.
+- CIFAR-10, CIFAR-100, SVHN, STL-10: md5 published by torchvision, of the archives and of the files in them.
+- CIFAR-10-C, CIFAR-100-C: size and md5 in the Zenodo records 2535967 and 3555552.
+- CINIC-10: size and md5 in the DataShare record 10283/3192.
+- CIFAR-10.1: size and sha256 published by TensorFlow Datasets (url_checksums/cifar10_1.txt).
+- CIFAR-10.2: the authors publish no checksums. For the test file, others have recorded the one at commit 521467a of the
+  authors' repository; its size is the one that `numpy.savez` gives the five documented arrays. Only the content of the
+  train file is checked, and its sha256 is reported.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from framebench.domains import cifar, stl, svhn
+from framebench.domains import cifar, cifar_retests, cinic, stl, svhn
 from framebench.domains.base import CIFAR10_CLASSES
 from framebench.domains.contents import Check, arrays, checksums, class_folders, labelled_images
 from framebench.domains.corrupted import OFFICIAL
 from framebench.domains.corruptions import NAMES
+from framebench.domains.layout import folder_of
 
 
 @dataclass(frozen=True)
 class Download:
-    """A file at public hosts.
+    """A file on public hosts.
 
     Attributes:
-        name: Its file name.
-        urls: Where it is; the next is tried where one fails.
-        size: Bytes: exact where there is a checksum, else about.
-        checksum: ``md5:hex`` or ``sha256:hex``, or empty where none is published.
+        name: File name.
+        urls: Addresses; if one fails, the next is tried.
+        size: Size in bytes: exact if there is a checksum, else approximate.
+        checksum: ``md5:hex`` or ``sha256:hex``; empty if none is published.
     """
 
     name: str
@@ -48,14 +49,14 @@ class Source:
     """A data set that can be fetched.
 
     Attributes:
-        name: What the command line calls it.
+        name: Its name on the command line.
         title: What it is.
-        folder: What it becomes under the data root.
-        downloads: One archive, or, where `members` is empty, the files of the set themselves.
-        members: Regular expression of the archive's wanted members; its group ``path`` is the place in `folder`.
-        files: How many files there are then.
-        unpacked: The space that they take, in bytes (small files by whole blocks).
-        checks: What the folder must pass.
+        folder: Its folder under the data root.
+        downloads: One archive or, if `members` is empty, the files of the set.
+        files: Number of files in the folder.
+        unpacked: Space on disk, in bytes; small files count as whole blocks.
+        checks: Checks that the folder must pass.
+        members: Regular expression for the wanted members of the archive. Its group ``path`` is the path in `folder`.
     """
 
     name: str
@@ -74,17 +75,17 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Bytes to download."""
+        """Size of all downloads, in bytes."""
         return sum(item.size for item in self.downloads)
 
     @cached_property
     def wanted(self) -> re.Pattern[str]:
-        """What may be taken out of an archive of the set; for a set of plain files, those files in any folder."""
+        """Matches the members to unpack; for a set of plain files, those files in any folder of an archive."""
         names = "|".join(re.escape(item.name) for item in self.downloads)
         return re.compile(self.members or f"(?:[^/]+/)*(?P<path>{names})")
 
     def problem(self, folder: Path) -> str | None:
-        """Return what keeps `folder` from being the whole set, or None."""
+        """Return why `folder` is not the complete set, or None if it is."""
         return next(filter(None, (check(folder) for check in self.checks)), None)
 
 
@@ -97,7 +98,7 @@ def _md5(expected: Mapping[str, str]) -> Check:
 
 
 def _corrupted(name: str, title: str, record: int, size: int, md5: str) -> Source:
-    folder = OFFICIAL[name].folder
+    folder = OFFICIAL[name].title
     archive = f"{folder}.tar"
     urls = (f"https://zenodo.org/records/{record}/files/{archive}?download=1",
             f"https://zenodo.org/api/records/{record}/files/{archive}/content")
@@ -125,40 +126,41 @@ _STL10 = {
 }
 
 _ALL = (
-    Source("cifar10", "CIFAR-10, python version (Krizhevsky 2009)", "cifar-10-batches-py",
+    Source("cifar10", "CIFAR-10, python version (Krizhevsky 2009)", folder_of(cifar.PLACES["cifar10"]),
            _files(_TORONTO, ("cifar-10-python.tar.gz", 170_498_071, "md5:c58f30108f718f92721af3b95e74349a")),
            files=7, unpacked=187_000_000,
            checks=(_md5({**cifar.MD5, "batches.meta": "5ff9c542aee3614f3951f8cda6e48888"}),),
            members=r"cifar-10-batches-py/(?P<path>data_batch_[1-5]|test_batch|batches\.meta)"),
-    Source("cifar100", "CIFAR-100, python version (Krizhevsky 2009)", "cifar-100-python",
+    Source("cifar100", "CIFAR-100, python version (Krizhevsky 2009)", folder_of(cifar.PLACES["cifar100"]),
            _files(_TORONTO, ("cifar-100-python.tar.gz", 169_001_437, "md5:eb9058c3a382ffc7106e4002c42a8d85")),
            files=3, unpacked=187_000_000,
            checks=(_md5(cifar.MD5_100),),
            members=r"cifar-100-python/(?P<path>train|test|meta)"),
-    Source("svhn", "SVHN, cropped digits, train and test (Netzer et al. 2011)", "svhn", _files(_STANFORD, *_SVHN),
-           files=2, unpacked=246_316_178, checks=(checksums({name: checksum for name, _, checksum in _SVHN}),)),
+    Source("svhn", "SVHN, cropped digits, train and test (Netzer et al. 2011)", folder_of(svhn.PLACES),
+           _files(_STANFORD, *_SVHN), files=2, unpacked=246_316_178,
+           checks=(checksums({name: checksum for name, _, checksum in _SVHN}),)),
     _corrupted("cifar10-c", "CIFAR-10-C, 19 corruptions (Hendrycks & Dietterich 2019)", 2535967, 2_918_471_680,
                "56bf5dcef84df0e2308c6dcbcbbd8499"),
     _corrupted("cifar100-c", "CIFAR-100-C, 19 corruptions (Hendrycks & Dietterich 2019)", 3555552, 2_918_473_216,
                "11f0ed0f1191edbf9fa23466ae6021d3"),
-    Source("cinic10", "CINIC-10 (Darlow et al. 2018, CC BY 4.0)", "CINIC-10",
+    Source("cinic10", "CINIC-10 (Darlow et al. 2018, CC BY 4.0)", folder_of(cinic.PLACES),
            (Download("CINIC-10.tar.gz", (f"https://datashare.ed.ac.uk/server/api/core/bitstreams/{_BITSTREAM}/content",
                                          "https://datashare.ed.ac.uk/bitstream/handle/10283/3192/CINIC-10.tar.gz"),
                      687_544_992, "md5:6ee4d0c996905fe93221de577967a372"),),
            files=270_000, unpacked=1_150_000_000,
            checks=(class_folders(("train", "valid", "test"), CIFAR10_CLASSES, 9000),),
-           members=r"(?:CINIC-10/)?(?P<path>(?:train|valid|test)/"  # the archive has no folder around its splits
+           members=r"(?:CINIC-10/)?(?P<path>(?:train|valid|test)/"  # in the archive, the splits are at the top
            rf"(?:{'|'.join(CIFAR10_CLASSES)})/[A-Za-z0-9_-]+\.png)"),
-    Source("cifar10.1", "CIFAR-10.1, v4 and v6 (Recht et al. 2018)", "CIFAR-10.1",
+    Source("cifar10.1", "CIFAR-10.1, v4 and v6 (Recht et al. 2018)", folder_of(cifar_retests.PLACES["cifar10.1"]),
            _files(f"{_GITHUB}/CIFAR-10.1/master/datasets", *_CIFAR10_1),
            files=4, unpacked=12_369_108, checks=(checksums({name: checksum for name, _, checksum in _CIFAR10_1}),)),
-    Source("cifar10.2", "CIFAR-10.2, train and test (Lu et al. 2020)", "CIFAR-10.2",
+    Source("cifar10.2", "CIFAR-10.2, train and test (Lu et al. 2020)", folder_of(cifar_retests.PLACES["cifar10.2"]),
            _files(f"{_GITHUB}/cifar-10.2/master", ("cifar102_test.npz", 6_393_664, _CIFAR10_2_TEST),
                   ("cifar102_train.npz", 32_000_000, "")),
            files=2, unpacked=38_400_000,
            checks=(checksums({"cifar102_test.npz": _CIFAR10_2_TEST}),
                    labelled_images({"cifar102_test.npz": 2000, "cifar102_train.npz": 10000}))),
-    Source("stl10", "STL-10, binary version (Coates et al. 2011)", "stl10_binary",
+    Source("stl10", "STL-10, binary version (Coates et al. 2011)", folder_of(stl.PLACES),
            (Download("stl10_binary.tar.gz", ("http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
                                              "https://cs.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"),
                      2_640_397_119, "md5:91f7769df0f17e558f3565bffb0c7dfb"),),

@@ -13,22 +13,24 @@ from framebench.domains.folder import shrink
 from framebench.domains.layout import find, is_official, titled
 from framebench.errors import InputError
 
-#: CIFAR-10's class of each of STL-10's (airplane, bird, car, cat, deer, dog, horse, monkey, ship, truck); -1: none.
+PLACES = ("stl10_binary/",)
+#: CIFAR-10's class for each class of STL-10; -1 means none.
+#: STL-10's are airplane, bird, car, cat, deer, dog, horse, monkey, ship, truck.
 CLASS_OF = np.array([0, 2, 1, 3, 4, 5, 7, -1, 8, 9])
-#: md5 of the official files, as torchvision publishes them.
+#: md5 of the official files, as published by torchvision.
 MD5 = {"test_X.bin": "7f263ba9f9e0b06b93213547f721ac82", "test_y.bin": "36f9794fa4beb8a2c72628de14fa638e"}
 PER_CLASS = 800
 
 
 def load_stl10(data_root: Path | None) -> Domain:
-    """Load the test images of the nine common classes, averaged to 32x32 by PIL's BOX.
+    """Load the test images of the nine classes shared with CIFAR-10, reduced to 32x32 by averaging (PIL's BOX).
 
-    Ids: the rank among the official rows that are not monkeys.
+    An id is the position among the official rows that are not monkeys.
 
     Raises:
         InputError: if the data are missing or damaged.
     """
-    folder = find(data_root, "stl10", "stl10_binary/")
+    folder = find(data_root, "stl10", PLACES)
     stored = read_bytes(folder / "test_X.bin", 3 * 96 * 96)
     classes = read_bytes(folder / "test_y.bin", 1)[:, 0].astype(np.int64)
     if len(classes) != len(stored):
@@ -38,7 +40,7 @@ def load_stl10(data_root: Path | None) -> Domain:
                        "get the data set again")
     labels = CLASS_OF[classes - 1]
     kept = np.flatnonzero(labels >= 0)
-    # Stored by channel and, within one, by column.
+    # Stored by channel, and within a channel by column.
     large = stored.reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1)
     images = np.stack([np.asarray(shrink(Image.fromarray(np.ascontiguousarray(large[i])))) for i in kept]) \
         if len(kept) else np.empty((0, 32, 32, 3), np.uint8)

@@ -13,6 +13,10 @@ class InputError(ValueError):
     """
 
 
+class MissingDataError(InputError):
+    """A data set is not where it was looked for."""
+
+
 def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
     """Build the error for a name that is none of `choices`, with the nearest ones as a suggestion."""
     known = sorted(choices)

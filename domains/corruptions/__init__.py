@@ -3,16 +3,18 @@
 >>> from framebench.domains.corruptions import corrupt
 >>> foggy = corrupt(images, "fog", severity=3)  # uint8 [n, 32, 32, 3] to the same
 
-Parameters, precision and truncation are those of the script that made the official files (make_cifar_c.py in
-github.com/hendrycks/robustness). Given the same draws, its steps in scikit-image 0.26, OpenCV 4.10 and ImageMagick 6
-give the same pixels. Differences:
-- each image draws from its own generator, keyed by (seed, corruption, severity, id), so that a subset, a shard or
-  another batch gets the same pixels; the official draws are not known;
-- shot and impulse noise need one uniform a value, from which they draw the same distribution;
-- defocus blur sums directly where OpenCV takes a DFT, and elastic transform's affine map reads at 1/32 of a pixel,
-  which newer OpenCV (5.0) does not;
-- frost uses the reference's pictures only where a wheel that ships them is installed (`frost_source`).
-Images made here are to be called generated; the official files are the benchmark where they are at hand.
+The reference is the script that made the official files (make_cifar_c.py in github.com/hendrycks/robustness). Its
+parameters, precision and truncation are used here. With the same random draws, its steps in scikit-image 0.26,
+OpenCV 4.10 and ImageMagick 6 give the same pixels. The differences are:
+
+- Each image has its own random generator, keyed by (seed, corruption, severity, id), so that its pixels do not depend
+  on the batch or subset it is in. The random draws of the official files are not known.
+- Shot and impulse noise use one uniform number per value, from which they draw the same distribution.
+- Defocus blur sums directly, where OpenCV uses a DFT. The affine map of elastic transform rounds positions to 1/32 of a
+  pixel, which OpenCV 5.0 no longer does.
+- Frost uses the pictures of the reference only if a wheel that contains them is installed (`frost_source`).
+
+Results must call images made here "generated". The official files, if they are available, are the benchmark.
 """
 
 from __future__ import annotations
@@ -28,11 +30,12 @@ from framebench.domains.corruptions.pixels import Generators
 from framebench.errors import InputError, unknown
 from framebench.seeding import generator
 
-__all__ = ["BENCHMARK", "EXTRAS", "NAMES", "SEVERITIES", "VERSION", "corrupt", "frost_source", "generator_facts"]
+__all__ = ["BENCHMARK", "EXTRAS", "NAMES", "SEVERITIES", "VERSION", "corrupt", "frost_hint", "frost_source",
+           "generator_facts"]
 
-#: The generator's version; raised whenever pixels change.
+#: Version of the generator; increased whenever pixels change.
 VERSION = 1
-#: In the order of the paper's table; the first 15 are the benchmark.
+#: All corruptions, in the order of the paper's table; the first 15 are the benchmark.
 NAMES = ("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
          "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
          "speckle_noise", "gaussian_blur", "spatter", "saturate")
@@ -48,8 +51,9 @@ _DRAWN: dict[str, Callable[[np.ndarray, int, Generators], np.ndarray]] = {
         blur.glass_blur, blur.motion_blur, digital.elastic_transform, noise.gaussian_noise, noise.impulse_noise,
         noise.shot_noise, noise.speckle_noise, weather.fog, weather.frost, weather.snow, weather.spatter)}
 
-#: Pixels at a time: arrays of more than some sixteen 32 x 32 images leave the processor's cache, and the allocator may
-#: hand them back to the system at every step: page faults double the time. Spatter's many small steps want more.
+#: How many pixels are processed at a time. Arrays of more than about sixteen 32 x 32 images do not fit the processor's
+#: cache, and the allocator may return their memory to the system at each step; the page faults double the time.
+#: Spatter has many small steps, for which larger arrays are faster.
 _CHUNK_PIXELS = {name: (64 if name == "spatter" else 16) * 32 * 32 for name in NAMES}
 
 
@@ -58,18 +62,17 @@ def corrupt(images: np.ndarray, name: str, severity: int, seed: int = 0,
     """Corrupt images.
 
     Args:
-        images: uint8 [n, H, W, 3]. The parameters are those for 32 x 32; other sizes from 16 up get the same ones, in
-            pixels.
+        images: uint8 [n, H, W, 3], of at least 16 x 16 pixels. The parameters are those for 32 x 32, whatever the size.
         name: One of `NAMES`.
         severity: 1 to 5.
-        seed: Keys the random draws.
-        ids: The example ids, which key them too, whole numbers [n]; None means 0 .. n - 1.
+        seed: Seed of the random draws.
+        ids: Example ids, integers [n]; the random draws depend on them too. None means 0 .. n - 1.
 
     Returns:
         uint8 [n, H, W, 3].
 
     Raises:
-        InputError: for another name, severity, type or shape, ids that don't fit, or images too large for frost.
+        InputError: for an unknown name or severity, a wrong type or shape, wrong ids, or images too large for frost.
     """
     if name not in NAMES:
         raise unknown("corruption", name, NAMES)
@@ -90,35 +93,40 @@ def corrupt(images: np.ndarray, name: str, severity: int, seed: int = 0,
 
 
 def frost_source() -> str:
-    """Return what frost is made from, as results must name it: a wheel and its version, or "procedural texture"."""
+    """Return the source of frost, for results to name it: a wheel and its version, or "procedural texture"."""
     return frost.source()
 
 
+def frost_hint() -> str:
+    """Return how to get the reference's pictures of frost; empty if they are installed."""
+    return frost.HINT if frost.source() == frost.PROCEDURAL else ""
+
+
 def generator_facts() -> dict[str, str | int | None]:
-    """Return what pixels depend on besides the arguments: the generator's version, frost's digest, libraries."""
+    """Return what the pixels depend on besides the arguments: versions of generator and libraries, frost's digest."""
     return {"version": VERSION, "frost": frost.source(), "frost_digest": frost.textures_digest(),
             **{name: version(name) for name in ("numpy", "scipy", "pillow")},
-            # "jpg" is the level of the interface, 6.2, whichever library it is.
+            # "jpg" is the version of the interface, 6.2 for all libraries.
             "libjpeg": features.version("libjpeg_turbo") or features.version("jpg")}
 
 
 def _check_images(images: np.ndarray, name: str) -> None:
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         found = f"{images.dtype} {list(images.shape)}" if isinstance(images, np.ndarray) else type(images).__name__
-        raise InputError(f"images to corrupt must be a uint8 array [n, H, W, 3], not {found}; convert them first")
+        raise InputError(f"the images must be a uint8 array [n, H, W, 3], not {found}; convert them first")
     height, width = images.shape[1:3]
     if min(height, width) < 16:
-        raise InputError(f"images of {height} x {width} are too small to corrupt; give at least 16 x 16")
+        raise InputError(f"images of {height} x {width} are too small to corrupt; they must be at least 16 x 16")
     if name == "frost":
-        room = min(min(texture.shape[:2]) for texture in frost.textures()) - 1  # a crop's position is drawn below this
+        room = min(min(texture.shape[:2]) for texture in frost.textures()) - 1  # crops start below this
         if max(height, width) > room:
-            raise InputError(f"images of {height} x {width} are too large for frost, whose textures allow up to "
-                             f"{room} x {room}; leave frost out or shrink the images")
+            raise InputError(f"images of {height} x {width} are too large for frost, which can be at most "
+                             f"{room} x {room}; leave frost out, or shrink the images")
 
 
 def _check_ids(ids: Sequence[int] | np.ndarray | None, n: int) -> list[int]:
     keys = np.arange(n) if ids is None else np.asarray(ids)
     if keys.shape != (n,) or (n and keys.dtype.kind not in "iu"):
-        raise InputError(f"ids must be {n} whole numbers, one an image, not {keys.dtype} {list(keys.shape)}; "
-                         "leave them out for 0, 1, 2, ...")
+        raise InputError(f"ids must be {n} integers, one per image, not {keys.dtype} {list(keys.shape)}; "
+                         "leave them out to use 0, 1, 2, ...")
     return [int(key) for key in keys]

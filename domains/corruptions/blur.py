@@ -12,20 +12,20 @@ from framebench.domains.corruptions.resample import zoom_matrix
 
 
 def gaussian(x: np.ndarray, sigma: float) -> np.ndarray:
-    """Smooth [n, H, W] or [n, H, W, C] in the plane; the border's pixels go on outside; cut at 4 sigma."""
+    """Smooth [n, H, W] or [n, H, W, C] along H and W; border pixels are repeated, the filter ends at 4 sigma."""
     return ndimage.gaussian_filter(x, (0, sigma, sigma, 0)[: x.ndim], mode="nearest", truncate=4.0)
 
 
 def gaussian_blur(x: np.ndarray, severity: int) -> np.ndarray:
-    """Smooth with a Gaussian."""
+    """Smooth with a Gaussian filter."""
     return to_bytes(gaussian(unit(x), (0.4, 0.6, 0.7, 0.8, 1)[severity - 1]))
 
 
 def defocus_blur(x: np.ndarray, severity: int) -> np.ndarray:
-    """Correlate with a disk; outside, the image is mirrored without repeating its edge (OpenCV's reflect-101).
+    """Correlate with a disk. Beyond the border the image is mirrored without repeating its edge (reflect-101).
 
-    The reference's OpenCV filters this kernel through a DFT; the sum here is direct, and differs where a pixel lies
-    within rounding error of a level.
+    In the reference, OpenCV applies this kernel with a DFT. The direct sum here differs only for pixels that are within
+    rounding error of a level.
     """
     radius, alias = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))[severity - 1]
     kernel = _disk(radius, alias).astype(np.float64)
@@ -34,7 +34,7 @@ def defocus_blur(x: np.ndarray, severity: int) -> np.ndarray:
 
 @cache
 def _disk(radius: float, alias: float) -> np.ndarray:
-    """Return a disk smoothed by a 3 x 3 Gaussian of standard deviation `alias`, float32 [k, k]."""
+    """Return a disk smoothed by a 3 x 3 Gaussian with standard deviation `alias`, float32 [k, k]."""
     reach = int(np.ceil(radius)) + 1
     y, x = np.mgrid[-reach:reach + 1, -reach:reach + 1]
     disk: np.ndarray = (x**2 + y**2 <= radius**2).astype(np.float32)
@@ -47,16 +47,16 @@ def _disk(radius: float, alias: float) -> np.ndarray:
 
 
 def glass_blur(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
-    """Smooth, move pixels about by up to one, smooth again.
+    """Smooth, move pixels by at most one position, and smooth again.
 
-    The reference means to swap a pixel with a neighbour, walking up from the bottom right corner, but swaps two views
-    of one array, which copies the neighbour and leaves it as it was. Neighbours lie above or to the left, where the
-    walk has not been, so that a pass is a gather from the image before it.
+    The reference means to swap each pixel with a neighbour, starting at the bottom right corner. But it swaps two views
+    of one array, so that the neighbour is copied and not changed. The neighbours are above or to the left, where the
+    loop has not been yet. A pass is therefore a gather from the image before the pass.
     """
     sigma, passes = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))[severity - 1]
     n, height, width, _ = x.shape
     draws = np.stack([rng.integers(-1, 1, (passes, height - 2, width - 2, 2)) for rng in rngs], axis=1)
-    draws = draws[:, :, ::-1, ::-1]  # drawn in the order of the walk
+    draws = draws[:, :, ::-1, ::-1]  # drawn in the order of the loop
     source = np.tile(np.arange(n * height * width).reshape(n, height, width), (passes, 1, 1, 1))
     source[:, :, 2:, 2:] += draws[..., 1] * width + draws[..., 0]
 
@@ -67,29 +67,29 @@ def glass_blur(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
 
 
 def motion_blur(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
-    """Smear along a line of random angle between -45 and 45 degrees."""
+    """Smear along a line with a random angle between -45 and 45 degrees."""
     radius, sigma = ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))[severity - 1]
     angles = -45 + 90 * uniform(rngs, (1,))[:, 0]
     return smear(x, radius, sigma, angles)
 
 
 def smear(x: np.ndarray, radius: int, sigma: float, angles: np.ndarray) -> np.ndarray:
-    """Blur uint8 [n, H, W, C] along one side of a line, as ImageMagick 6 at 16 bits does, to the bit.
+    """Blur uint8 [n, H, W, C] along one side of a line; the result is that of ImageMagick 6 at 16 bits, bit for bit.
 
-    s(y, x) = sum_i k_i in(y + dy_i, x + dx_i), k_i ~ exp(-i^2 / 2 sigma^2) for i = 0 .. 2 radius, offsets rounded to
-    whole pixels, the border's pixels going on outside. Level v is 257 v at 16 bits, to which sums are rounded; back at
-    8 bits they are truncated: floor(round(257 s) / 257), which is floor(s + 1 / 514).
+    s(y, x) = sum_i k_i in(y + dy_i, x + dx_i), with k_i ~ exp(-i^2 / 2 sigma^2) for i = 0 .. 2 radius. Offsets are
+    rounded to whole pixels, and border pixels are repeated. Level v is 257 v at 16 bits. Sums are rounded to 16 bits,
+    then truncated to 8 bits: floor(round(257 s) / 257), which is floor(s + 1 / 514).
 
     Args:
         x: The images.
-        radius: Half the kernel's reach, in pixels.
-        sigma: The kernel's standard deviation, in pixels.
-        angles: The lines' directions in degrees, float64 [n].
+        radius: Half the length of the kernel, in pixels.
+        sigma: Standard deviation of the kernel, in pixels.
+        angles: Direction of the line for each image, in degrees, float64 [n].
     """
     steps = np.arange(2 * radius + 1)
     kernel = np.exp(-steps**2 / (2 * sigma**2))
     kernel /= kernel.sum()
-    steps = steps[kernel > 1e-12]  # what is left out can't move a sum by 1e-9 levels
+    steps = steps[kernel > 1e-12]  # the omitted terms change a sum by less than 1e-9 levels
     direction = np.stack([np.sin(np.deg2rad(angles)), np.cos(np.deg2rad(angles))], axis=1)
     offsets = np.ceil(direction[:, :, None] * steps - 0.5).astype(np.int64)  # [n, (dy, dx), taps]
 
@@ -106,13 +106,13 @@ def smear(x: np.ndarray, radius: int, sigma: float, angles: np.ndarray) -> np.nd
 
 
 def zoom_blur(x: np.ndarray, severity: int) -> np.ndarray:
-    """Average the image with itself magnified by 1, 1.01, 1.02, ... about its middle."""
+    """Average the image and its magnifications about the centre by 1, 1.01, 1.02, ..."""
     end = (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1]
-    factors = np.arange(1, end, 0.01)  # rounding decides whether `end` is in it, as in the reference
+    factors = np.arange(1, end, 0.01)  # rounding decides whether `end` is included, as in the reference
     n, height, width, channels = x.shape
     columns = np.ascontiguousarray((x.astype(np.float32) / np.float32(255)).transpose(1, 2, 0, 3)).reshape(
         height * width, n * channels)
-    # float32 sums in the reference's order: areas of one colour lie on the edge between two levels.
+    # float32 sums in the reference's order: in areas of one colour, values are at the boundary of two levels.
     total, doubles = np.zeros_like(columns), columns.astype(np.float64)
     for factor in factors:
         total += (_zoom_image(height, width, float(factor)) @ doubles).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Contrast, elastic transform, pixelation, JPEG and saturation."""
+"""Contrast, elastic transform, pixelation, JPEG compression and saturation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from framebench.domains.corruptions.resample import affine_warp, displace, smoot
 
 
 def contrast(x: np.ndarray, severity: int) -> np.ndarray:
-    """Shrink values towards each channel's mean."""
+    """Move values towards the mean of their channel."""
     keep = (0.75, 0.5, 0.4, 0.3, 0.15)[severity - 1]
     values = unit(x)
     means = values.mean(axis=(1, 2), keepdims=True)
@@ -20,7 +20,7 @@ def contrast(x: np.ndarray, severity: int) -> np.ndarray:
 
 
 def elastic_transform(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
-    """Jitter three corners of an affine map, then displace pixels by smoothed noise (none at severity 1)."""
+    """Apply a random affine map, then displace pixels by smoothed noise (not at severity 1)."""
     alpha, sigma, jitter = ((0, 0, 2.56), (1.6, 6.4, 2.24), (2.56, 1.92, 1.92), (3.2, 1.28, 1.6),
                             (3.2, 0.96, 0.96))[severity - 1]
     n, height, width, _ = x.shape
@@ -40,13 +40,13 @@ def elastic_transform(x: np.ndarray, severity: int, rngs: Generators) -> np.ndar
 
 
 def _affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the maps, float64 [n, 2, 3], that send three points (x, y) of [n, 3, 2] to three of [3, 2]."""
+    """Return the affine maps, float64 [n, 2, 3], from three points (x, y) [n, 3, 2] to the points [3, 2]."""
     homogeneous = np.concatenate([source.astype(np.float64), np.ones((len(source), 3, 1))], axis=2)
     return np.linalg.solve(homogeneous, target.astype(np.float64)).transpose(0, 2, 1)
 
 
 def pixelate(x: np.ndarray, severity: int) -> np.ndarray:
-    """Shrink and enlarge with a box filter."""
+    """Reduce and enlarge the image with a box filter."""
     share = (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1]
     _, height, width, _ = x.shape
     small, out = (int(width * share), int(height * share)), np.empty_like(x)
@@ -57,7 +57,7 @@ def pixelate(x: np.ndarray, severity: int) -> np.ndarray:
 
 
 def jpeg_compression(x: np.ndarray, severity: int) -> np.ndarray:
-    """Encode and decode with Pillow's libjpeg, chroma at half the resolution."""
+    """Encode and decode with Pillow's libjpeg, with chroma at half the resolution."""
     quality, out = (80, 65, 58, 50, 40)[severity - 1], np.empty_like(x)
     for image, row in zip(x, out, strict=True):
         encoded = BytesIO()
@@ -67,7 +67,7 @@ def jpeg_compression(x: np.ndarray, severity: int) -> np.ndarray:
 
 
 def saturate(x: np.ndarray, severity: int) -> np.ndarray:
-    """Scale and shift HSV's saturation."""
+    """Scale and shift the saturation in HSV."""
     scale, shift = ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2))[severity - 1]
     hsv = rgb_to_hsv(unit(x))
     hsv[1] = np.clip(hsv[1] * scale + shift, 0, 1)

@@ -1,4 +1,4 @@
-"""The pictures of frost: the reference's own where a wheel that ships them is installed, else drawn."""
+"""The pictures of frost: those of the reference if a wheel with them is installed, else procedural ones."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from scipy import ndimage
 from framebench.files import digest
 from framebench.seeding import generator
 
-#: Wheels that ship the pictures (Apache-2.0). They are not imported, which would need OpenCV, numba and scikit-image.
+#: Wheels that contain the pictures (Apache-2.0). They are not imported: this would need OpenCV, numba and scikit-image.
 WHEELS = ("imagecorruptions", "imagecorruptions-imaug")
-#: Of the six pictures shipped, the reference draws among the first five.
+#: The wheels have six pictures; the reference chooses from the first five.
 PICTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 PROCEDURAL = "procedural texture"
-#: Mean and standard deviation of red, green and blue in each of them, measured, which drawn ones are to have too.
+#: What users should know if no wheel is installed.
+HINT = f"frost is a {PROCEDURAL}; pip install 'framebench[frost]' adds the reference's pictures"
+#: Measured mean and standard deviation of red, green and blue in each picture; the procedural ones have them too.
 _COLOURS = (((78, 27), (149, 16), (166, 15)), ((201, 21), (205, 22), (214, 23)), ((201, 21), (205, 22), (214, 23)),
             ((138, 29), (153, 29), (166, 30)), ((112, 44), (123, 43), (135, 42)))
 
 
 def source() -> str:
-    """Return what frost is made from: the wheel and its version, or "procedural texture"."""
+    """Return the source of the pictures: a wheel and its version, or "procedural texture"."""
     wheel = _wheel()
     return f"{wheel.metadata['Name']} {wheel.version}" if wheel is not None else PROCEDURAL
 
 
 @cache
 def textures() -> tuple[np.ndarray, ...]:
-    """Return five pictures, uint8 [H, W, 3], at a fifth of their size."""
+    """Return the five pictures, uint8 [H, W, 3], at a fifth of their size."""
     wheel = _wheel()
     if wheel is None:
         return tuple(_draw(i) for i in range(len(PICTURES)))
@@ -56,7 +58,7 @@ def _wheel() -> Distribution | None:
 
 
 def _path(wheel: Distribution, picture: str) -> object | None:
-    """Return where an installed wheel has a picture, or None."""
+    """Return the path of a picture in an installed wheel, or None."""
     for file in wheel.files or ():
         if file.name == picture and file.parent.name == "frost" and file.locate().exists():  # type: ignore[attr-defined]
             return file.locate()
@@ -64,13 +66,13 @@ def _path(wheel: Distribution, picture: str) -> object | None:
 
 
 def _fifth(picture: np.ndarray) -> np.ndarray:
-    """Shrink by 5 as OpenCV's linear resize does: its sample points fall on the middle pixel of each 5 x 5."""
+    """Reduce to a fifth as OpenCV's linear resize does: it takes the middle pixel of each 5 x 5 block."""
     height, width = (round(side / 5) for side in picture.shape[:2])
     return np.ascontiguousarray(picture[2::5, 2::5][:height, :width])
 
 
 def _draw(number: int) -> np.ndarray:
-    """Draw frost for a picture, uint8 [120, 180, 3]: needles along a winding field, over clouds, in its colours."""
+    """Draw a picture of frost, uint8 [120, 180, 3]: needles along a curved field, over clouds, in its colours."""
     rng, shape = generator(0, "frost-texture", number), (120, 180)
 
     def smooth(sigma: float) -> np.ndarray:
@@ -78,7 +80,7 @@ def _draw(number: int) -> np.ndarray:
 
     angle = np.pi * smooth(12)
     across, along, seeds = np.cos(angle), np.sin(angle), smooth(0.5)
-    # A seed is drawn out along the field: the mean over a stretch of its streamline to both sides.
+    # Seeds become needles: each pixel sums the seeds along the field, in both directions.
     needles = np.zeros(shape)
     for sign in (-1, 1):
         y, x = (axis.astype(np.float64) for axis in np.mgrid[:shape[0], :shape[1]])
@@ -86,13 +88,13 @@ def _draw(number: int) -> np.ndarray:
             here = y.astype(np.int64) % shape[0], x.astype(np.int64) % shape[1]
             needles += seeds[here]
             y, x = y + sign * along[here], x + sign * across[here]
-    crystals = _standard(np.exp(0.7 * _standard(needles)))  # fewer bright ones than dark
+    crystals = _standard(np.exp(0.7 * _standard(needles)))  # fewer bright needles than dark ones
     mean, spread = np.array(_COLOURS[number]).T
     drawn: np.ndarray = np.clip(mean + spread * (0.6 * smooth(10) + 0.8 * crystals)[..., None], 0, 255)
     return drawn.astype(np.uint8)
 
 
 def _standard(x: np.ndarray) -> np.ndarray:
-    """Shift and scale to mean 0 and standard deviation 1."""
+    """Scale to mean 0 and standard deviation 1."""
     standard: np.ndarray = (x - x.mean()) / x.std()
     return standard

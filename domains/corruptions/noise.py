@@ -19,10 +19,11 @@ def gaussian_noise(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray
 
 
 def shot_noise(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
-    """Replace each value by a Poisson count of that mean, at c photons for white.
+    """Replace each value by a Poisson count with this mean; white corresponds to c photons.
 
-    A level has only 256 results, which Walker's alias method draws from one uniform: the slot that its first 8 bits
-    name, or that slot's other result where the remaining 45 bits exceed the slot's own share.
+    Each level has only 256 possible results. Walker's alias method draws one of them from a single uniform number. The
+    first 8 bits choose a slot. If the remaining 45 bits are below the slot's own share, the result is the slot,
+    otherwise the other result of the slot.
     """
     share, other = _shots((500, 250, 100, 75, 50)[severity - 1])
     draws = uniform(rngs, x.shape[1:]) * 256
@@ -33,15 +34,15 @@ def shot_noise(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
 
 @cache
 def _shots(photons: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return alias tables of what becomes of each level: own shares float64 and other results uint8, [256, 256]."""
+    """Return the alias tables [256, 256] of all levels: own shares (float64) and other results (uint8)."""
     results = to_bytes(np.arange(photons + 1) / photons)
-    last = np.searchsorted(results, np.arange(255), side="right") - 1  # the largest count that gives at most a result
+    last = np.searchsorted(results, np.arange(255), side="right") - 1  # the largest count for each result
     rates = np.arange(256)[:, None] / 255 * photons
     shares = 256 * np.diff(pdtr(last, rates), axis=1, prepend=0, append=1)
     others = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
     for share, other in zip(shares, others, strict=True):
         short, long = list(np.flatnonzero(share < 1)), list(np.flatnonzero(share >= 1))
-        while short and long:  # fill a slot that is short with a result that has more than a slot
+        while short and long:  # fill a slot that is not full with a result that needs more than one slot
             slot, giver = short.pop(), long.pop()
             other[slot] = giver
             share[giver] -= 1 - share[slot]
@@ -50,7 +51,7 @@ def _shots(photons: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def impulse_noise(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
-    """Set a share of the values to 0 or 1, each channel of a pixel on its own."""
+    """Set some of the values to 0 or 1; each channel of a pixel is drawn independently."""
     amount = (0.01, 0.02, 0.03, 0.05, 0.07)[severity - 1]
     draws, out = uniform(rngs, x.shape[1:]), x.copy()
     out[draws < amount / 2] = 0
@@ -59,7 +60,7 @@ def impulse_noise(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
 
 
 def speckle_noise(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
-    """Add normal noise in proportion to the value."""
+    """Add normal noise that is proportional to the value."""
     sigma = (0.06, 0.1, 0.12, 0.16, 0.2)[severity - 1]
     values = unit(x)
     return to_bytes(values + values * (sigma * normal(rngs, x.shape[1:])))

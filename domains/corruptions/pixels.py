@@ -1,4 +1,4 @@
-"""Bytes and unit floats, draws of a batch, and HSV: what all corruptions share."""
+"""Conversions between bytes, floats and HSV, and random draws for a batch: what all corruptions share."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-#: A generator an image, keyed by the image's id.
+#: One random generator per image, keyed by the image's id.
 Generators = Sequence[np.random.Generator]
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-    """Return uint8 levels as float64 in [0, 1]."""
+    """Convert uint8 levels to float64 in [0, 1]."""
     values: np.ndarray = x / 255.0
     return values
 
 
 def to_bytes(x: np.ndarray) -> np.ndarray:
-    """Return floats as uint8: clipped to [0, 1], scaled by 255 in their own precision, and *truncated*.
+    """Convert floats to uint8: clip to [0, 1], scale by 255 in their own precision, and *truncate*.
 
-    Truncation, not rounding, is what the official files were made with; it darkens by half a level on average.
+    The official files were made by truncation, not by rounding. It darkens images by half a level on average.
     """
     levels: np.ndarray = np.clip(x, 0, 1)
     levels *= 255
@@ -28,7 +28,7 @@ def to_bytes(x: np.ndarray) -> np.ndarray:
 
 
 def normal(rngs: Generators, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw standard normals, float64 [n, *shape], each image's from its own generator."""
+    """Draw standard normal numbers, float64 [n, *shape]; each image uses its own generator."""
     out = np.empty((len(rngs), *shape))
     for rng, row in zip(rngs, out, strict=True):
         rng.standard_normal(out=row)
@@ -36,7 +36,7 @@ def normal(rngs: Generators, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def uniform(rngs: Generators, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw uniforms in [0, 1), float64 [n, *shape], each image's from its own generator."""
+    """Draw uniform numbers in [0, 1), float64 [n, *shape]; each image uses its own generator."""
     out = np.empty((len(rngs), *shape))
     for rng, row in zip(rngs, out, strict=True):
         rng.random(out=row)
@@ -44,9 +44,10 @@ def uniform(rngs: Generators, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def rgb_to_hsv(x: np.ndarray) -> np.ndarray:
-    """Convert float64 [..., 3] in [0, 1] to hue, saturation, value, [3, ...] in [0, 1].
+    """Convert RGB, float64 [..., 3] in [0, 1], to hue, saturation and value, [3, ...] in [0, 1].
 
-    Of equal channels blue decides the hue before green, and green before red; grey has hue and saturation 0.
+    If the largest channels are equal, blue decides the hue before green, and green before red. Grey has hue and
+    saturation 0.
     """
     r, g, b = np.ascontiguousarray(np.moveaxis(x, -1, 0))
     v = np.maximum(np.maximum(r, g), b)
@@ -61,12 +62,12 @@ def rgb_to_hsv(x: np.ndarray) -> np.ndarray:
 
 
 def hsv_to_rgb(hsv: np.ndarray) -> np.ndarray:
-    """Convert hue, saturation, value, float64 [3, ...] in [0, 1], to RGB [..., 3] in [0, 1]."""
+    """Convert hue, saturation and value, float64 [3, ...] in [0, 1], to RGB [..., 3] in [0, 1]."""
     h, s, v = hsv
     sector = np.floor(h * 6)
     f = h * 6 - sector
     sector = sector.astype(np.uint8)
-    sector[sector == 6] = 0  # hue 1 is hue 0
+    sector[sector == 6] = 0  # hue 1 equals hue 0
     high, low, middle = v, v * (1 - s), v * (1 - np.where(sector & 1, f, 1 - f) * s)
     return np.stack([np.choose(sector, (high, middle, low, low, middle, high)),
                      np.choose(sector, (middle, high, high, middle, low, low)),

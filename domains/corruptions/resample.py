@@ -1,4 +1,4 @@
-"""Magnifying, warping and displacing a batch of images by linear interpolation."""
+"""Magnify, warp and displace batches of images with linear interpolation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Border = Callable[[np.ndarray, int], np.ndarray]
 
 @cache
 def zoom_matrix(size: int, factor: float) -> np.ndarray:
-    """Return the matrix A [size, size] that magnifies the middle of a line of pixels back to its full length.
+    """Return the matrix A [size, size] that magnifies the middle of a line of pixels to its full length.
 
-    The middle ceil(size / factor) pixels are stretched by linear interpolation, end on end, to the nearest whole
-    number of pixels, of which the middle `size` are kept. An image X becomes A X A^T.
+    Linear interpolation stretches the middle ceil(size / factor) pixels by `factor`, so that the first and last pixels
+    stay first and last. The middle `size` pixels of the result are kept. An image X becomes A X A^T.
     """
     kept = int(np.ceil(size / factor))
     start = (size - kept) // 2
@@ -29,19 +29,19 @@ def zoom_matrix(size: int, factor: float) -> np.ndarray:
 
 @cache
 def smoothing_matrix(size: int, sigma: float) -> np.ndarray:
-    """Return the matrix [size, size] of a Gaussian filter cut at 3 sigma, the line mirrored at its ends."""
+    """Return the matrix [size, size] of a Gaussian filter that ends at 3 sigma; the line is mirrored at its ends."""
     return ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode="reflect", truncate=3.0) if sigma > 0 \
         else np.eye(size)
 
 
 def affine_warp(x: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """Warp float32 images as OpenCV's warpAffine does: linear, mirrored without repeating the edge.
+    """Warp float32 images as OpenCV's warpAffine does: linear, and mirrored without repeating the edge.
 
-    Source coordinates are rounded to 1/32 of a pixel, in OpenCV's fixed-point steps (10 fractional bits).
+    Source coordinates are rounded to 1/32 of a pixel with OpenCV's fixed-point arithmetic (10 fractional bits).
 
     Args:
         x: float32 [n, H, W, 3].
-        matrices: float64 [n, 2, 3], from *destination* (x, y, 1) to source (x, y).
+        matrices: Maps from *destination* (x, y, 1) to source (x, y), float64 [n, 2, 3].
     """
     _, height, width, _ = x.shape
     columns = np.rint(matrices[:, :, 0, None] * np.arange(width) * 1024).astype(np.int64)
@@ -52,12 +52,12 @@ def affine_warp(x: np.ndarray, matrices: np.ndarray) -> np.ndarray:
 
 
 def displace(x: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> np.ndarray:
-    """Return float32 images read at (row + dy, column + dx): linear, mirrored with the edge repeated.
+    """Read float32 images at (row + dy, column + dx): linear, and mirrored with the edge repeated.
 
     Args:
         x: float32 [n, H, W, 3].
-        dy: float64 [n, H, W], in pixels.
-        dx: float64 [n, H, W], in pixels.
+        dy: Vertical displacement in pixels, float64 [n, H, W].
+        dx: Horizontal displacement in pixels, float64 [n, H, W].
     """
     _, height, width, _ = x.shape
     positions = np.arange(height)[:, None] + dy, np.arange(width) + dx
@@ -69,9 +69,9 @@ def displace(x: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> np.ndarray:
 
 def _bilinear(x: np.ndarray, corner: tuple[np.ndarray, np.ndarray], part: tuple[np.ndarray, np.ndarray],
               border: Border) -> np.ndarray:
-    """Interpolate between the four pixels from `corner` (row, column), [n, H, W] each, at the fractions `part`."""
+    """Interpolate between four pixels: `corner` is the first, `part` the fraction, both (row, column) [n, H, W]."""
     n, height, width, channels = x.shape
-    planes = np.ascontiguousarray(x.reshape(-1, channels).T)  # channels first: long rows for numpy
+    planes = np.ascontiguousarray(x.reshape(-1, channels).T)  # channels first gives numpy long rows
     base = np.arange(n)[:, None, None] * (height * width)
     rows = [base + fold * width for fold in _folded(corner[0], height, border)]
     columns = _folded(corner[1], width, border)
@@ -83,7 +83,7 @@ def _bilinear(x: np.ndarray, corner: tuple[np.ndarray, np.ndarray], part: tuple[
 
 
 def _folded(index: np.ndarray, size: int, border: Border) -> list[np.ndarray]:
-    """Fold `index` and `index` + 1 into 0 .. size - 1; a table spares a division a pixel."""
+    """Fold `index` and `index` + 1 into 0 .. size - 1; a table saves one division per pixel."""
     first = int(index.min())
     table = border(np.arange(first, int(index.max()) + 2), size)
     return [table.take(index - (first - k)) for k in (0, 1)]

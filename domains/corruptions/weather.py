@@ -15,7 +15,7 @@ MUD = np.array([63 / 255, 42 / 255, 20 / 255], np.float32)
 
 
 def snow(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
-    """Whiten, and add two layers of smeared flakes, the second the first turned by 180 degrees."""
+    """Whiten the image, and add smeared flakes twice: once as drawn, once turned by 180 degrees."""
     mean, spread, zoom, threshold, radius, sigma, keep = (
         (0.1, 0.2, 1, 0.6, 8, 3, 0.95), (0.1, 0.2, 1, 0.5, 10, 4, 0.9), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
         (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8))[severity - 1]
@@ -43,7 +43,7 @@ def frost(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
 
 
 def fog(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
-    """Add plasma, and scale back to the image's own maximum."""
+    """Add a plasma fractal, and scale back to the maximum of the image."""
     amount, decay = ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))[severity - 1]
     _, height, width, _ = x.shape
     values = unit(x)
@@ -54,7 +54,7 @@ def fog(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
 
 
 def _plasma(side: int, decay: float, rngs: Generators) -> np.ndarray:
-    """Return plasma fractals in [0, 1] that wrap around, float64 [n, side, side], by the diamond-square algorithm."""
+    """Return periodic plasma fractals in [0, 1], float64 [n, side, side], from the diamond-square algorithm."""
     n = len(rngs)
     draws = 2 * uniform(rngs, (side * side - 1,)) - 1
     plasma = np.zeros((n, side, side))
@@ -83,7 +83,7 @@ def _plasma(side: int, decay: float, rngs: Generators) -> np.ndarray:
 
 
 def brightness(x: np.ndarray, severity: int) -> np.ndarray:
-    """Raise HSV's value."""
+    """Increase the value in HSV."""
     hsv = rgb_to_hsv(unit(x))
     hsv[2] = np.clip(hsv[2] + (0.05, 0.1, 0.15, 0.2, 0.3)[severity - 1], 0, 1)
     return to_bytes(hsv_to_rgb(hsv))
@@ -105,9 +105,9 @@ def spatter(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
 
 
 def _water(liquid: np.ndarray) -> np.ndarray:
-    """Shade drops by their distance from an edge, float32 [n, H, W] with maximum 1 in each image.
+    """Shade drops by their distance from an edge, float32 [n, H, W], with maximum 1 in each image.
 
-    An image without any drop stays dry; the reference divides by 0 there, which happens to no image in practice.
+    An image without drops stays dry. The reference would divide by 0 here, but this does not happen in practice.
     """
     levels = (liquid * 255).astype(np.uint8)
     depth = np.minimum(opencv.distance(opencv.canny(levels, 50, 150)), np.float32(20))

@@ -1,4 +1,4 @@
-"""A web server of made-up files that misbehaves on demand, and made-up data sets that it serves."""
+"""A web server for tests: it serves made-up files and data sets, and misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import numpy as np
 from framebench.domains.contents import checksums
 from framebench.domains.sources import Download, Source
 
-#: Answers a request, given the file that it names.
+#: Answers a request, given the content of the file that was asked for.
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 
 
 class Server:
-    """Serves `files`; every answer in `answers` is given once, and after them all requests are served well."""
+    """Serves `files`. Each answer in `answers` is used once; after that, all requests are answered correctly."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -44,7 +44,7 @@ class Server:
                 pass
 
         class Quiet(ThreadingHTTPServer):
-            def handle_error(self, *_: object) -> None:  # a client that hangs up is part of the tests
+            def handle_error(self, *_: object) -> None:  # clients that close the connection are part of the tests
                 pass
 
         self._http = Quiet(("127.0.0.1", 0), Handler)
@@ -80,7 +80,7 @@ class Server:
 
 
 def says(content: bytes, status: int = 200, **headers: str) -> Answer:
-    """Answer with `content` whatever is asked; in header names, _ stands for -."""
+    """Answer with `content` whatever was asked for; in header names, _ stands for -."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda handler, _: send(handler, content, status, named)
 
@@ -122,7 +122,7 @@ ARCHIVE = tar_of({"toy/": b"", **{f"toy/{name}": content for name, content in CO
 
 
 def packed(server: Server, archive: bytes = ARCHIVE, name: str = "toy") -> Source:
-    """A set of one archive, which the server has."""
+    """A set of one archive, which the server offers."""
     server.files["toy.tar.gz"] = archive
     return Source(name, "a toy", "toy", (Download("toy.tar.gz", (f"{server.url}/toy.tar.gz",), len(ARCHIVE),
                                                   md5(ARCHIVE)),), files=2, unpacked=750_000,
@@ -131,7 +131,7 @@ def packed(server: Server, archive: bytes = ARCHIVE, name: str = "toy") -> Sourc
 
 
 def plain(server: Server, name: str = "files") -> Source:
-    """A set of two plain files, which the server has; no checksum of the second is published."""
+    """A set of two plain files, which the server offers; the second has no published checksum."""
     server.files.update(CONTENT)
     downloads = tuple(Download(name, (f"{server.url}/{name}",), len(CONTENT[name]), checksum)
                       for name, checksum in (("a.bin", md5(CONTENT["a.bin"])), ("b.bin", "")))

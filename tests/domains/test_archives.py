@@ -20,7 +20,7 @@ GOOD = {"set/a.bin": b"first", "./set/sub/b.bin": b"second", "set/readme.txt": b
 
 @pytest.fixture
 def into(tmp_path):
-    """The folder to unpack into, in a folder that must stay as it is."""
+    """The folder to unpack into; the folder around it must not change."""
     folder = tmp_path / "outer" / "into"
     folder.mkdir(parents=True)
     return folder
@@ -47,7 +47,7 @@ def _zip_of(members, **options):
 
 
 def _tar_with(*infos, mode="w"):
-    """A tar of TarInfos; one with a size is filled with zeros."""
+    """A tar of TarInfos; the contents are zeros."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode=mode) as tar:
         for info in infos:
@@ -82,7 +82,7 @@ def test_names_that_lead_out_of_the_folder(into, pack, name):
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE,
                                   tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE, b"?"])
 def test_links_and_devices_where_a_file_must_be(into, kind):
-    with pytest.raises(InputError, match="holds set/a.bin as a link, folder or device where a file must be"):
+    with pytest.raises(InputError, match="contains set/a.bin as a link"):
         _unpack(into, _tar_with(_info("set/a.bin", kind, link="../../secret")))
     assert not list(into.iterdir())
 
@@ -98,7 +98,7 @@ def test_a_link_in_a_zip(into):
 
 
 def test_a_file_behind_a_linked_folder_stays_inside(into):
-    """The archive first makes set/sub a link to the outside, then writes through it."""
+    """The archive first makes set/sub a link to another folder, then writes through it."""
     link = _info("set/sub", tarfile.SYMTYPE, link=str(into.parent.parent))
     assert _unpack(into, _tar_with(link, _info("set/sub/b.bin", size=3))) == 1
     assert not (into / "sub").is_symlink() and (into / "sub" / "b.bin").read_bytes() == bytes(3)
@@ -122,7 +122,7 @@ def test_bombs_of_wanted_bytes(into, content):
 
 
 def test_a_bomb_of_bytes_that_are_passed_over(into):
-    """Its header alone is there: the size is enough to refuse it."""
+    """Only its header is there: the stated size is enough to refuse it."""
     header = _info("elsewhere", size=1 << 40).tobuf(tarfile.GNU_FORMAT)
     with pytest.raises(InputError, match="unpacks to far more"):
         _unpack(into, header)
@@ -135,14 +135,14 @@ def test_a_bomb_of_members(into):
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE])
 def test_a_bomb_of_a_header(into, kind):
-    """Such headers are read into memory as a whole, before tarfile tells of a member."""
+    """tarfile reads such headers into memory as a whole, before it returns a member."""
     content = gzip.compress(_info("x", kind, size=200 << 20).tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20))
     with pytest.raises(InputError, match="a header claims to be 209,7"):
         _unpack(into, content)
 
 
 def test_a_member_of_negative_size_ends(into):
-    """Older tarfiles read such a header again and again (CVE-2025-8194)."""
+    """Older versions of tarfile read such a header again and again (CVE-2025-8194)."""
     buffer = bytearray(_info("set/z", size=512).tobuf(tarfile.GNU_FORMAT))
     buffer[124:136] = (256**12 - 512).to_bytes(12, "big")
     buffer[148:156] = b"        "

@@ -52,7 +52,7 @@ def test_class_folders(tmp_path):
                 (tmp_path / split / name / file).touch()
     assert check(tmp_path) is None
     (tmp_path / "test" / "dog" / "2.png").unlink()
-    assert check(tmp_path) == "test/dog holds 1 images, not 2"
+    assert check(tmp_path) == "test/dog contains 1 images, not 2"
 
 
 IMAGES, LABELS = np.zeros((6, 4, 4, 3), np.uint8), np.arange(6) % 3
@@ -62,12 +62,12 @@ IMAGES, LABELS = np.zeros((6, 4, 4, 3), np.uint8), np.arange(6) % 3
     ({"images": IMAGES, "labels": LABELS}, None),
     ({"images": IMAGES, "labels": LABELS, "keywords": np.array([{}], dtype=object)}, None),  # never read
     ({"images": IMAGES[:5], "labels": LABELS}, "images are uint8 [5, 4, 4, 3], not"),
-    ({"images": IMAGES.astype(float), "labels": LABELS}, "claims to hold more"),
+    ({"images": IMAGES.astype(float), "labels": LABELS}, "claims to contain more"),
     ({"images": IMAGES.astype(np.int8), "labels": LABELS}, "images are int8"),
     ({"images": IMAGES, "labels": LABELS[:5]}, "labels are not 6 integers"),
     ({"images": IMAGES, "labels": LABELS.astype(np.float32)}, "labels are not 6 integers"),
-    ({"images": IMAGES, "labels": LABELS % 2}, "that cover the classes 0 to 2"),
-    ({"images": IMAGES, "labels": LABELS - 1}, "that cover the classes 0 to 2"),
+    ({"images": IMAGES, "labels": LABELS % 2}, "all classes from 0 to 2"),
+    ({"images": IMAGES, "labels": LABELS - 1}, "all classes from 0 to 2"),
     ({"images": IMAGES}, "has no readable arrays"),
     ({"images": IMAGES, "labels": np.array([{}] * 6, dtype=object)}, "has no readable arrays"),
 ])
@@ -86,7 +86,7 @@ def test_labelled_images_of_other_files(tmp_path):
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr("images.npy", bytes(10 << 20))
     (tmp_path / "x.npz").write_bytes(packed.getvalue())
-    assert "claims to hold more than 6 images" in check(tmp_path)
+    assert "claims to contain more than 6 images" in check(tmp_path)
 
 
 def test_the_table_is_plausible():
@@ -106,17 +106,17 @@ def test_the_table_is_plausible():
     assert without == ["cifar102_train.npz"]
 
 
-@pytest.mark.parametrize(("file", "rows", "bytes_a_row"), [
+@pytest.mark.parametrize(("file", "rows", "row_size"), [
     ("cifar10.1_v4_data.npy", 2021, 3072), ("cifar10.1_v6_data.npy", 2000, 3072),
     ("cifar10.1_v4_labels.npy", 2021, 4), ("cifar10.1_v6_labels.npy", 2000, 4),
 ])
-def test_published_sizes_are_those_of_the_arrays(file, rows, bytes_a_row):
+def test_published_sizes_are_those_of_the_arrays(file, rows, row_size):
     sizes = {item.name: item.size for item in SOURCES["cifar10.1"].downloads}
-    assert sizes[file] == 128 + rows * bytes_a_row  # a .npy head takes 128 bytes
+    assert sizes[file] == 128 + rows * row_size  # a .npy header has 128 bytes
 
 
 def test_the_size_of_cifar10_c_is_that_of_its_tar():
-    """A folder, 19 arrays and the labels, each a head and whole blocks of 512 bytes, and two blocks at the end."""
+    """A folder, 19 arrays and the labels, each with a header and whole blocks of 512 bytes; then two blocks."""
     def member(size):
         return 512 + -(-size // 512) * 512
     tar = member(0) + 19 * member(128 + 50000 * 3072) + member(128 + 50000) + 1024

@@ -1,4 +1,4 @@
-"""Corrupted sets read from files in the official layout."""
+"""Corrupted sets that are read from files in the official layout."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pytest
 from framebench.domains import load_domain
 from framebench.domains.corrupted import FileSet, default_corrupted, load_corrupted
 from framebench.domains.corruptions import BENCHMARK, EXTRAS, NAMES
+from framebench.domains.sources import SOURCES
 from framebench.errors import InputError
 from tests.conftest import write_class_folders
+from tests.domains.test_folder import write_tree
 
 LABELS = np.arange(10000) % 10
 
@@ -26,7 +28,7 @@ def write_cifar10(root: Path, labels: np.ndarray = LABELS) -> None:
 
 def write_files(root: Path, corruptions: tuple[str, ...] = ("fog", "shot_noise"), folder: str = "CIFAR-10-C",
                 labels: np.ndarray = LABELS) -> Path:
-    """Write sparse arrays of 50,000 images; row r of a corruption begins with r // 200 in its first pixel."""
+    """Write sparse arrays of 50,000 images; the first value of every 2,000th row r is r // 200."""
     (root / folder).mkdir(parents=True)
     for corruption in corruptions:
         with open(root / folder / f"{corruption}.npy", "wb") as out:
@@ -61,7 +63,7 @@ def test_what_is_there_and_what_is_not_is_said(tmp_path):
     write_files(tmp_path, BENCHMARK[2:])
     found = load_corrupted("cifar10-c", tmp_path)
     assert found.title == "CIFAR-10-C (files in the official layout), partial: without gaussian_noise, shot_noise"
-    assert not found.official and found.clean is None and "needs the clean test set (cifar10)" in found.hint
+    assert not found.official and found.clean is None and "clean test set (cifar10)" in found.hint
     assert found.missing(BENCHMARK[2:], [1]) == [] and found.generate(["fog"], [1]) is None
     with pytest.raises(InputError, match="unknown corruption of cifar10-c 'shot_noise'"):
         found.cell("shot_noise", 1)
@@ -87,6 +89,13 @@ def test_cifar100_c_without_its_clean_set(tmp_path):
     assert found.cell("fog", 1).labels.max() == 99 and len(found.cell("fog", 1).classes) == 100
 
 
+def test_cifar100_c_with_clean_class_folders(tmp_path):
+    write_files(tmp_path, ("fog",), "CIFAR-100-C", np.arange(10000) % 100)
+    write_tree(tmp_path / "cifar100" / "test", apple=(32, 32), worm=(32, 32))
+    found = load_corrupted("cifar100-c", tmp_path)
+    assert found.clean is None and "has another order" in found.hint
+
+
 def test_labels_in_another_order_than_the_clean_set(tmp_path):
     write_files(tmp_path)
     write_class_folders(tmp_path, 1, "test")
@@ -109,13 +118,13 @@ def _cut(folder: Path) -> None:
 @pytest.mark.parametrize(("damage", "message"), [
     (_save(np.zeros((100, 32, 32, 3), np.uint8)), r"must be uint8 \[50000, 32, 32, 3\], not uint8 \[100"),
     (_save(np.zeros(50000, np.float32)), "must be uint8"),
-    (_cut, "fog.npy is damaged or no plain array"),
-    (_save(np.arange(50000) % 11 % 10, "labels.npy"), "not the same labels for each of the 5 severities"),
-    (_save(np.zeros(49999, np.uint8), "labels.npy"), "not the same labels"),
-    (_save(np.zeros(0, np.uint8), "labels.npy"), "not the same labels"),
-    (_save(np.array([{}]), "labels.npy"), "labels.npy is damaged or no plain array"),
+    (_cut, "fog.npy is damaged"),
+    (_save(np.arange(50000) % 11 % 10, "labels.npy"), "does not repeat the same labels"),
+    (_save(np.zeros(49999, np.uint8), "labels.npy"), "not repeat the same labels"),
+    (_save(np.zeros(0, np.uint8), "labels.npy"), "not repeat the same labels"),
+    (_save(np.array([{}]), "labels.npy"), "labels.npy is damaged"),
     (lambda folder: (folder / "labels.npy").unlink(), "can't read .*labels.npy"),
-    (lambda folder: (folder / "fog.npy").unlink(), "no corruption's array"),
+    (lambda folder: (folder / "fog.npy").unlink(), "no array of a corruption"),
 ])
 def test_damaged_files_are_refused(tmp_path, damage, message):
     folder = write_files(tmp_path, ("fog",))
@@ -128,6 +137,15 @@ def test_labels_out_of_range_are_refused(tmp_path):
     write_files(tmp_path, labels=np.arange(10000) % 11)
     with pytest.raises(InputError, match="labels from 0 to 10"):
         load_corrupted("cifar10-c", tmp_path).cell("fog", 1)
+
+
+@pytest.mark.parametrize(("name", "folder"), [("cifar10-c", "CIFAR-10-C"), ("cifar10-c", "cifar10-c"),
+                                              ("cifar100-c", "CIFAR-100-C"), ("cifar100-c", "cifar100-c")])
+def test_the_names_of_its_folder(tmp_path, name, folder):
+    write_files(tmp_path, ("fog",), folder)
+    assert default_corrupted(tmp_path) == ("cifar10-c" if name == "cifar10-c" else "samples-c")
+    assert isinstance(load_corrupted(name, tmp_path), FileSet)
+    assert load_corrupted(name, tmp_path).title.startswith(SOURCES[name].folder)
 
 
 def test_which_set_is_used(tmp_path, data_root):

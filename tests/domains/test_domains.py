@@ -66,7 +66,7 @@ def _write_batches(root: Path, n: int = 20) -> np.ndarray:
     folder.mkdir(parents=True)
     data = np.random.default_rng(0).integers(0, 256, (n, 3072), dtype=np.uint8)
     for name in ("test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
-        with open(folder / name, "wb") as out:  # as the official files: python 2's protocol and byte strings
+        with open(folder / name, "wb") as out:  # like the official files: Python 2's protocol and byte strings
             pickle.dump({b"data": data, b"labels": [i % 10 for i in range(n)], b"batch_label": b"x"}, out, protocol=2)
     return data
 

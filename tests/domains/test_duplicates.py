@@ -14,7 +14,7 @@ from framebench.files import cache_folder
 
 
 def pictures(n, seed):
-    """Smooth random pictures, as different as photographs are: uint8 [n, 32, 32, 3]."""
+    """Smooth random pictures that differ as much as photographs do: uint8 [n, 32, 32, 3]."""
     rng = np.random.default_rng(seed)
     light, colour = rng.normal(size=(n, 32, 32, 1)), rng.normal(size=(n, 32, 32, 3))
     smooth = gaussian_filter(light, (0, 2, 2, 0)) + gaussian_filter(colour, (0, 4, 4, 0))

@@ -47,7 +47,7 @@ def test_what_is_there_is_not_fetched_again(server, tmp_path, kind):
     source = kind(server)
     _fetch(source, tmp_path)
     before, asked = _files(tmp_path), len(server.requests)
-    assert "is there already and whole; nothing to do" in _fetch(source, tmp_path)
+    assert "nothing to do" in _fetch(source, tmp_path)
     assert len(server.requests) == asked and _files(tmp_path) == before
 
 
@@ -58,7 +58,7 @@ def test_what_is_there_but_not_whole_is_replaced_by_force_only(server, tmp_path,
     (folder / "notes").mkdir(parents=True)
     (folder / "notes" / "mine.txt").write_text("mine")
     (folder / "a.bin").write_bytes(b"a part of it")
-    with pytest.raises(InputError, match=r"not the whole official set \(a.bin: the md5 of its.*--force replaces it"):
+    with pytest.raises(InputError, match=r"not the complete official set \(a.bin: the md5 of its.*--force replaces it"):
         _fetch(source, tmp_path)
     assert not server.requests and (folder / "a.bin").read_bytes() == b"a part of it"
     _fetch(source, tmp_path, force=True)
@@ -134,7 +134,7 @@ def test_local_plain_files(server, tmp_path, pack):
     for name, content in CONTENT.items():
         (given / name).write_bytes(content)
     (given / "readme").write_bytes(b"not wanted")
-    if pack != "folder":  # as a code host's "download as zip": a folder around the files
+    if pack != "folder":  # like the "download as zip" of a code host: the files are in a folder
         given = shutil.move(shutil.make_archive(tmp_path / "x", {"tar.gz": "gztar"}.get(pack, pack), tmp_path, "given"),
                             tmp_path / "packed")
     _fetch(source, root, archive=given)
@@ -145,11 +145,11 @@ def test_local_plain_files(server, tmp_path, pack):
     (packed, b"<html>please log in</html>", "is a web page, not toy.tar.gz"),
     (packed, ARCHIVE[:-1], r"is not the official toy.tar.gz \(it has .* bytes, not"),
     (packed, noise(len(ARCHIVE)), r"is not the official toy.tar.gz \(the md5 of its bytes"),
-    (packed, None, "is a folder; for toy, --archive takes the file toy.tar.gz"),
-    (plain, None, "--archive must have a.bin"),
-    (plain, b"no archive", "is damaged or no tar, tar.gz or zip"),
-    (plain, tar_of({"a.bin": CONTENT["a.bin"]}), "not the whole official set .b.bin is missing"),
-    (plain, tar_of({**CONTENT, "a.bin": noise(700_000, seed=8)}), "not the whole official set .a.bin: the md5"),
+    (packed, None, "is a folder; for toy, --archive needs the file toy.tar.gz"),
+    (plain, None, "--archive must contain a.bin"),
+    (plain, b"no archive", "is damaged"),
+    (plain, tar_of({"a.bin": CONTENT["a.bin"]}), "not the complete official set .b.bin is missing"),
+    (plain, tar_of({**CONTENT, "a.bin": noise(700_000, seed=8)}), "not the complete official set .a.bin: the md5"),
 ])
 def test_local_files_that_are_something_else(server, tmp_path, kind, content, message):
     given, root = tmp_path / "given", tmp_path / "root"
@@ -163,14 +163,14 @@ def test_local_files_that_are_something_else(server, tmp_path, kind, content, me
 
 
 def test_no_local_file(server, tmp_path):
-    with pytest.raises(InputError, match="there is no .*none; --archive names"):
+    with pytest.raises(InputError, match="there is no .*none; --archive needs"):
         _fetch(packed(server), tmp_path / "root", archive=tmp_path / "none")
     assert not list(tmp_path.iterdir())
 
 
 def test_what_was_unpacked_is_checked_before_it_gets_its_name(server, tmp_path):
     source = replace(packed(server), checks=(checksums({"c.bin": "md5:0"}),))
-    with pytest.raises(InputError, match=r"what was got of toy is not the whole official set \(c.bin is missing\)"):
+    with pytest.raises(InputError, match=r"toy is not the complete official set \(c.bin is missing\)"):
         _fetch(source, tmp_path)
     assert not (tmp_path / "toy").exists()
 
@@ -178,7 +178,7 @@ def test_what_was_unpacked_is_checked_before_it_gets_its_name(server, tmp_path):
 def test_a_wrong_file_without_a_checksum_is_not_kept_for_the_next_call(server, tmp_path):
     source = plain(server)
     server.files["b.bin"] = noise(50_000, seed=8)
-    with pytest.raises(InputError, match="not the whole official set .b.bin: the md5"):
+    with pytest.raises(InputError, match="not the complete official set .b.bin: the md5"):
         _fetch(source, tmp_path)
     server.files["b.bin"] = CONTENT["b.bin"]
     _fetch(source, tmp_path)
@@ -186,7 +186,7 @@ def test_a_wrong_file_without_a_checksum_is_not_kept_for_the_next_call(server, t
 
 
 def test_room_is_checked_first(server, tmp_path):
-    with pytest.raises(InputError, match=r"toy needs .* GB more under .* GB are free; make room"):
+    with pytest.raises(InputError, match=r"toy needs another .* GB under .* GB free; free some space"):
         _fetch(replace(packed(server), unpacked=10**18), tmp_path)
     assert not server.requests and not list(tmp_path.iterdir())
 
@@ -205,7 +205,7 @@ def test_a_place_that_can_not_be_used(server, tmp_path):
     with pytest.raises(InputError, match="can't fetch toy into"):
         _fetch(packed(server), tmp_path / "file")
     (tmp_path / "toy").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="is a link or file where the set's folder goes"):
+    with pytest.raises(InputError, match="is a link or a file"):
         _fetch(packed(server), tmp_path, force=True)
 
 
@@ -237,7 +237,7 @@ class _KilledError(BaseException):
 
 
 def _killed(monkeypatch, step, work):
-    """Run `work` until its `step`-th file operation; from there on none succeeds, as if the process were dead."""
+    """Run `work` until file operation number `step`; after that none succeeds, as in a killed process."""
     left = step
 
     def dying(function):
@@ -265,7 +265,7 @@ def _killed(monkeypatch, step, work):
 @pytest.mark.parametrize("kind", [packed, plain])
 def test_killed_at_any_step_the_next_call_finishes(server, tmp_path, monkeypatch, kind):
     source = kind(server)
-    mine = {"mine.txt": b"mine"}  # the user's own file in the folder that is replaced
+    mine = {"mine.txt": b"mine"}  # a file of the user in the folder that is replaced
     former = {"a.bin": b"former", **mine}
     for step in range(1, 100):
         root = tmp_path / str(step)
@@ -284,7 +284,7 @@ def test_killed_at_any_step_the_next_call_finishes(server, tmp_path, monkeypatch
 
 
 def test_the_loaders_find_what_is_fetched(tmp_path):
-    """The folders of the sets that are files of arrays are where the loaders look."""
+    """`fetch` puts the sets that are array files where the loaders look for them."""
     images, labels = np.zeros((20, 32, 32, 3), np.uint8), np.arange(20) % 10
     for name in ("cifar10.1", "cifar10.2"):
         (tmp_path / SOURCES[name].folder).mkdir()

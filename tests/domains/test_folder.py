@@ -13,7 +13,7 @@ from framebench.errors import InputError
 
 
 def write_tree(root: Path, **folders: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Write two images of (height, width) into each folder."""
+    """Write two images of this height and width into each folder."""
     rng = np.random.default_rng(0)
     written = {}
     for name, size in folders.items():
@@ -69,14 +69,14 @@ def test_16_bit_greys_are_scaled(tmp_path, suffix, dtype):
 def test_32_bit_values_are_refused(tmp_path, dtype):
     (tmp_path / "cat").mkdir()
     Image.fromarray(np.ones((32, 32), dtype)).save(tmp_path / "cat" / "0.tif")
-    with pytest.raises(InputError, match=r"0.tif \(32-bit values have no known white; convert it to 8 bits"):
+    with pytest.raises(InputError, match=r"0.tif .*32-bit values.* convert it to 8 bits"):
         load_domain(f"folder:{tmp_path}")
 
 
 def test_the_exif_orientation_is_followed(tmp_path):
     upright = np.random.default_rng(0).integers(0, 256, (32, 36, 3), dtype=np.uint8)
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown a quarter turn clockwise
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     (tmp_path / "cat").mkdir()
     Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "cat" / "0.png", exif=exif)
     domain = load_domain(f"folder:{tmp_path}")
@@ -116,10 +116,10 @@ def test_what_an_earlier_decoder_left_in_the_cache_is_not_used(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(("folders", "message"), [
-    (["cat", "lion", "zebra"], r"name none of CIFAR-10's classes \(lion, zebra\); remove or rename them"),
+    (["cat", "lion", "zebra"], r"not named after a class \(lion, zebra\); remove or rename them"),
     ([f"x{i}" for i in range(7)], r"\(x0, x1, x2, x3, x4 and 2 more\)"),
     (["car", "automobile"], "both 'automobile' and 'car' for the class automobile; merge"),
-    ([], "holds no folder named after a class"),
+    ([], "contains no folder named after a class"),
 ])
 def test_folders_that_name_no_class_are_refused_by_name(tmp_path, folders, message):
     write_tree(tmp_path, **{name: (32, 32) for name in folders})
@@ -132,7 +132,7 @@ def test_a_missing_folder_an_empty_one_and_a_broken_image_are_refused(tmp_path):
         load_domain(f"folder:{tmp_path / 'none'}")
     write_tree(tmp_path, cat=(32, 32))
     (tmp_path / "dog").mkdir()
-    with pytest.raises(InputError, match="dog holds no image"):
+    with pytest.raises(InputError, match="dog holds no images"):
         load_domain(f"folder:{tmp_path}")
     (tmp_path / "dog" / "a.png").write_bytes((tmp_path / "cat" / "0.png").read_bytes()[:200])
     with pytest.raises(InputError, match="can't decode the image .*a.png"):

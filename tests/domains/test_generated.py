@@ -1,4 +1,4 @@
-"""Corrupted sets that are made here, on the fly and in the cache."""
+"""Corrupted sets that are generated, on the fly and in the cache."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make(clean: Domain, seed: int = 0) -> GeneratedSet:
 
 @pytest.fixture
 def made(monkeypatch) -> list[tuple[str, int]]:
-    """What `corrupt` was asked for."""
+    """The cells that `corrupt` was called for."""
     asked = []
 
     def counting(images, name, severity, seed=0, ids=None):
@@ -124,7 +124,7 @@ def test_a_damaged_cell_is_noticed_and_made_anew(clean, made, damage):
     path = folder / "fog.npy"
     if damage == "flip":
         content = bytearray(path.read_bytes())
-        content[128 + 12 * 3072 + 5] ^= 1  # within the cell of severity 2
+        content[128 + 12 * 3072 + 5] ^= 1  # in the cell of severity 2
         path.write_bytes(content)
     elif damage == "cut":
         path.write_bytes(path.read_bytes()[:-1])
@@ -149,7 +149,7 @@ def test_a_damaged_cell_is_noticed_and_made_anew(clean, made, damage):
 def test_a_killed_generation_goes_on(clean, made, monkeypatch):
     def kill(path, severity, pixels):
         if severity == 2:
-            with open(path, "r+b") as file:  # dies within a block
+            with open(path, "r+b") as file:  # killed while it writes a cell
                 file.seek(128 + 12 * 3072 + 5000)
                 file.write(b"half a cell")
             raise KeyboardInterrupt

@@ -1,8 +1,10 @@
-"""Published sets in their official layouts, made small."""
+"""Small copies of published sets, in their official layouts."""
 
 from __future__ import annotations
 
+import importlib
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,14 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from framebench.domains import DOMAINS, TRAINING, describe, load_domain, load_training
+import framebench.domains
+from framebench.domains import DOMAINS, TRAINING, Entry, default_domain, describe, load_domain, load_training
 from framebench.domains.base import CIFAR10_CLASSES
-from framebench.errors import InputError
+from framebench.domains.cifar import CIFAR100_CLASSES
+from framebench.domains.corrupted import load_corrupted
+from framebench.domains.sources import SOURCES
+from framebench.errors import InputError, MissingDataError
+from tests.domains.test_folder import write_tree
 
 
 def pixels(n: int, size: int = 32, seed: int = 0) -> np.ndarray:
@@ -30,7 +37,7 @@ def write_retest(root: Path, version: str = "v6", n: int = 20) -> np.ndarray:
 def write_cifar102(root: Path, **arrays: np.ndarray) -> np.ndarray:
     images = pixels(20, seed=2)
     content = {"images": images, "labels": np.arange(20) % 10,
-               "keywords": np.array(["a", {}], dtype=object)} | arrays  # an object array, as the official file has
+               "keywords": np.array(["a", {}], dtype=object)} | arrays  # an object array, as in the official file
     np.savez(root / "cifar102_test.npz", **content)
     return images
 
@@ -38,7 +45,7 @@ def write_cifar102(root: Path, **arrays: np.ndarray) -> np.ndarray:
 def write_stl(root: Path, classes: list[int]) -> np.ndarray:
     images = pixels(len(classes), 96)
     (root / "stl10_binary").mkdir(parents=True)
-    # The inverse of the format's description: channel by channel, each column by column.
+    # The inverse of what the loader does: channel by channel, and column by column in each.
     (root / "stl10_binary" / "test_X.bin").write_bytes(b"".join(
         image[:, :, c].tobytes(order="F") for image in images for c in range(3)))
     (root / "stl10_binary" / "test_y.bin").write_bytes(bytes(classes))
@@ -62,12 +69,12 @@ def write_cifar100(root: Path) -> np.ndarray:
             pickle.dump({b"data": data.transpose(0, 3, 1, 2).reshape(200, 3072), b"batch_label": b"x",
                          b"fine_labels": [i % 100 for i in range(200)], b"coarse_labels": [0] * 200}, out, protocol=2)
     with open(folder / "meta", "wb") as out:
-        pickle.dump({b"fine_label_names": [b"name%d" % i for i in range(100)]}, out, protocol=2)
+        pickle.dump({b"fine_label_names": [name.encode() for name in CIFAR100_CLASSES]}, out, protocol=2)
     return data
 
 
 def write_cinic(root: Path, folder: str = "CINIC-10") -> None:
-    """Two images of ImageNet and two of CIFAR-10 a class; the cat's second repeats its first, the dog's the cat's."""
+    """Write two images from ImageNet and two from CIFAR-10 per class; three are equal: two cats and a dog."""
     for label, name in enumerate(CIFAR10_CLASSES):
         target = root / folder / "test" / name
         target.mkdir(parents=True)
@@ -110,9 +117,9 @@ def test_stl10_has_nine_classes_and_averages_blocks(tmp_path):
     domain = load_domain("stl10", tmp_path)
     assert [CIFAR10_CLASSES[label] for label in domain.labels] == [
         "airplane", "bird", "automobile", "cat", "deer", "dog", "horse", "ship", "truck"]
-    kept = images[[0, 1, 2, 3, 4, 5, 6, 8, 9]]  # the eighth is a monkey
+    kept = images[[0, 1, 2, 3, 4, 5, 6, 8, 9]]  # image 7 is a monkey
     means = kept.reshape(9, 32, 3, 32, 3, 3).mean((2, 4))
-    assert np.abs(domain.images - means).max() <= 1  # PIL rounds once an axis
+    assert np.abs(domain.images - means).max() <= 1  # PIL rounds once per axis
     assert "96x96 to 32x32" in domain.title and "not the official files" in domain.title
 
 
@@ -128,8 +135,47 @@ def test_cifar100(tmp_path):
     data = write_cifar100(tmp_path)
     domain = load_domain("cifar100", tmp_path)
     np.testing.assert_array_equal(domain.images, data)
-    assert domain.classes[:2] == ("name0", "name1") and len(domain.classes) == 100
     assert domain.labels.tolist() == [i % 100 for i in range(200)]
+    assert domain.title == "CIFAR-100 test (not the official files), partial: 200 of 10000 images"
+    write_tree(tmp_path / "cifar100" / "test", apple=(32, 32))
+    assert len(load_domain("cifar100", tmp_path)) == 200, "the batches are preferred"
+
+
+def test_the_classes_of_cifar100():
+    assert len(set(CIFAR100_CLASSES)) == 100 and list(CIFAR100_CLASSES) == sorted(CIFAR100_CLASSES)
+    assert [CIFAR100_CLASSES[i] for i in (0, 1, 39, 47, 83, 99)] == [
+        "apple", "aquarium_fish", "keyboard", "maple_tree", "sweet_pepper", "worm"]
+
+
+def test_class_folders_of_cifar100_keep_their_labels_where_some_are_missing(tmp_path):
+    written = write_tree(tmp_path / "cifar100" / "test", worm=(32, 32), aquarium_fish=(32, 32), pine_tree=(32, 32))
+    domain = load_domain("cifar100", tmp_path)
+    assert domain.labels.tolist() == [1, 1, 59, 59, 99, 99] and domain.classes == CIFAR100_CLASSES
+    np.testing.assert_array_equal(domain.images,
+                                  np.concatenate([written[n] for n in ("aquarium_fish", "pine_tree", "worm")]))
+    assert domain.title == "CIFAR-100 test (lossless class folders), partial: 6 of 10000 images"
+    assert set(domain.labels[domain.first(3)]) == {1, 59, 99}
+    assert default_domain(tmp_path) == "samples"
+    cell = load_domain("cifar100-c/fog/1", tmp_path)
+    assert cell.title.startswith("CIFAR-100-C generated from CIFAR-100 test") and len(cell) == 6
+    with pytest.raises(MissingDataError, match="cifar100/train/"):
+        load_training("cifar100", tmp_path)
+
+
+def test_jpeg_class_folders_of_cifar100_are_said_to_be_jpeg(tmp_path):
+    write_tree(tmp_path / "cifar100" / "train", apple=(32, 32))
+    Image.fromarray(pixels(1)[0]).save(tmp_path / "cifar100" / "train" / "apple" / "x.JPEG")
+    title = load_training("cifar100", tmp_path).title
+    assert title == "CIFAR-100 train (JPEG class folders), partial: 3 of 50000 images"
+
+
+@pytest.mark.parametrize(("folder", "message"), [
+    ("fruit_and_vegetables", r"not named after a class \(fruit_and_vegetables\)"), ("pine tree", r"\(pine tree\)")])
+def test_other_class_folders_of_cifar100_are_refused_in_one_line(tmp_path, folder, message):
+    write_tree(tmp_path / "cifar100" / "test", **{"apple": (32, 32), folder: (32, 32)})
+    with pytest.raises(InputError, match=message) as caught:
+        load_domain("cifar100", tmp_path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400 + len(str(tmp_path))
 
 
 class _Bomb:
@@ -140,8 +186,10 @@ class _Bomb:
 @pytest.mark.parametrize(("file", "content", "message"), [
     ("test", pickle.dumps({b"data": _Bomb()}), "refers to builtins.exec"),
     ("meta", pickle.dumps({b"fine_label_names": _Bomb()}), "refers to builtins.exec"),
-    ("meta", pickle.dumps({b"fine_label_names": [b"a"]}), "does not name 100 classes"),
-    ("meta", pickle.dumps({}), "does not name 100 classes"),
+    ("meta", pickle.dumps({b"fine_label_names": [b"a"]}), "does not name CIFAR-100's classes"),
+    ("meta", pickle.dumps({b"fine_label_names": [name.encode() for name in CIFAR100_CLASSES[::-1]]}),
+     "does not name CIFAR-100's classes in their order"),
+    ("meta", pickle.dumps({}), "does not name CIFAR-100's classes"),
     ("test", pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": [0]}), "and n fine_labels"),
 ])
 def test_damaged_and_hostile_files_of_cifar100_are_refused_and_never_run(tmp_path, file, content, message):
@@ -165,7 +213,7 @@ def test_cinic_leaves_cifars_images_out(tmp_path):
 def test_cinic_without_duplicates_keeps_the_first(tmp_path):
     write_cinic(tmp_path)
     domain, unique = load_domain("cinic10", tmp_path), load_domain("cinic10-unique", tmp_path)
-    # Names sort as text: 123_45 before 123_9. The cat's second image and the dog's first repeat the cat's first.
+    # Names are sorted as text: 123_45 before 123_9. The second cat and the first dog equal the first cat.
     kept = [i for i in range(20) if i not in (2 * 3 + 1, 2 * 5)]
     np.testing.assert_array_equal(unique.images, domain.images[kept])
     np.testing.assert_array_equal(unique.labels, domain.labels[kept])
@@ -176,7 +224,7 @@ def test_cinic_with_cifars_images_alone_is_refused(tmp_path):
     write_cinic(tmp_path)
     for path in tmp_path.rglob("n*.png"):
         path.unlink()
-    with pytest.raises(InputError, match="CIFAR-10's images alone"):
+    with pytest.raises(InputError, match="only images from CIFAR-10"):
         load_domain("cinic10", tmp_path)
 
 
@@ -195,10 +243,10 @@ DATA, LABELS = "CIFAR-10.1/cifar10.1_v6_data.npy", "CIFAR-10.1/cifar10.1_v6_labe
 
 
 @pytest.mark.parametrize(("name", "damage", "message"), [
-    ("cifar10.1", _overwrite(DATA, None), "is damaged or no plain array"),
-    ("cifar10.1", _overwrite(DATA, b""), "is damaged or no plain array"),
-    ("cifar10.1", _overwrite(DATA, b"\x93NUMPY\x01\x00\x10\x00{'descr': (((("), "is damaged or no plain array"),
-    ("cifar10.1", _overwrite(DATA, pickle.dumps(_Bomb())), "is damaged or no plain array"),
+    ("cifar10.1", _overwrite(DATA, None), "is damaged"),
+    ("cifar10.1", _overwrite(DATA, b""), "is damaged"),
+    ("cifar10.1", _overwrite(DATA, b"\x93NUMPY\x01\x00\x10\x00{'descr': (((("), "is damaged"),
+    ("cifar10.1", _overwrite(DATA, pickle.dumps(_Bomb())), "is damaged"),
     ("cifar10.1", _overwrite(DATA, pixels(20).astype(np.float32)), r"must be uint8 \[n, 32, 32, 3\], not float32"),
     ("cifar10.1", _overwrite(DATA, pixels(20, 16)), r"not uint8 \[20, 16, 16, 3\]"),
     ("cifar10.1", _overwrite(LABELS, np.arange(19)), "20 images but labels of shape"),
@@ -207,7 +255,7 @@ DATA, LABELS = "CIFAR-10.1/cifar10.1_v6_data.npy", "CIFAR-10.1/cifar10.1_v6_labe
     ("cifar10.1", lambda root: (root / LABELS).unlink(), "can't read .*labels.npy"),
     ("cifar10.2", _overwrite("cifar102_test.npz", None), "damaged"),
     ("cifar10.2", _overwrite("cifar102_test.npz", b"PK\x03\x04 and more"), "damaged"),
-    ("cifar10.2", lambda root: write_cifar102(root, images=np.array([{}], dtype=object)), "damaged or no plain array"),
+    ("cifar10.2", lambda root: write_cifar102(root, images=np.array([{}], dtype=object)), "damaged"),
     ("cifar10.2", lambda root: np.savez(root / "cifar102_test.npz", images=pixels(2)), "has no array 'labels'"),
     ("cifar10.2", lambda root: (root / "cifar102_test.npz").write_bytes((root / DATA).read_bytes()),
      "not a .npz archive"),
@@ -219,7 +267,7 @@ DATA, LABELS = "CIFAR-10.1/cifar10.1_v6_data.npy", "CIFAR-10.1/cifar10.1_v6_labe
     ("stl10", lambda root: (root / "stl10_binary" / "test_y.bin").unlink(), "can't read .*test_y.bin"),
     ("svhn", _overwrite("svhn/test_32x32.mat", None), "can't be read"),
     ("svhn", _overwrite("svhn/test_32x32.mat", b"no matlab"), "can't be read"),
-    ("svhn", lambda root: savemat(root / "svhn/test_32x32.mat", {"X": np.zeros((3, 3))}), "must hold X"),
+    ("svhn", lambda root: savemat(root / "svhn/test_32x32.mat", {"X": np.zeros((3, 3))}), "must contain X"),
     ("svhn", lambda root: write_svhn(root, [0, 11]), "labels from 0 to 11"),
 ])
 def test_damaged_files_are_refused_in_one_line(tmp_path, name, damage, message):
@@ -242,10 +290,40 @@ def test_every_set_says_what_it_needs(tmp_path, name):
         load_domain(name, tmp_path)
 
 
+@pytest.mark.parametrize(("name", "write"), [
+    ("cifar10.1", write_retest), ("cifar10.1-v4", lambda root: write_retest(root, "v4")),
+    ("stl10", lambda root: write_stl(root, [1, 2, 3])), ("svhn", lambda root: write_svhn(root, [1, 2])),
+    ("cifar100", write_cifar100), ("cinic10", write_cinic)])
+def test_loaders_prefer_the_folder_that_fetch_makes(tmp_path, name, write):
+    write(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == SOURCES[name.removesuffix("-v4")].folder
+    assert len(load_domain(name, tmp_path)) > 0
+
+
+def test_cinic_under_its_other_name(tmp_path):
+    write_cinic(tmp_path, "cinic10")
+    assert len(load_domain("cinic10", tmp_path)) == 20
+    write_cinic(tmp_path)
+    shutil.rmtree(tmp_path / "CINIC-10" / "test" / "frog")
+    with pytest.raises(InputError, match="CINIC-10/test has no folder 'frog'"):
+        load_domain("cinic10", tmp_path)
+
+
+def test_a_file_is_no_folder_and_a_folder_no_file(tmp_path):
+    (tmp_path / "cifar-10-batches-py").touch()
+    (tmp_path / "svhn" / "test_32x32.mat").mkdir(parents=True)
+    for name in ("cifar10", "svhn"):
+        with pytest.raises(MissingDataError, match=f"which {name} needs"):
+            load_domain(name, tmp_path)
+    assert default_domain(tmp_path) == "samples"
+
+
 def test_training_sets_match_their_test_sets(tmp_path, data_root):
     write_cifar100(data_root)
     write_svhn(data_root, [10, 3])
     write_svhn(data_root, [5, 10, 1], "train")
+    assert set(TRAINING) == {"cifar10", "cifar100", "svhn"}
     for name in TRAINING:
         training, test = load_training(name, data_root), load_domain(name, data_root)
         assert training.classes == test.classes and training.shape == test.shape
@@ -254,6 +332,8 @@ def test_training_sets_match_their_test_sets(tmp_path, data_root):
     assert len(load_training("cifar10", data_root)) == 120
     with pytest.raises(InputError, match="unknown training set 'cifar'"):
         load_training("cifar", data_root)
+    with pytest.raises(InputError, match="unknown training set 'stl10'"):
+        load_training("stl10", data_root)
 
 
 def test_all_names_are_described_and_unknown_ones_answered():
@@ -261,3 +341,26 @@ def test_all_names_are_described_and_unknown_ones_answered():
     assert {*DOMAINS, "folder:PATH", "cifar10-c"} <= set(described) and all(described.values())
     with pytest.raises(InputError, match="did you mean .*cinic10"):
         load_domain("cinic")
+
+
+TOY = """
+import numpy as np
+from framebench.domains.base import Domain
+
+def load_toy(data_root, split="test"):
+    n = {"train": 6, "test": 4}[split]
+    return Domain("toy", f"toy {split}", ("left", "right"), np.zeros((n, 32, 32, 3), np.uint8), np.arange(n) % 2)
+"""
+
+
+def test_a_domain_is_one_file_and_one_line(tmp_path, monkeypatch):
+    (tmp_path / "toy.py").write_text(TOY)
+    monkeypatch.setattr(framebench.domains, "__path__", [*framebench.domains.__path__, str(tmp_path)])
+    toy = importlib.import_module("framebench.domains.toy")
+    monkeypatch.setitem(DOMAINS, "toy", Entry("a toy", toy.load_toy, trains=True))
+    assert describe()["toy"] == "a toy"
+    assert (len(load_domain("toy")), len(load_training("toy", None))) == (4, 6)
+    assert load_corrupted("toy-c").clean.title == "toy test"
+    assert load_domain("toy-c/fog/3").classes == ("left", "right")
+    with pytest.raises(InputError, match="did you mean toy"):
+        load_domain("toyy")

@@ -1,7 +1,7 @@
-"""All corruptions but shot noise, one 32 x 32 image at a time, in plain loops, scipy's and Pillow's own functions.
+"""All corruptions except shot noise, for one 32 x 32 image, with plain loops and functions of scipy and Pillow.
 
-``corrupt(image, name, severity, rng, pictures)`` draws from `rng` in the order of the reference's script. Parameters
-are written out again here, from the paper's table.
+``corrupt(image, name, severity, rng, pictures)`` draws from `rng` in the order of the script. Parameters are stated
+again here, from the paper's table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TABLE = {
     "defocus_blur": ((.3, .4), (.4, .5), (.5, .6), (1, .2), (1.5, .1)),
     "glass_blur": ((.05, 1), (.25, 1), (.4, 1), (.25, 2), (.4, 2)),
     "motion_blur": ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
-    "zoom_blur": (7, 12, 16, 21, 26),  # up to 1.06 and 1.11, which rounding lets in, then 1.15, 1.2, 1.25
+    "zoom_blur": (7, 12, 16, 21, 26),  # up to 1.06 and 1.11 (included by rounding), then up to 1.15, 1.2, 1.25
     "snow": ((.1, .2, 1, .6, 8, 3, .95), (.1, .2, 1, .5, 10, 4, .9), (.15, .3, 1.75, .55, 10, 4, .9),
              (.25, .3, 2.25, .6, 12, 6, .85), (.3, .3, 1.25, .65, 14, 12, .8)),
     "frost": ((1, .2), (1, .3), (.9, .4), (.85, .4), (.75, .45)),
@@ -102,7 +102,7 @@ def glass_blur(image, c, rng):
         for row in range(31, 1, -1):
             for column in range(31, 1, -1):
                 dx, dy = rng.integers(-1, 1, 2)
-                # The swap of two views, which is a copy.
+                # A swap of two views, which is in fact a copy.
                 pixels[row, column], pixels[row + dy, column + dx] = pixels[row + dy, column + dx], pixels[row, column]
     return truncate(smooth(pixels / 255, sigma))
 
@@ -173,7 +173,7 @@ def fog(image, c, rng):
 
 
 def plasma(decay, rng):
-    """The diamond-square algorithm on a torus, a point at a time."""
+    """The diamond-square algorithm on a torus, one point at a time."""
     field, step, wobble = np.zeros((32, 32)), 32, 100.0
     while step > 1:
         half, grid = step // 2, range(0, 32, step)
@@ -300,7 +300,7 @@ def mean3(x):
 
 
 def canny(levels, low, high):
-    """Edges by definition: Sobel, thinning, and a flood from strong pixels."""
+    """Edges by their definition: Sobel, thinning, and a flood fill from strong pixels."""
     dy, dx = (ndimage.sobel(levels.astype(int), axis=axis, mode="nearest") for axis in (0, 1))
     size = np.pad(np.abs(dx) + np.abs(dy), 1)
     ridge = np.zeros((34, 34), bool)
@@ -327,7 +327,7 @@ def canny(levels, low, high):
 
 
 def chamfer(targets):
-    """The shortest way to a target in straight (1), diagonal (1.4) and knight's (2.1969) moves, in closed form."""
+    """The shortest path to a target in straight (1), diagonal (1.4) and knight's (2.1969) moves, in closed form."""
     straight, diagonal, knight = 65536, 91750, 143976
     out = np.full((32, 32), 2**29)
     rows, columns = np.mgrid[:32, :32]

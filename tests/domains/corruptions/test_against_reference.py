@@ -1,6 +1,6 @@
-"""Corruptions, severities and images against the plain one-image implementation, pixel for pixel.
+"""Compare all corruptions and severities with the plain implementation for one image, pixel for pixel.
 
-Shot noise, which draws in another way than the definition says, is compared with the Poisson distribution instead.
+Shot noise draws differently from its definition; it is compared with the Poisson distribution instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SEED = 5
 
 @pytest.fixture(scope="module")
 def pictures():
-    """Real images, and flat ones, where a level more or less depends on how sums are rounded."""
+    """Real images, and images of one colour, where the result depends on how sums are rounded."""
     x, _ = load_domain("samples").load([1, 6])
     real = np.rint(x.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
     flat = np.stack([np.full((32, 32, 3), level, np.uint8) for level in (77, 255)])
@@ -67,7 +67,7 @@ def test_shot_noise_draws_from_its_table():
     (9, 2.5, 41.5, [181, 190, 199, 92, 101], "035fe8f3fbc62e6e"),
     (14, 12, -77.0, [31, 33, 35, 37, 39], "5d703b386ab612b5")])
 def test_smearing_is_imagemagicks(radius, sigma, angle, row, digest):
-    """What MagickMotionBlurImage of ImageMagick 6.9.11-60 Q16 made of this pattern, as an 8-bit grey PNG."""
+    """The expected values are those of MagickMotionBlurImage in ImageMagick 6.9.11-60 Q16, as an 8-bit grey PNG."""
     y, x = np.mgrid[:32, :32]
     pattern = ((37 * y * y + 11 * x * y + 5 * x) // 8 % 256).astype(np.uint8)
     found = blur.smear(pattern[None, ..., None], radius, sigma, np.array([angle]))[0, ..., 0]

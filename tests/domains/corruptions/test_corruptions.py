@@ -1,4 +1,4 @@
-"""What holds for all corruptions: draws by id, errors by message, other sizes, and the statistics of the draws."""
+"""Properties of all corruptions: draws that depend on ids, errors, other sizes, and the statistics of the draws."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from PIL import features
 
 from framebench.domains import corruptions
+from framebench.domains.corrupted import load_corrupted
 from framebench.domains.corruptions import (
     BENCHMARK,
     EXTRAS,
@@ -27,7 +28,7 @@ DRAWN = ("gaussian_noise", "shot_noise", "impulse_noise", "glass_blur", "motion_
 
 
 def textured(n, height=32, width=32):
-    """Images with edges, slopes and noise at every level of brightness."""
+    """Images with edges, slopes and noise at all levels of brightness."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
     waves = np.sin(x / rng.uniform(1, 8, (n, 1, 1)) + rng.uniform(0, 6, (n, 1, 1))) * np.cos(y / 5)
@@ -90,8 +91,8 @@ def test_other_sizes_and_layouts(name):
     ({"images": grey(2).transpose(0, 3, 1, 2)}, r"not uint8 \[2, 3, 32, 32\]"),
     ({"images": [1, 2]}, "not list"),
     ({"images": grey(2)[:, :15]}, "15 x 32 are too small"),
-    ({"ids": [1]}, "ids must be 2 whole numbers"),
-    ({"ids": [0.5, 1]}, "ids must be 2 whole numbers, one an image, not float64"),
+    ({"ids": [1]}, "ids must be 2 integers"),
+    ({"ids": [0.5, 1]}, "ids must be 2 integers, one per image, not float64"),
     ({"name": "frost", "images": np.zeros((1, 32, 200, 3), np.uint8)}, "too large for frost"),
 ])
 def test_bad_input_is_one_line(change, message):
@@ -117,11 +118,11 @@ def test_impulses_are_salt_and_pepper_alike():
     salt, pepper = (images == 255).mean(), (images == 0).mean()
     assert salt == pytest.approx(0.035, rel=0.05) and pepper == pytest.approx(0.035, rel=0.05)
     assert set(np.unique(images)) == {0, 128, 255}
-    assert ((images == 255).any(-1) & (images == 0).any(-1)).any()  # each channel on its own
+    assert ((images == 255).any(-1) & (images == 0).any(-1)).any()  # channels are independent
 
 
 def test_directions_are_uniform():
-    """A bright dot smears to the left, within 45 degrees, up as often as down; snow falls within 45 of vertical."""
+    """A bright dot is smeared to the left, within 45 degrees, up as often as down."""
     dots = np.zeros((400, 33, 33, 3), np.uint8)
     dots[:, 16, 24] = 255
     smeared = corrupt(dots, "motion_blur", 4)[..., 0].astype(float)
@@ -153,6 +154,7 @@ def test_frost_from_a_wheel_or_drawn(monkeypatch):
         cached.cache_clear()
     try:
         assert frost_source() == "procedural texture" == generator_facts()["frost"]
+        assert "pip install 'framebench[frost]'" in load_corrupted("samples-c").cell("frost", 1).hint
         drawn = frost.textures()
         assert len(drawn) == 5 and all(t.shape == (120, 180, 3) and t.dtype == np.uint8 for t in drawn)
         for texture, colours in zip(drawn, frost._COLOURS, strict=True):
@@ -160,7 +162,7 @@ def test_frost_from_a_wheel_or_drawn(monkeypatch):
             np.testing.assert_allclose(texture.mean((0, 1)), mean, atol=3)
             np.testing.assert_allclose(texture.std((0, 1)), spread, atol=4)
         frosted = corrupt(grey(60, 0), "frost", 5).reshape(60, -1).mean(1)
-        assert frosted.std() > 10  # several pictures are in use
+        assert frosted.std() > 10  # several pictures are used
         procedural = generator_facts()["frost_digest"]
     finally:
         monkeypatch.undo()
@@ -168,6 +170,7 @@ def test_frost_from_a_wheel_or_drawn(monkeypatch):
             cached.cache_clear()
     if frost_source() != "procedural texture":
         assert frost_source().startswith("imagecorruptions")
+        assert "pip install" not in load_corrupted("samples-c").hint
         assert generator_facts()["frost_digest"] != procedural
         assert [t.shape for t in frost.textures()] == [(120, 180, 3), (63, 112, 3), (63, 112, 3), (70, 105, 3),
                                                        (99, 132, 3)]

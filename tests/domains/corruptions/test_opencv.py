@@ -1,4 +1,4 @@
-"""Our versions of OpenCV's operations against OpenCV, and HSV against scikit-image, where they are installed."""
+"""Compare our versions of OpenCV's operations with OpenCV, and HSV with scikit-image, if they are installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def cv2():
 
 
 def liquids():
-    """Layers such as spatter makes, two of noise and one of blocks; uint8 [60, 32, 32]."""
+    """Layers like those of spatter, some of noise and some of blocks; uint8 [60, 32, 32]."""
     rng = np.random.default_rng(0)
     layers = ndimage.gaussian_filter(rng.normal(0.65, 0.3, (58, 32, 32)), (0, 1, 1))
     layers[:30][layers[:30] < 0.69] = 0
@@ -36,7 +36,7 @@ def test_distance(cv2):
     targets = rng.random((40, 32, 32)) < rng.uniform(0.001, 0.2, (40, 1, 1))
     targets = targets[targets.any((1, 2)), :29]
     want = [cv2.distanceTransform(np.where(mask, 0, 255).astype(np.uint8), cv2.DIST_L2, 5) for mask in targets]
-    np.testing.assert_allclose(opencv.distance(targets), want, atol=1e-4)  # some builds step in floats, not in 1/65536
+    np.testing.assert_allclose(opencv.distance(targets), want, atol=1e-4)  # some builds use floats, not 1/65536
     assert (opencv.distance(np.zeros((1, 32, 32), bool)) > 1000).all()
 
 
@@ -69,7 +69,7 @@ def test_the_disk(cv2, radius, alias):
 
 
 def test_warping(cv2):
-    """OpenCV 5 interpolates between exact positions, OpenCV 3 and 4.10 as we do: 1/64 of a pixel apart at most."""
+    """OpenCV 5 uses exact positions, OpenCV 3 and 4.10 round them as we do: they differ by at most 1/64 of a pixel."""
     rng = np.random.default_rng(4)
     x = ndimage.gaussian_filter(rng.random((8, 32, 32, 3)), (0, 2, 2, 0)).astype(np.float32)
     back = np.array([[1, 0, 0], [0, 1, 0]]) + rng.normal(0, (0.1, 0.1, 2), (8, 2, 3))
