@@ -1,4 +1,4 @@
-"""The exact spectrum by Fourier blocks against Lanczos' estimate and a dense SVD, seconds a layer, in one run.
+"""The exact spectrum by Fourier blocks against Lanczos' estimate and a dense SVD: seconds per layer, in one run.
 
     python benchmarks/spectrum.py
 
@@ -51,7 +51,7 @@ def main() -> None:
         seconds, _ = timed(lambda layers=layers, sizes=sizes: [
             frame_bounds(layers[name], (size[0] + size[0] % 2, size[1] + size[1] % 2)) for name, size in sizes.items()])
         print(f"{arch} of width {width}, all {len(sizes)} layers: {seconds:.1f} s", flush=True)
-    for name in ("baseline", "frame-relative-10"):
+    for name in ("baseline", "frame"):
         compare_convergence(name)
 
 
