@@ -51,8 +51,8 @@ def main() -> None:
                     entries.append(json.loads(out.splitlines()[-1]))
             kept, freed = ({key: statistics.median(entry[key] for entry in found[keep]) for key in found[keep][0]}
                            for keep in (True, False))
-            print(f"{arch} of width {width}, {work}: {kept['step']:.4f} s a step, {freed['step']:.4f} without, ratio "
-                  f"{kept['step'] / freed['step']:.3f}; page faults a step {kept['faults']:,.0f}, "
+            print(f"{arch} of width {width}, {work}: {kept['step']:.4f} s per step, {freed['step']:.4f} without, ratio "
+                  f"{kept['step'] / freed['step']:.3f}; page faults per step {kept['faults']:,.0f}, "
                   f"{freed['faults']:,.0f}; peak {kept['peak']:.2f}, {freed['peak']:.2f} GiB", flush=True)
 
 

@@ -15,7 +15,7 @@ Nearly all of the time goes into measuring: with the defaults 172 steps an archi
 
 Limits, checked at the end (exit code 1 if one is missed): with every method a step takes at most 1.10 of a plain one,
 measured; the frame penalty is at least 2 times as fast as its conv2d formula (from width 64 on; narrow layers win
-less), the spectral one on its full grid at least 2 times as fast as an SVD a frequency of the full map
+less), the spectral one on its full grid at least 2 times as fast as one SVD per frequency of the full map
 (`--svd-channels` channels, 32x32: 1024 frequencies, where the grid has 40).
 """
 

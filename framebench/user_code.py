@@ -6,6 +6,7 @@ called ``models.py`` beside the user's is the one that the user's code imports.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import sys
@@ -26,7 +27,9 @@ class UserFunction:
     Attributes:
         function: The function.
         label: What tables call it: the file's or module's name, and the function's.
-        source: The text of its file, and its name: what its answers depend on, as far as can be told.
+        source: The text of its file and of the files from the same folder that this one imports, and the function's
+            name: what its answers depend on, as far as can be told. Modules that are imported under a computed name,
+            and data files, can't be.
     """
 
     function: Callable[..., Any]
@@ -71,12 +74,48 @@ def reason(error: BaseException) -> str:
 
 
 def _source(module: ModuleType) -> bytes:
-    """Return the text of a module and of what it has imported from the same folder."""
+    """Return the text of a module and of what it imports from the same folder, whether that is loaded or not.
+
+    What is loaded depends on what else the process has done, and must not count.
+    """
     file = getattr(module, "__file__", None)
-    if not file:
+    if not file or not file.endswith(".py"):
         return module.__name__.encode()
-    neighbours = sorted({str(other.__file__) for other in _modules_below(Path(file).resolve().parent)} - {file})
-    return b"\0".join(Path(name).read_bytes() for name in [file, *neighbours])
+    first = Path(file).resolve()
+    root = first.parents[module.__name__.count(".") + (first.name == "__init__.py")]
+    texts: dict[Path, bytes] = {}
+    todo = [first]
+    while todo:
+        path = todo.pop()
+        texts[path] = path.read_bytes()
+        if "site-packages" not in path.parts:
+            todo += [found for found in _imported(path, texts[path], root) if found not in texts and found not in todo]
+    return b"\0".join(text for _, text in sorted(texts.items(), key=lambda item: (item[0] != first, item[0])))
+
+
+def _imported(path: Path, text: bytes, root: Path) -> list[Path]:
+    """Return the files below a folder that the import statements of one of them mean."""
+    found = []
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError):  # of a file that an import inside a function names
+        nodes = []
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names, base = [alias.name for alias in node.names], root
+        elif isinstance(node, ast.ImportFrom):
+            above = f"{node.module}." if node.module else ""
+            names = [f"{above}{alias.name}" for alias in node.names] + [node.module or ""]
+            base = path.parents[node.level - 1] if node.level else root
+        else:
+            continue
+        for name in names:
+            steps = name.split(".") if name else []
+            for place in (base.joinpath(*steps[:depth]) for depth in range(len(steps) + 1)):
+                # The folder itself is no package of the user's, unless a relative import says so.
+                inside = [place / "__init__.py"] if place != root else []
+                found += [file for file in (place.with_suffix(".py"), *inside) if file.is_file()]
+    return found
 
 
 def _functions(container: Any) -> list[str]:
@@ -97,7 +136,7 @@ def _import_file(path: Path) -> ModuleType:
         raise InputError(f"there is no file {path}")
     _enter(path.resolve().parent)
     # A private name, with the file's digest: an edited file is another module.
-    name = f"_user_{file_digest(path, 'sha256')[:12]}_{path.stem}"
+    name = f"_user_{file_digest(path, 'sha256')[:12]}_{path.stem.replace('.', '_')}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

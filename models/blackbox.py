@@ -1,7 +1,7 @@
 """A model that is only a function, such as a request to a service: images in, scores or labels out.
 
 The function is called with few images at a time, no faster than allowed, and again after a failure. When it keeps
-failing the run ends with the rows so far kept, and the same command goes on from there.
+failing, the run ends; the rows so far are kept, and the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import difflib
 import threading
 import time
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class BlackBoxModel(nn.Module):
         function: Maps images float32 [n, H, W, C] in [0, 1] to its answers.
         answers: What it returns, one of `ANSWERS`.
         classes: Number of classes; needed for labels.
-        rate: Calls a second, or None for no limit.
+        rate: Calls per second, or None for no limit.
         retries: Calls after a failed one before giving up.
         backoff: Seconds to wait after the first failure; doubled after each further one.
 
@@ -53,15 +54,21 @@ class BlackBoxModel(nn.Module):
     def __init__(self, function: Function, *, answers: str = "logits", classes: int | None = None,
                  rate: float | None = None, retries: int = 4, backoff: float = 1.0) -> None:
         super().__init__()
+        for name, value, kind in (("classes", classes, Integral), ("rate", rate, Real), ("retries", retries, Integral),
+                                  ("backoff", backoff, Real)):
+            optional = name in ("classes", "rate")
+            if not (isinstance(value, kind) and not isinstance(value, bool) or optional and value is None):
+                word = "a whole number" if kind is Integral else "a number"
+                raise InputError(f"{name} of a black box must be {word}, not {value!r}")
         if answers not in ANSWERS:
             raise InputError(f"a black box answers with {', '.join(ANSWERS)}, not with '{answers}'")
         if answers == "labels" and classes is None:
             raise InputError("a black box that answers with labels needs the number of classes; set classes")
         if rate is not None and not rate > 0:
-            raise InputError(f"the rate of a black box must be above 0 calls a second, not {rate}")
-        if classes is not None and classes < 1 or retries < 0 or backoff < 0:
+            raise InputError(f"the rate of a black box must be above 0 calls per second, not {rate}")
+        if classes is not None and classes < 1 or retries < 0 or not 0 <= backoff < float("inf"):
             raise InputError(f"a black box can't have {classes} classes, {retries} retries and a backoff of {backoff} "
-                             "seconds; none is negative, and there is a class at least")
+                             "seconds; none may be negative or infinite, and there must be at least one class")
         self.labels_only, self.calls = answers == "labels", 0
         self._function, self._answers, self._classes = function, answers, classes
         self._interval = 0.0 if rate is None else 1 / rate
@@ -69,10 +76,13 @@ class BlackBoxModel(nn.Module):
         self._next, self._lock = 0.0, threading.Lock()  # a predictor may use several threads
         self.eval()
 
+    def answers_depend_on(self) -> tuple[object, ...]:
+        """Return what tells this model from others (`framebench.identity`): neither its rate nor its patience."""
+        return self._function, self._answers, self._classes
+
     def extra_repr(self) -> str:
-        """Name the function, by which a model that has no tensors is told from others (`registry.wrap`)."""
-        name = getattr(self._function, "__qualname__", type(self._function).__qualname__)
-        return f"{getattr(self._function, '__module__', None)}.{name}, answers={self._answers}"
+        """Name the function."""
+        return f"{getattr(self._function, '__qualname__', type(self._function).__qualname__)}, answers={self._answers}"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images float [n, C, H, W] to logits float32 [n, classes].
@@ -82,9 +92,7 @@ class BlackBoxModel(nn.Module):
         """
         if not isinstance(x, torch.Tensor):
             raise TypeError("a black box can't be traced")
-        if len(x) == 2 and torch.equal(x[0], x[1]):  # a lone image, padded by the predictor: no need to pay twice
-            return self.forward(x[:1]).repeat(2, 1)
-        images = np.ascontiguousarray(x.detach().cpu().permute(0, 2, 3, 1).numpy(), dtype=np.float32)
+        images = x.detach().cpu().permute(0, 2, 3, 1).numpy().astype(np.float32, order="C", copy=False)
         return self._read(self._call(images), len(x)).to(x.device)
 
     def _call(self, images: np.ndarray) -> Any:
@@ -94,7 +102,7 @@ class BlackBoxModel(nn.Module):
                 self._next = time.monotonic() + self._interval
                 self.calls += 1
                 try:
-                    return self._function(images)
+                    return self._function(images.copy())  # what it does to them must not reach the next attempt
                 except (Exception, SystemExit) as error:  # a stranger's function can fail in any way
                     failure = reason(error)
                 if attempt < self._retries:

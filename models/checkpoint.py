@@ -41,9 +41,7 @@ class Card:
         width: Channels of the first stage.
         classes: Names of the classes, in the order of the logits.
         data: What it was trained on: ``title``, ``sha256`` of images and labels, ``n_train``, ``n_validation``.
-        recipe: How: every option of the training, the seed included. Earlier cards, those of the shipped checkpoints
-            among them, leave out options of a regularizer that have their defaults: lower 0.5, upper 1.5 of the
-            frames, warmup 0.1 of `frame`, the steps of `srip`.
+        recipe: How: every option of the training (`framebench.models.recipe.Recipe`), the seed included.
         accuracy: Measured clean accuracies: ``data``, ``n``, ``correct``, ``accuracy``; the data are named as they are.
         provenance: Versions, commit, hardware and seconds of the training; `resumed`, those of its earlier processes
             where they differ.

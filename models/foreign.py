@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import os
 import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
 import torch
@@ -22,23 +19,6 @@ from framebench.errors import InputError
 from framebench.files import atomic
 from framebench.models.layers import Normalize
 from framebench.user_code import reason
-
-
-@dataclass(frozen=True)
-class Found:
-    """A model that someone else made.
-
-    Attributes:
-        label: Its name in tables.
-        module: Maps images [n, 3, H, W] in [0, 1] to logits; in eval mode.
-        source: What its answers depend on beside its tensors: the code that defines it, and its version.
-        notes: What its user should be told, a line each.
-    """
-
-    label: str
-    module: nn.Module
-    source: bytes
-    notes: tuple[str, ...] = ()
 
 
 class Preprocessed(nn.Module):
@@ -69,18 +49,6 @@ class Preprocessed(nn.Module):
             smooth = {"antialias": True, "align_corners": False} if self.interpolation != "nearest" else {}
             x = F.interpolate(x, self.size, mode=self.interpolation, **smooth).clamp(0, 1)
         return self.model(self.normalize(x))  # type: ignore[no-any-return]
-
-
-def optional(module: str, requirement: str) -> Any:
-    """Import a module that only some models need.
-
-    Raises:
-        InputError: if it can't be imported, with what to install.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(f"can't import {module} ({reason(error)}); pip install '{requirement}'") from None
 
 
 @contextmanager

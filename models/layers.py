@@ -9,7 +9,7 @@ from torch import nn
 class Normalize(nn.Module):
     """Subtract a per-channel mean and divide by a per-channel deviation.
 
-    It is a layer so that models take images in [0, 1]: an attack that clips to [0, 1] is then right for every model.
+    It is a layer so that models take images in [0, 1]: an attack that clips to [0, 1] is then correct for every model.
     """
 
     mean: torch.Tensor

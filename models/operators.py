@@ -42,7 +42,7 @@ def fourier_blocks(weight: torch.Tensor, size: tuple[int, int], *, stride: tuple
     """Block-diagonalise the circular convolution of a kernel on an H x W map (Sedghi 2019, arXiv 1805.10408).
 
     In the basis of (unitary) Fourier modes the block-Toeplitz matrix T of the convolution falls apart into one small
-    matrix a frequency of the output; with stride s its columns are the input channels at the s_h * s_w frequencies
+    matrix per frequency of the output; with stride s its columns are the input channels at the s_h * s_w frequencies
     that alias onto it. The singular values of all blocks together are those of T. Padding only shifts the output,
     which multiplies columns by phases, and so does not show. The kernel is real, so the blocks at u and -u are
     conjugate up to the order of columns: one of each pair is returned.

@@ -22,9 +22,9 @@ from framebench.errors import InputError
 from framebench.models.blackbox import BlackBoxModel
 from framebench.models.fuse import fuse
 
-#: Images a chunk: enough to fill the vector units, few enough that a layer's output stays in the L2 cache.
+#: Images per chunk: enough to fill the vector units, few enough that a layer's output stays in the L2 cache.
 CHUNK = 16
-#: Calls by which a model that answers for its inputs alone is told from a random one.
+#: Calls that tell a model whose answers depend on its images alone from a random one.
 CALLS = 4
 #: Sizes of chunks at which logits are compared with those of a whole one.
 _SIZES = (2, 3, 5, 9, 15)
@@ -32,6 +32,9 @@ _SIZES = (2, 3, 5, 9, 15)
 
 class Predictor:
     """Maps images [n, C, H, W] in [0, 1] to logits [n, classes], in inference mode.
+
+    The model gets copies: what it does to them in place changes none of the caller's images. A model that is paid for
+    (`BlackBoxModel`) is sent each image once, and nothing else.
 
     Args:
         model: A model in eval mode.
@@ -59,7 +62,7 @@ class Predictor:
             torch.set_num_threads(1)
             if threads > 1:
                 self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-        self._least = 1 if self._paid_for() else 2  # images a call of the model
+        self._least = 1 if self._paid_for() else 2  # images per call of the model
         if kind != "eager" and (fused := self._fused(example[:CHUNK])) is not None:
             self._model, self.kind = fused, "fused"
         elif kind == "fused":
@@ -83,10 +86,13 @@ class Predictor:
 
     @torch.inference_mode()  # of this thread: the mode does not pass to the pool's
     def _run(self, x: torch.Tensor) -> torch.Tensor:
-        # A single row takes another code path in matrix products, with other rounding; two rows and more agree, but
-        # for what `_WholeLinear` and `_depends_on_size` are for.
+        # A single row takes another code path in matrix products, with other rounding. Two rows and more agree, except
+        # where `_WholeLinear` and `_depends_on_size` help.
         with _WholeLinear():
-            logits: torch.Tensor = self._model(_filled(x, self._least))
+            logits: torch.Tensor = self._model((given := _filled(x, self._least)).clone())
+        if logits.shape[:1] != given.shape[:1]:
+            raise InputError(f"the model returns {list(logits.shape)} for {len(given)} images; it must return one row "
+                             "of logits for each")
         return logits[: len(x)]
 
     def _paid_for(self) -> bool:
@@ -98,7 +104,7 @@ class Predictor:
         try:
             whole, again = self._run(example), self._run(example)
             return torch.equal(whole, again) and not all(torch.equal(self._run(example[:n]), whole[:n]) for n in _SIZES)
-        except (Exception, SystemExit):  # of a stranger's model; whoever calls it will see what it raises
+        except (Exception, SystemExit):  # from a stranger's model; whoever calls it will see what it raises
             return False
 
     def _fused(self, example: torch.Tensor) -> nn.Module | None:
@@ -112,9 +118,9 @@ class Predictor:
                 warnings.simplefilter("ignore")  # of operators that the trace does not need
                 if not _answers_for_inputs_alone(self._model, example[:2]):
                     return None
-                fused = fuse(self._model, example)
+                fused = fuse(self._model, example.clone())
                 with torch.inference_mode():
-                    want, got = self._model(example), fused(example)
+                    want, got = self._model(example.clone()), fused(example.clone())
                 alike = float((want - got).abs().max()) <= 1e-4 * (float(want.abs().max()) + 1e-6)
         except (Exception, SystemExit):  # tracing a stranger's model can fail in any way; the model counts
             return None
@@ -142,13 +148,14 @@ def _filled(x: torch.Tensor, least: int) -> torch.Tensor:
 
 
 def _answers_for_inputs_alone(model: nn.Module, example: torch.Tensor) -> bool:
-    """Tell whether a model is a function of its images; the trace of another keeps what it did that one time.
+    """Tell whether a model is a function of its images; the trace of another one would repeat what it did that time.
 
-    A function answers alike each time, and leaves the global generators and its own buffers and attributes alone.
+    A function gives the same answer each time, and leaves the global generators and its own buffers and attributes
+    alone.
     """
     before = _state(model)
     with torch.inference_mode():
-        first, *others = [model(example) for _ in range(CALLS)]
+        first, *others = [model(example.clone()) for _ in range(CALLS)]
     return before == _state(model) and all(torch.equal(first, other) for other in others)
 
 

@@ -100,7 +100,7 @@ def _own_norm(node: fx.Node, modules: dict[str, nn.Module]) -> nn.BatchNorm2d | 
 
 def prune_(model: nn.Module, share: float, *, criterion: str = "taylor", units: str = "filters",
            batches: Batches | None = None) -> dict[str, tuple[int, int]]:
-    """Zero a share of the filters or weights of all convolutions, in place; a layer keeps one at least.
+    """Zero a share of the filters or weights of all convolutions, in place; every layer keeps at least one.
 
     What is zero already ranks first, so pruning twice with one share changes little, and with a growing share goes on.
 
@@ -116,7 +116,7 @@ def prune_(model: nn.Module, share: float, *, criterion: str = "taylor", units: 
         layer -> (number removed, number of all), in the order of execution.
 
     Raises:
-        InputError: for options outside these, a share that removes nothing or leaves less than one a layer, scores
+        InputError: for options outside these, a share that removes nothing or leaves a layer without any, scores
             that are not finite, and what `find_prunable` refuses.
     """
     if not 0 < share < 1:  # refuses nan too

@@ -1,16 +1,20 @@
-"""What a training depends on, besides its data."""
+"""What a training depends on, besides its data.
+
+Nothing here imports torch before it is needed: the command line reads defaults from `Recipe`, and help is instant.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from framebench.errors import InputError, unknown
-from framebench.models.architectures import ARCHITECTURES
-from framebench.models.regularizers import KINDS, REGULARIZERS, Regularizer, build
+
+if TYPE_CHECKING:
+    import torch
+
+    from framebench.models.regularizers import Regularizer
 
 #: Weight decay where no regularizer holds the scale of the weights.
 WEIGHT_DECAY = 5e-4
@@ -30,7 +34,7 @@ class Recipe:
         arch: Architecture, a name of `framebench.models.architectures.ARCHITECTURES`.
         width: Channels of its first stage; None for its usual width.
         epochs: Passes over the training part.
-        batch_size: Images a step.
+        batch_size: Images per step.
         lr: Peak learning rate; it rises linearly from 0 over `warmup` of the steps, then falls linearly to 0.
         warmup: Share of the steps with a rising rate, in [0, 1).
         momentum: Nesterov momentum.
@@ -75,6 +79,8 @@ class Recipe:
     init: str = "default"
 
     def __post_init__(self) -> None:
+        from framebench.models.architectures import ARCHITECTURES
+
         if self.arch not in ARCHITECTURES:
             raise unknown("architecture", self.arch, ARCHITECTURES)
         if self.regularizer == "none":
@@ -115,6 +121,8 @@ class Recipe:
 
     def _fill_in(self) -> None:
         """Set what was left away, and all options of the regularizer."""
+        from framebench.models.regularizers import REGULARIZERS, build
+
         regularizer = None
         if self.regularizer != "none":
             if self.regularizer not in REGULARIZERS:
@@ -135,30 +143,32 @@ class Recipe:
 
 
 def filled_in(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return a card's recipe with the options that its version did not have yet, whose defaults it was trained by.
+    """Return a card's recipe as `Recipe` has it, so that two of them can be compared; JSON has no tuples.
 
-    Of one that no training here makes, such as that of a pruned copy, a copy is returned.
+    For a recipe that no training here makes, such as that of a pruned copy, a copy is returned.
     """
     options = dict(recipe)
-    if isinstance(options.get("weight_decay"), list):  # JSON has no tuples
+    if isinstance(options.get("weight_decay"), list):
         options["weight_decay"] = tuple(options["weight_decay"])
     try:
-        if hasattr(REGULARIZERS.get(options.get("regularizer", "none")), "seed"):
-            # Cards say it since it is the training's: before, it was 0 under every seed.
-            options["regularizer_options"] = {"seed": 0, **options.get("regularizer_options", {})}
         return asdict(Recipe(**options))
     except (InputError, TypeError):
         return options
 
 
 def _weight_decay(regularizer: Regularizer | None) -> float | tuple[float, float]:
+    from framebench.models.regularizers import KINDS
+
     if regularizer is None or not regularizer.holds_scale:
         return WEIGHT_DECAY
-    return 0.0 if set(KINDS) <= set(regularizer.layers) else (0.0, WEIGHT_DECAY)
+    all_layers = set(KINDS) <= set(regularizer.layers) and not regularizer.first
+    return 0.0 if all_layers else (0.0, WEIGHT_DECAY)
 
 
 def best_precision(device: torch.device) -> str:
     """Return "bf16" where the device computes it faster than fp32, else "fp32"."""
+    import torch
+
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     if device.type != "cpu":

@@ -1,12 +1,13 @@
-"""Models by name: shipped checkpoints, checkpoint files, other people's models, and a user's own factories."""
+"""Models by name: shipped checkpoints, checkpoint files, other people's models, and a user's own code.
+
+To add a source of models, write ``models/NAME.py`` with a `framebench.models.source.Source`, and name it in `SOURCES`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,11 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError, unknown
-from framebench.models import robustbench_zoo, state_dict, zoo
-from framebench.models.blackbox import black_box
+from framebench.identity import fingerprint
+from framebench.models import robustbench_zoo, state_dict, user_models, zoo
 from framebench.models.checkpoint import Card, load_checkpoint, read_card
-from framebench.models.foreign import Found
-from framebench.user_code import load_function, reason
 
-#: The shipped checkpoints. Folders in it hold series, whose models differ by their training alone.
+#: The folder of the shipped checkpoints.
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 
@@ -33,7 +32,7 @@ class LoadedModel:
         module: Maps images [n, 3, H, W] in [0, 1] to logits; in eval mode.
         digest: sha256 of what its answers depend on: architecture or source, and all tensors.
         card: The checkpoint's card, if it is one.
-        notes: What its user should be told about it, a line each.
+        notes: What its user should be told about it, one line each.
     """
 
     name: str
@@ -44,13 +43,16 @@ class LoadedModel:
 
 
 def shipped() -> dict[str, Card]:
-    """Return the shipped checkpoints' cards by name, the baseline first and the series last."""
+    """Return the cards of the shipped checkpoints by name, the baseline first.
+
+    They are the models that commands take unless told otherwise.
+    """
     return {name: read_card(path) for name, path in _shipped().items()}
 
 
 def default_models() -> list[str]:
-    """Return the names of the models that commands take unless told otherwise: the shipped ones that are no series."""
-    return [name for name, path in _shipped().items() if path.parent == CHECKPOINTS]
+    """Return the names of the shipped checkpoints, the baseline first; no card is read."""
+    return list(_shipped())
 
 
 def load(name: str) -> LoadedModel:
@@ -78,34 +80,10 @@ def load(name: str) -> LoadedModel:
 def wrap(module: nn.Module, name: str) -> LoadedModel:
     """Take a model that is at hand, from images in [0, 1] to logits, and put it into eval mode.
 
-    Its digest is of its tensors, the source of its modules' classes, and the numbers and texts that they keep.
+    Its digest is of its tensors, of the code of its modules' classes and of what they hold (`framebench.identity`,
+    which also says what can't be told).
     """
-    return LoadedModel(name, module.eval(), _digest(_code(module), module), None)
-
-
-def _code(module: nn.Module) -> bytes:
-    """Return what a model's answers depend on besides its tensors, as far as can be told."""
-    parts: list[str] = [repr(module)]
-    kinds: dict[str, type] = {}
-    for name, part in module.named_modules():
-        kind = type(part)
-        if kind.__module__.startswith(("torch.", "framebench.models.")):
-            continue  # whose settings are in the text above
-        kept = {key: value for key, value in sorted(vars(part).items()) if key != "training" and _plain(value)}
-        parts.append(f"{name} {kept}")
-        kinds[f"{kind.__module__}.{kind.__qualname__}"] = kind
-    for name, kind in sorted(kinds.items()):
-        try:
-            parts.append(inspect.getsource(kind))
-        except (OSError, TypeError):  # typed into a shell
-            parts.append(name)
-    return "\0".join(parts).encode()
-
-
-def _plain(value: object) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(map(_plain, value))
-    return isinstance(value, (bool, int, float, str, type(None)))
+    return LoadedModel(name, module.eval(), fingerprint(module), None)
 
 
 def card_of(name: str) -> Card:
@@ -144,8 +122,8 @@ def load_model(name: str) -> nn.Module:
 
 
 def _shipped() -> dict[str, Path]:
-    paths = CHECKPOINTS.rglob("*.safetensors")
-    return {path.stem: path for path in sorted(paths, key=lambda p: (p.parent, p.stem != "baseline", p.stem))}
+    paths = CHECKPOINTS.glob("*.safetensors")
+    return {path.stem: path for path in sorted(paths, key=lambda path: (path.stem != "baseline", path.stem))}
 
 
 def _weights(name: str) -> Path:
@@ -184,51 +162,12 @@ def _digest(source: bytes, module: nn.Module) -> str:
     return sha.hexdigest()
 
 
-def _from_function(name: str) -> Found:
-    """Wrap a user's function that maps images to scores or labels (`framebench.models.blackbox.black_box`)."""
-    found = load_function("blackbox", name)
-    module = black_box(found.function)
-    settings = f"{getattr(found.function, 'answers', None)} {getattr(found.function, 'classes', None)}"
-    return Found(found.label, module, found.source + settings.encode())
-
-
-def _from_python(name: str) -> Found:
-    """Call a user's function that makes a model."""
-    found = load_function("python", name)
-    try:
-        model = found.function()
-    except (Exception, SystemExit) as error:
-        raise InputError(f"python:{name} raised {reason(error)}; correct it, or name another") from None
-    if not isinstance(model, nn.Module):
-        raise InputError(f"python:{name} returned a {type(model).__name__}, not a torch.nn.Module")
-    return Found(found.label, model.eval(), found.source + _code(model))
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where others' models come from.
-
-    Attributes:
-        load: Takes what stands behind ``SOURCE:``.
-        form: How that reads.
-        summary: What it is.
-    """
-
-    load: Callable[[str], Found]
-    form: str
-    summary: str
-
-
-#: The word before the colon -> what follows it.
+#: The word before the colon -> the source that takes what follows it.
 SOURCES = {
-    "robustbench": Source(robustbench_zoo.load, "NAME[/Linf|L2|corruptions]",
-                          "RobustBench's CIFAR-10 models, downloaded once"),
-    "timm": Source(zoo.from_timm, "NAME[.TAG] or timm:hf-hub:OWNER/REPOSITORY", "pretrained models of timm"),
-    "torchvision": Source(zoo.from_torchvision, "NAME[/WEIGHTS]", "pretrained models of torchvision"),
-    "state": Source(state_dict.load, "ARCH[,width=W][,classes=10][,mean=R/G/B,std=R/G/B]:PATH",
-                    "a state dict, .safetensors or of torch.save; ARCH is one of ours, torchvision/NAME or timm/NAME"),
-    "python": Source(_from_python, "FILE.py:FUNCTION or python:MODULE:FUNCTION",
-                     "a function that returns the model; its code is run"),
-    "blackbox": Source(_from_function, "FILE.py:FUNCTION or blackbox:MODULE:FUNCTION",
-                       "a function from images to scores or labels, such as a request to a service"),
+    "robustbench": robustbench_zoo.SOURCE,
+    "timm": zoo.TIMM,
+    "torchvision": zoo.TORCHVISION,
+    "state": state_dict.SOURCE,
+    "python": user_models.FACTORY,
+    "blackbox": user_models.BLACK_BOX,
 }

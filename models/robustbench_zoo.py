@@ -20,8 +20,10 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError, unknown
+from framebench.extras import require
 from framebench.files import cache_folder
-from framebench.models.foreign import Found, fetch, fetch_url, not_read, optional, unknown_in, weights_only
+from framebench.models.foreign import fetch, fetch_url, not_read, unknown_in, weights_only
+from framebench.models.source import Found, Source
 
 #: Threat models; where a name is in several, the first is meant.
 THREATS = ("Linf", "L2", "corruptions")
@@ -76,11 +78,11 @@ def _build(model: str, threat: str, drive: str | list[str] | None) -> nn.Module:
     paths = files(model, threat, drive)
     timm_name = f"{model}_cifar10_{threat}".lower().replace("-", "_")
     if drive is None:
-        fetch_url(paths[0], optional("timm.models", "timm").get_pretrained_cfg(timm_name).url)
+        fetch_url(paths[0], require("timm.models", "zoo").get_pretrained_cfg(timm_name).url)
     else:
         for path, key in zip(paths, drive if isinstance(drive, list) else [drive], strict=True):
             fetch(path, f"https://drive.google.com/uc?id={key}",
-                  lambda to, key=key: optional("gdown", "gdown").download(id=key, output=to))  # type: ignore[misc]
+                  lambda to, key=key: require("gdown", "zoo").download(id=key, output=to))  # type: ignore[misc]
     try:
         with weights_only(), contextlib.redirect_stdout(sys.stderr):  # some architectures print what they are
             if drive is None:
@@ -116,7 +118,10 @@ def _import() -> Any:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of deprecated imports, theirs to mend
-        if importlib.util.find_spec("autoattack") is None:
+        if importlib.util.find_spec("robustbench") and importlib.util.find_spec("autoattack") is None:
             for part in ("", ".autoattack", ".state"):
-                sys.modules[f"autoattack{part}"] = optional(f"pyautoattack{part}", "robustbench>=1.1.1")
-        return optional("robustbench.utils", "robustbench>=1.1.1' 'setuptools<81")
+                sys.modules[f"autoattack{part}"] = require(f"pyautoattack{part}", "zoo")
+        return require("robustbench.utils", "zoo")
+
+
+SOURCE = Source(load, "NAME[/Linf|L2|corruptions]", "RobustBench's CIFAR-10 models, downloaded once", names)

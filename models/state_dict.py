@@ -18,9 +18,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from framebench.errors import InputError, unknown
+from framebench.extras import require
 from framebench.models.architectures import ARCHITECTURES, RGB, build
 from framebench.models.checkpoint import load_tensors
-from framebench.models.foreign import Found, Preprocessed, not_read, optional, unknown_in
+from framebench.models.foreign import Preprocessed, not_read, unknown_in
+from framebench.models.source import Found, Source
 from framebench.models.zoo import torchvision_names
 from framebench.user_code import reason
 
@@ -144,7 +146,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _build(arch: str, options: dict[str, Any], mean: RGB, std: RGB, tensors: dict[str, torch.Tensor],
            path: Path) -> tuple[nn.Module, bytes]:
-    """Build the architecture and load the tensors; also say what its answers depend on beside them."""
+    """Build the architecture and load the tensors; also say what its answers depend on besides them."""
     owner, _, inner = arch.rpartition("/")
     width, classes, size = options.get("width"), options.get("classes", 10), options.get("size")
     if classes not in {tensor.shape[0] for tensor in tensors.values() if tensor.ndim}:  # before memory is asked for
@@ -174,8 +176,12 @@ def _theirs(owner: str, name: str, classes: int) -> nn.Module:
             raise unknown_in("torchvision", name, torchvision_names())
         return models.get_model(name, weights=None, num_classes=classes)  # type: ignore[no-any-return]
     if owner == "timm":
-        timm = optional("timm", "timm>=1.0")
+        timm = require("timm", "zoo")
         if not timm.is_model(name):
             raise unknown_in("timm", name, timm.list_models())
         return timm.create_model(name, pretrained=False, num_classes=classes)  # type: ignore[no-any-return]
     raise unknown("source of architectures", owner, ["torchvision", "timm"])
+
+
+SOURCE = Source(load, "ARCH[,width=W][,classes=10][,mean=R/G/B,std=R/G/B]:PATH",
+                "a state dict, .safetensors or of torch.save; ARCH is one of ours, torchvision/NAME or timm/NAME")

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
-from tqdm import tqdm
 
 from framebench.errors import InputError
 from framebench.files import atomic
@@ -31,6 +30,7 @@ from framebench.models.recipe import Recipe
 from framebench.models.regularizers import Regularizer
 from framebench.models.regularizers import build as build_regularizer
 from framebench.models.watch import WATCH_EVERY, ScaleWatch
+from framebench.progress import progress
 from framebench.seeding import generator
 
 #: Columns of ``log.csv``.
@@ -103,7 +103,7 @@ class Trainer:
                  keep: Callable[[nn.Module, float, float], None] | None = None, compile: bool = False,
                  provenance: dict[str, Any] | None = None) -> None:
         if recipe.pad >= (side := min(images.shape[1:3])):
-            raise InputError(f"a pad of {recipe.pad} needs images of more pixels a side than that; these have {side}; "
+            raise InputError(f"a pad of {recipe.pad} needs images with more pixels per side than the {side} of these; "
                              "choose a smaller --pad")
         self.recipe, self.folder, self.device, self.keep = recipe, folder, device, keep
         self.training, self.held_out = split(labels, recipe.validation)
@@ -142,15 +142,14 @@ class Trainer:
         """Number of epochs that are done."""
         return len(self.log)
 
-    def run(self, *, progress: bool = True) -> nn.Module:
+    def run(self) -> nn.Module:
         """Train the epochs that are left and return the model in eval mode.
 
         Raises:
             InputError: if the loss is no longer finite, or the penalty shrinks the weights away.
         """
         total = self.recipe.epochs * self.steps
-        with tqdm(total=total, initial=self.epoch * self.steps, unit="step", disable=not progress,
-                  desc="training") as bar:
+        with progress(total, initial=self.epoch * self.steps, unit="step", desc="training") as bar:
             while self.epoch < self.recipe.epochs:
                 started = time.perf_counter()
                 loss, penalty, accuracy = self._train_epoch(bar)
@@ -249,7 +248,7 @@ class Trainer:
         batches = torch.split(order, self.recipe.batch_size)[: self.steps]
         height, width = (side - 2 * self.recipe.pad for side in self.padded.shape[1:3])
         corners = torch.stack([draw_corners(len(index), height, width, self.recipe.pad, draws) for index in batches])
-        # To the device in one go: a copy a step would make the processor wait for the step before.
+        # To the device in one go: a copy per step would make the processor wait for the step before.
         indices = torch.stack(batches).to(self.device)
         mirrored, corners = flips.to(self.device)[indices], corners.to(self.device)
         for index, flip, corner in zip(indices, mirrored, corners, strict=True):

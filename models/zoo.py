@@ -12,8 +12,10 @@ from typing import Any
 from torch import nn
 
 from framebench.errors import InputError, unknown
+from framebench.extras import require
 from framebench.models import foreign
-from framebench.models.foreign import Found, Preprocessed, optional, unknown_in, weights_only
+from framebench.models.foreign import Preprocessed, unknown_in, weights_only
+from framebench.models.source import Found, Source
 from framebench.user_code import reason
 
 
@@ -58,9 +60,9 @@ def from_timm(name: str) -> Found:
     Raises:
         InputError: for an unknown name, and for weights that can't be had or read.
     """
-    timm = optional("timm", "timm>=1.0")
+    timm = require("timm", "zoo")
     name = name.replace("hf_hub:", "hf-hub:", 1)
-    if name.startswith("hf-hub:"):
+    if name.startswith("hf-hub:") and name != "hf-hub:":
         repository = name.removeprefix("hf-hub:")
     elif timm.is_model(name) and timm.models.is_model_pretrained(name):
         origin = timm.models.get_pretrained_cfg(name)
@@ -81,7 +83,7 @@ def from_timm(name: str) -> Found:
 
 def timm_names() -> list[str]:
     """Return the names of timm's pretrained models, with the tag of their weights."""
-    return list(optional("timm", "timm>=1.0").list_pretrained())
+    return list(require("timm", "zoo").list_pretrained())
 
 
 def _from_hub(timm: Any, name: str, repository: str) -> nn.Module:
@@ -122,3 +124,7 @@ def _cached_only(constants: Any) -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+TORCHVISION = Source(from_torchvision, "NAME[/WEIGHTS]", "pretrained models of torchvision", torchvision_names)
+TIMM = Source(from_timm, "NAME[.TAG] or timm:hf-hub:OWNER/REPOSITORY", "pretrained models of timm", timm_names)

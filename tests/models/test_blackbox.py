@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from framebench.errors import InputError
 from framebench.models import blackbox
 from framebench.models.blackbox import BlackBoxModel, black_box
-from framebench.models.predictor import Predictor
-from framebench.models.registry import wrap
+from framebench.models.predictor import CHUNK, Predictor
+from framebench.models.registry import load, wrap
 
 
 @pytest.fixture
@@ -102,6 +105,18 @@ def test_a_failure_is_tried_again_with_patience(images, clock):
     assert clock.sleeps == [0.5, 1.0] and model.calls == 3
 
 
+def test_another_attempt_gets_the_same_images(images, clock):
+    def careless(batch):
+        batch -= 0.5
+        if not clock.sleeps:
+            raise ConnectionError("busy")
+        return scores(batch)
+
+    before = images.clone()
+    torch.testing.assert_close(BlackBoxModel(careless)(images), before.mean((2, 3)) - 0.5)
+    assert torch.equal(images, before)
+
+
 def test_it_gives_up_with_one_line(images, clock):
     def down(batch):
         raise ConnectionError("no route")
@@ -156,16 +171,69 @@ def test_a_function_that_ends_python(images, clock, leave):
         BlackBoxModel(leaving)(images)
 
 
+def digest(function, **settings):
+    return wrap(BlackBoxModel(function, **settings), "a").digest
+
+
 def test_two_functions_are_two_models():
-    other = black_box(np.negative)
-    assert wrap(BlackBoxModel(scores), "a").digest == wrap(BlackBoxModel(scores), "b").digest
-    for different in (other, BlackBoxModel(scores, answers="probabilities")):
-        assert wrap(different, "a").digest != wrap(BlackBoxModel(scores), "a").digest
+    def scaled(factor):
+        return lambda batch: factor * scores(batch)
+
+    different = [digest(scores), digest(np.negative), digest(lambda batch: scores(batch)),
+                 digest(lambda batch: -scores(batch)), digest(scaled(2)), digest(scaled(3)),
+                 digest(scores, answers="probabilities"), digest(scores, answers="labels", classes=2),
+                 digest(scores, answers="labels", classes=3)]
+    assert len(set(different)) == len(different)
+    assert digest(scaled(2)) == digest(scaled(2)), "the same function, made again"
+    assert digest(scores) == digest(scores, rate=5, retries=0, backoff=0), "these change no answer"
+
+
+def test_a_call_changes_no_identity(images):
+    model = BlackBoxModel(scores)
+    before = wrap(model, "a").digest
+    model(images)
+    assert wrap(model, "a").digest == before
+
+
+FILE = """
+from helper import factor
+def classify(batch): return {sign}factor * batch.mean((1, 2))
+classify.answers = {answers!r}
+"""
+
+
+def test_an_edited_file_is_another_model(tmp_path):
+    def digest(sign="+", answers="logits", factor=2):
+        (tmp_path / "helper.py").write_text(f"factor = {factor}\n")
+        sys.modules.pop("helper", None)  # as in a new process
+        (tmp_path / "service.py").write_text(FILE.format(sign=sign, answers=answers))
+        return load(f"blackbox:{tmp_path / 'service.py'}:classify").digest
+
+    different = [digest(), digest(sign="-"), digest(answers="probabilities"), digest(factor=3)]
+    assert len(set(different)) == 4 and digest() == different[0]
+
+
+@pytest.mark.parametrize(("threads", "batches"), [(1, (1, 2, 3, CHUNK + 1)), (2, (1, 3, 2 * CHUNK + 1))])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_every_image_that_is_asked_about_is_sent_once(threads, batches, wrapped):
+    """Equal images too: an attack counts each of them as a query."""
+    sent = []
+    box = BlackBoxModel(lambda batch: sent.append(len(batch)) or scores(batch))
+    image = torch.rand(1, 3, 32, 32)
+    predictor = Predictor(nn.Sequential(box, nn.Identity()) if wrapped else box, image, threads=threads)
+    assert sent == []
+    for n in batches:
+        sent.clear()
+        torch.testing.assert_close(predictor(image.repeat(n, 1, 1, 1)), image.mean((2, 3)).repeat(n, 1))
+        assert sum(sent) == n
 
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"answers": "words"}, "answers with logits"), ({"answers": "labels"}, "needs the number of classes"),
-    ({"rate": 0}, "must be above 0")])
+    ({"rate": 0}, "must be above 0"), ({"rate": "fast"}, "rate.* number"), ({"classes": "ten"}, "classes.* whole"),
+    ({"retries": 1.5}, "retries.* whole"), ({"retries": None}, "retries.* whole"),
+    ({"backoff": "1"}, "backoff.* number"),
+    ({"backoff": float("inf")}, "infinite")])
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         BlackBoxModel(scores, **settings)

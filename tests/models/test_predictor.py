@@ -56,6 +56,39 @@ def test_a_model_whose_roundings_go_by_the_size_of_a_batch_is_given_whole_chunks
     assert torch.equal(predictor(x[:7]), whole[:7]) and predictor(x[:0]).shape == (0, 3)
 
 
+class _OtherRows(nn.Module):
+    """Answers with a row too many, or with one for all images."""
+
+    def __init__(self, averages):
+        super().__init__()
+        self.averages = averages
+
+    def forward(self, x):
+        logits = x.mean((2, 3))
+        return logits.mean(0, keepdim=True) if self.averages else torch.cat([logits[:1], logits])
+
+
+@pytest.mark.parametrize("averages", [False, True])
+def test_a_model_that_gives_another_number_of_rows_is_refused(images, averages):
+    with pytest.raises(InputError, match="one row"):
+        Predictor(_OtherRows(averages).eval(), images)(images)
+
+
+class _InPlace(nn.Module):
+    def forward(self, x):
+        return x.sub_(0.5).mean((2, 3))
+
+
+@pytest.mark.parametrize("kind", [None, "eager"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_model_that_works_in_place_changes_none_of_the_callers_images(images, kind, threads):
+    before = images.clone()
+    predictor = Predictor(_InPlace().eval(), images, kind=kind, threads=threads)
+    first, second = predictor(images), predictor(images)
+    assert torch.equal(images, before) and torch.equal(first, second)
+    torch.testing.assert_close(first, (before - 0.5).mean((2, 3)))
+
+
 class _Leaves(nn.Module):
     def forward(self, x):
         raise SystemExit("left")

@@ -10,6 +10,7 @@ import torch
 from bench.run import main
 from framebench.errors import InputError
 from framebench.models.registry import CHECKPOINTS, SOURCES, card_of, default_models, load, shipped, wrap
+from framebench.models.source import Found, Source
 
 
 def test_a_users_factory_by_file(model_file, images):
@@ -57,6 +58,32 @@ def test_a_model_is_told_by_its_code_and_numbers_too(tmp_path):
         assert len(set(own)) == 3 and own[0] == own[3]
 
 
+class Activated(torch.nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.act = act
+
+    def forward(self, x):
+        return self.act(x.mean((2, 3)))
+
+
+class Shifted(Activated):
+    def forward(self, x):
+        return super().forward(x) + self.offset
+
+
+def test_a_model_is_told_by_the_functions_and_tensors_that_it_holds():
+    def activated(factor):
+        return Activated(lambda x: factor * x)
+
+    shifts = [Shifted(torch.relu), Shifted(torch.relu)]
+    shifts[0].offset, shifts[1].offset = torch.tensor(1.), torch.tensor(2.)  # neither parameters nor buffers
+    modules = [activated(2), activated(3), Activated(lambda x: x), Activated(lambda x: -x), Activated(torch.relu),
+               Activated(torch.sigmoid), torch.nn.LeakyReLU(0.1), torch.nn.LeakyReLU(0.2), *shifts]
+    assert len({wrap(module, "a").digest for module in modules}) == len(modules)
+    assert wrap(activated(2), "a").digest == wrap(modules[0], "b").digest
+
+
 def test_a_users_factory_by_module():
     assert isinstance(load("python:torch.nn:Flatten").module, torch.nn.Flatten)
 
@@ -72,9 +99,10 @@ def test_a_users_factory_by_module():
     ("python:{file}:verbose", "verbose raised RuntimeError: one two; correct it"),
     ("python:{file}:value", "value in .*factories.py is of the type int, not a function"),
     ("python:{file}:nothing", "nothing in .*factories.py is of the type NoneType, not a function"),
-    ("python:{file}:xyz", "'xyz'; known: Raising, Tuple, broken, five, leaving, linear, other, probabilities, raising, "
-     "raising_later, text, tuple_, verbose$"),
+    ("python:{file}:xyz", "'xyz'; known: Raising, Tuple, broken, five, lazy, leaving, linear, other, probabilities, "
+     "raising, raising_later, text, tuple_, verbose$"),
     ("python:torch.nn:Flaten", "did you mean Flatten"),
+    ("python:{file}:lazy", "call it once"),
     ("python:{folder}/leaves.py:f", "can't import .*leaves.py .SystemExit: 4.; correct it"),
 ])
 def test_factories_that_give_no_model_are_refused(model_file, name, message):
@@ -83,6 +111,7 @@ def test_factories_that_give_no_model_are_refused(model_file, name, message):
         "import sys\n"
         "value, nothing = 5, None\n"
         "def leaving(): sys.exit(3)\n"
+        "def lazy(): return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))\n"
         "def verbose(): raise RuntimeError('one\\ntwo')\n"))
     (model_file.parent / "leaves.py").write_text("import sys\nsys.exit(4)\n")
     with pytest.raises(InputError, match=message) as raised:
@@ -111,17 +140,27 @@ def test_every_shipped_checkpoint_loads_and_its_card_is_full(images):
         assert card.accuracy and all({"data", "n", "correct", "accuracy"} == set(entry) for entry in card.accuracy)
 
 
-def test_a_series_is_found_by_name_but_not_taken_by_default(monkeypatch, tmp_path):
-    (tmp_path / "series").mkdir()
-    for folder, name in (("", "baseline"), ("", "frame"), ("series", "none-10")):
+def test_shipped_checkpoints_are_the_default_models_the_baseline_first(monkeypatch, tmp_path):
+    for name in ("zebra", "baseline", "aardvark"):
         for suffix in (".json", ".safetensors"):
-            shutil.copy(CHECKPOINTS / f"baseline{suffix}", tmp_path / folder / f"{name}{suffix}")
+            shutil.copy(CHECKPOINTS / f"baseline{suffix}", tmp_path / f"{name}{suffix}")
     monkeypatch.setattr("framebench.models.registry.CHECKPOINTS", tmp_path)
-    assert list(shipped()) == ["baseline", "frame", "none-10"]
-    assert default_models() == ["baseline", "frame"]
-    assert load("none-10").digest == load("baseline").digest
-    with pytest.raises(InputError, match="did you mean none-10"):
-        load("none-1")
+    assert list(shipped()) == default_models() == ["baseline", "aardvark", "zebra"]
+    assert load("zebra").digest == load("baseline").digest
+    with pytest.raises(InputError, match="did you mean aardvark"):
+        load("ardvark")
+
+
+def test_a_source_is_one_object_and_one_line(monkeypatch, images, capsys):
+    def toy(name):
+        return Found(f"toy-{name}", torch.nn.Flatten().eval(), b"version 1")
+
+    monkeypatch.setitem(SOURCES, "toy", Source(toy, "SIZE", "a toy"))
+    model = load("toy:small")
+    assert model.name == "toy-small" and model.module(images).shape == (12, 3072)
+    assert main(["list"]) == 0 and "toy:SIZE: a toy" in capsys.readouterr().out
+    with pytest.raises(InputError, match="no checkpoint"):
+        card_of("toy:small")
 
 
 @pytest.mark.parametrize(("name", "message"), [

@@ -22,7 +22,7 @@ def data():
 ], ids=["none", "bf16", "srip", "frame-spectral", "frame-bf16"])
 def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(data, tmp_path, monkeypatch, more):
     recipe = dataclasses.replace(RECIPE, **more)
-    whole = prepare(data, tmp_path / "whole", recipe).run(progress=False)
+    whole = prepare(data, tmp_path / "whole", recipe).run()
     steps = 0
     real = torch.optim.SGD.step
 
@@ -35,15 +35,15 @@ def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(data, tmp_path, m
 
     monkeypatch.setattr(torch.optim.SGD, "step", dying)
     with pytest.raises(KeyboardInterrupt):
-        prepare(data, tmp_path / "cut", recipe).run(progress=False)
+        prepare(data, tmp_path / "cut", recipe).run()
     resumed = prepare(data, tmp_path / "cut", recipe)
     assert resumed.epoch == 1
-    assert equal(resumed.run(progress=False), whole)
-    assert equal(prepare(data, tmp_path / "cut", recipe).run(progress=False), whole), "a finished run changes nothing"
+    assert equal(resumed.run(), whole)
+    assert equal(prepare(data, tmp_path / "cut", recipe).run(), whole), "a finished run changes nothing"
 
 
 def test_another_recipe_or_damaged_state_is_refused(data, tmp_path):
-    prepare(data, tmp_path, dataclasses.replace(RECIPE, epochs=1)).run(progress=False)
+    prepare(data, tmp_path, dataclasses.replace(RECIPE, epochs=1)).run()
     with pytest.raises(InputError, match=r"another epochs \(1, now 3\), lr \(0.1, now 0.2\); choose another --name"):
         prepare(data, tmp_path, dataclasses.replace(RECIPE, lr=0.2))
     (tmp_path / "state.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:500])
@@ -58,7 +58,7 @@ def test_another_recipe_or_damaged_state_is_refused(data, tmp_path):
     lambda state: state["log"][0].pop("seconds"), lambda state: state.update(identity=None)])
 def test_a_state_that_lacks_something_is_named(data, tmp_path, damage):
     recipe = dataclasses.replace(RECIPE, epochs=1, regularizer="srip", gamma=1e-2)
-    prepare(data, tmp_path, recipe).run(progress=False)
+    prepare(data, tmp_path, recipe).run()
     state = torch.load(tmp_path / "state.pt")
     damage(state)
     torch.save(state, tmp_path / "state.pt")
@@ -73,14 +73,14 @@ def test_the_log_lacks_no_epoch_of_a_run_killed_as_it_saves_the_last(data, tmp_p
     recipe = dataclasses.replace(RECIPE, epochs=1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(torch, "save", die)
-        prepare(data, tmp_path, recipe).run(progress=False)
+        prepare(data, tmp_path, recipe).run()
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 2
 
 
 def test_a_state_of_an_earlier_version_says_nothing_of_the_processes(data, tmp_path):
     recipe = dataclasses.replace(RECIPE, epochs=2)
-    prepare(data, tmp_path, recipe, provenance={"torch": "1"}).run(progress=False)
+    prepare(data, tmp_path, recipe, provenance={"torch": "1"}).run()
     assert prepare(data, tmp_path, recipe, provenance={"torch": "2"}).provenances == [{"torch": "1"}]
     state = torch.load(tmp_path / "state.pt")
     del state["provenances"], state["log"][1]
@@ -91,7 +91,7 @@ def test_a_state_of_an_earlier_version_says_nothing_of_the_processes(data, tmp_p
 def test_a_run_that_does_not_say_all_options_is_not_resumed(data, tmp_path):
     """So did earlier versions, and what their defaults were is not known here."""
     recipe = dataclasses.replace(RECIPE, epochs=1, regularizer="frame", gamma=1e-5)
-    prepare(data, tmp_path, recipe).run(progress=False)
+    prepare(data, tmp_path, recipe).run()
     state = torch.load(tmp_path / "state.pt")
     state["identity"]["regularizer_options"] = {}
     torch.save(state, tmp_path / "state.pt")

@@ -23,7 +23,7 @@ def data():
 def test_learns_and_keeps_a_log(tmp_path):
     """Chance is 0.25; seeds 0 to 5, a decay of 6e-4 and bf16 all get 1.0, and nothing that was tried less than 0.75."""
     trainer = prepare(images_of(300), tmp_path, dataclasses.replace(RECIPE, epochs=8, validation=60))
-    model = trainer.run(progress=False)
+    model = trainer.run()
     assert not model.training
     assert trainer.log[-1]["validation_accuracy"] >= 0.6 and trainer.log[-1]["train_accuracy"] >= 0.6
     assert trainer.log[-1]["train_loss"] < 0.8 * trainer.log[0]["train_loss"]
@@ -39,7 +39,7 @@ def test_the_precision_is_that_of_training_and_validation(data, tmp_path, precis
     trainer = prepare(data, tmp_path, dataclasses.replace(RECIPE, epochs=1, precision=precision))
     seen = {True: set(), False: set()}
     trainer.model.conv.register_forward_hook(lambda module, _, y: seen[module.training].add(y.dtype))
-    trainer.run(progress=False)
+    trainer.run()
     assert seen == {True: {dtype}, False: {dtype}}
     assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
 
@@ -58,7 +58,7 @@ def test_the_model_is_compiled_on_request(data, tmp_path, monkeypatch, compiled)
 
     monkeypatch.setattr(torch, "compile", compile)
     trainer = prepare(data, tmp_path / "a", dataclasses.replace(RECIPE, epochs=1), compile=compiled)
-    trainer.run(progress=False)
+    trainer.run()
     assert calls == {"compile": compiled, "forward": compiled * trainer.steps}
 
 
@@ -74,7 +74,7 @@ def test_every_image_is_mirrored_in_every_second_epoch_or_never(data, tmp_path, 
 
     monkeypatch.setattr("framebench.models.train.crop_flip_cutout", spy)
     trainer = prepare(data, tmp_path, dataclasses.replace(RECIPE, epochs=4, flip=flip))
-    trainer.run(progress=False)
+    trainer.run()
     mirrored = torch.zeros(4, len(trainer.training), dtype=torch.bool)
     for i, (index, flips) in enumerate(seen):
         mirrored[i // trainer.steps, index] = flips
@@ -86,8 +86,8 @@ def test_every_image_is_mirrored_in_every_second_epoch_or_never(data, tmp_path, 
 
 
 def test_the_seed_matters(data, tmp_path):
-    first = prepare(data, tmp_path / "0").run(progress=False)
-    other = prepare(data, tmp_path / "1", dataclasses.replace(RECIPE, seed=1)).run(progress=False)
+    first = prepare(data, tmp_path / "0").run()
+    other = prepare(data, tmp_path / "1", dataclasses.replace(RECIPE, seed=1)).run()
     assert not equal(first, other)
 
 
@@ -104,11 +104,11 @@ def test_a_collapse_stops_the_run_within_its_epoch_and_keeps_the_last(data, tmp_
     recipe = dataclasses.replace(RECIPE, batch_size=5, lr=0.01, warmup=0.0, regularizer="frame", gamma=1.0,
                                  regularizer_options={"warmup": 0.0})  # 14 to 16 steps with seeds 0 to 2
     with pytest.raises(InputError, match="weights have collapsed in epoch 1: .* lower --gamma") as found:
-        prepare(data, tmp_path / "a", recipe).run(progress=False)
+        prepare(data, tmp_path / "a", recipe).run()
     assert steps % 2 == 0 and steps < 20 and "\n" not in str(found.value)
 
     resumable = dataclasses.replace(recipe, gamma=1e-5)
-    prepare(data, tmp_path / "b", resumable).run(progress=False)
+    prepare(data, tmp_path / "b", resumable).run()
     state = torch.load(tmp_path / "b" / "state.pt")
     state["log"] = state["log"][:1]
     with torch.no_grad():
@@ -118,13 +118,13 @@ def test_a_collapse_stops_the_run_within_its_epoch_and_keeps_the_last(data, tmp_
     torch.save(state, tmp_path / "b" / "state.pt")
     before, trainer = (tmp_path / "b" / "state.pt").read_bytes(), prepare(data, tmp_path / "b", resumable)
     with pytest.raises(InputError, match="collapsed in epoch 2"):  # compared with the start of the whole run
-        trainer.run(progress=False)
+        trainer.run()
     assert trainer.epoch == 1 and (tmp_path / "b" / "state.pt").read_bytes() == before
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
     with pytest.raises(InputError, match="not finite in epoch 1; start again under another --name with a lower --lr$"):
-        prepare(data, tmp_path, dataclasses.replace(RECIPE, lr=1e30)).run(progress=False)
+        prepare(data, tmp_path, dataclasses.replace(RECIPE, lr=1e30)).run()
 
 
 @pytest.mark.parametrize(("at", "kept_epochs"), [(1, [1, 2]), (3, [1, 2, 2.5])])
@@ -140,7 +140,7 @@ def test_no_half_epoch_is_kept_whose_losses_are_not_finite(data, tmp_path, monke
     monkeypatch.setattr(F, "cross_entropy", cross_entropy)
     trainer = prepare(data, tmp_path, keep=lambda model, epoch, accuracy: kept.append(epoch))
     with pytest.raises(InputError, match="not finite in epoch 3"):
-        trainer.run(progress=False)
+        trainer.run()
     assert kept == kept_epochs
 
 
@@ -152,10 +152,10 @@ def test_every_epoch_is_kept_and_half_epochs_where_the_schedule_is_steep(data, t
         kept.append((epoch, next(model.parameters()).detach().clone()))
 
     trainer = prepare(data, tmp_path / "a", dataclasses.replace(RECIPE, epochs=6), keep=keep)
-    model = trainer.run(progress=False)
+    model = trainer.run()
     assert [epoch for epoch, _ in kept] == [1, 2, 3, 4, 4.5, 5, 5.5, 6]
     assert not torch.equal(kept[-1][1], kept[-2][1]) and torch.equal(kept[-1][1], next(model.parameters()))
-    assert equal(prepare(data, tmp_path / "b", dataclasses.replace(RECIPE, epochs=6)).run(progress=False), model), \
+    assert equal(prepare(data, tmp_path / "b", dataclasses.replace(RECIPE, epochs=6)).run(), model), \
         "looking at a training does not change it"
 
 
@@ -168,7 +168,7 @@ def test_a_penalty_pulls_the_weights_where_it_wants_them(data, tmp_path):
     for name, more in {"plain": {}, "so": {"regularizer": "so", "gamma": 0.1}}.items():
         recipe = dataclasses.replace(RECIPE, epochs=8, weight_decay=0.0, **more)
         trainer = prepare(data, tmp_path / name, recipe)
-        values[name] = float(so(trainer.run(progress=False)).detach())
+        values[name] = float(so(trainer.run()).detach())
         assert (trainer.log[0]["penalty"] > 0) == (name == "so")
     assert values["so"] < 0.1 * values["plain"]
 
@@ -196,7 +196,7 @@ def test_a_penalty_every_few_steps_counts_as_much_and_follows_its_schedule(data,
         trainer = prepare(data, tmp_path / str(every), recipe)
         with monkeypatch.context() as patch:
             patch.setattr(torch.Tensor, "backward", spy)
-            trainer.run(progress=False)
+            trainer.run()
         cross_entropy = sum(entry["train_loss"] for entry in trainer.log) * trainer.steps
         added[every] = (sum(losses) - cross_entropy) / (0.5 * layers)
     # 15 steps in epochs of 5, of which the first half warms up linearly.
@@ -222,10 +222,10 @@ def test_a_penalty_whose_factor_is_0_is_logged_but_not_trained_with(data, tmp_pa
     monkeypatch.setattr("framebench.models.train.build_regularizer", lambda *_, **__: Late())
     recipe = dataclasses.replace(RECIPE, weight_decay=5e-4, regularizer="so", gamma=0.1)
     trainer = prepare(data, tmp_path / "late", recipe)
-    model = trainer.run(progress=False)
+    model = trainer.run()
     assert seen == [True] * 6 + [False]
     assert [entry["penalty"] for entry in trainer.log] == pytest.approx([1, 1, value], nan_ok=True)
-    assert equal(model, prepare(data, tmp_path / "none").run(progress=False)), "such a penalty has no gradient"
+    assert equal(model, prepare(data, tmp_path / "none").run()), "such a penalty has no gradient"
 
 
 def test_an_infinite_penalty_that_is_added_stops_the_run(data, tmp_path, monkeypatch):
@@ -238,15 +238,16 @@ def test_an_infinite_penalty_that_is_added_stops_the_run(data, tmp_path, monkeyp
     monkeypatch.setattr("framebench.models.train.build_regularizer", lambda *_, **__: Infinite())
     recipe = dataclasses.replace(RECIPE, regularizer="so", gamma=0.1)
     with pytest.raises(InputError, match="not finite in epoch 1; .* a lower --lr or --gamma$"):
-        prepare(data, tmp_path, recipe).run(progress=False)
+        prepare(data, tmp_path, recipe).run()
 
 
 def test_a_recipe_says_all_options_of_its_regularizer(data, tmp_path):
     recipe = dataclasses.replace(RECIPE, epochs=1, regularizer="frame", gamma=1e-5, regularizer_options={"upper": 2.0})
     assert recipe.regularizer_options == {
-        "layers": KINDS, "warmup": 0.1, "steps": (), "lower": 0.5, "upper": 2.0, "relative": False}
+        "layers": KINDS, "first": 0, "warmup": 0.1, "steps": (), "folded": False, "lower": 0.5, "upper": 2.0,
+        "relative": False, "side": "both", "literal": False}
     assert dataclasses.replace(recipe, seed=1).regularizer_options == recipe.regularizer_options
-    prepare(data, tmp_path, recipe).run(progress=False)
+    prepare(data, tmp_path, recipe).run()
     assert prepare(data, tmp_path, recipe).epoch == 1
 
 
@@ -255,7 +256,7 @@ def test_too_large_a_batch_pad_or_validation_is_refused(data, tmp_path):
         prepare(data, tmp_path, dataclasses.replace(RECIPE, batch_size=101))
     for pad, size in ((16, (16, 16)), (15, (20, 15)), (40, (16, 16))):
         images = np.zeros((120, *size, 3), np.uint8)
-        with pytest.raises(InputError, match=f"a pad of {pad} needs .* these have {min(size)}; choose a smaller --pad"):
+        with pytest.raises(InputError, match=f"a pad of {pad} needs .* {min(size)} of these; choose a smaller --pad"):
             prepare((images, data[1]), tmp_path, dataclasses.replace(RECIPE, pad=pad))
     prepare(data, tmp_path, dataclasses.replace(RECIPE, pad=15))
     with pytest.raises(InputError, match="can't hold 61 of 120 .*: class 0 would lose 16 of its 30; choose fewer"):

@@ -243,6 +243,7 @@ def test_hub_weights_that_don_t_fit_or_run_code(repository, tmp_path):
 @pytest.mark.parametrize(("name", "message"), [
     ("resnet18", "can't get the weights of timm:resnet18 .*copy .*models--timm--resnet18.a1_in1k to here"),
     ("hf-hub:nobody/none", "can't get the weights of timm:hf-hub:nobody/none .*copy .*models--nobody--none to here"),
+    ("hf-hub:", "timm has no model"),
     ("gcvit_xxtiny.in1k", "can't get https://github.com/.*gcvit_xxtiny.* save it as .*torch.hub.checkpoints.gcvit"),
     ("resnet18.a9_in1k", "timm has no model 'resnet18.a9_in1k'; did you mean resnet18.a3_in1k"),
 ])
@@ -268,8 +269,3 @@ def test_resizing_to_the_same_size_changes_nothing(images, interpolation):
     model = Preprocessed(nn.Identity(), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (32, 32), interpolation)
     assert torch.equal(model(images), images)
     assert model(images[:, :, :20, :24]).shape == images.shape
-
-
-def test_a_module_that_is_not_installed():
-    with pytest.raises(InputError, match="can't import no_such_module .*pip install 'it>=2'"):
-        foreign.optional("no_such_module", "it>=2")

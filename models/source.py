@@ -1,0 +1,42 @@
+"""What every source of other people's models provides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model that someone else made.
+
+    Attributes:
+        label: Its name in tables.
+        module: Maps images [n, 3, H, W] in [0, 1] to logits; in eval mode.
+        source: What its answers depend on besides its tensors: the code that defines it, and its version.
+        notes: What its user should be told, one line each.
+    """
+
+    label: str
+    module: nn.Module
+    source: bytes
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of models; `framebench.models.registry.SOURCES` has its word, the one before the colon of a name.
+
+    Attributes:
+        load: Takes what stands behind ``WORD:`` and returns the model; raises InputError where there is none.
+        form: How that reads, for ``bench list``.
+        summary: What it is, for ``bench list``.
+        names: Returns all names, without the word, where they can be listed.
+    """
+
+    load: Callable[[str], Found]
+    form: str
+    summary: str
+    names: Callable[[], list[str]] | None = None

@@ -1,0 +1,48 @@
+"""Models from a user's own code: a function that makes one, and a function that is one."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from framebench.errors import InputError
+from framebench.identity import fingerprint
+from framebench.models.blackbox import black_box
+from framebench.models.source import Found, Source
+from framebench.user_code import load_function, reason
+
+
+def from_factory(name: str) -> Found:
+    """Call ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``, which makes a model.
+
+    Raises:
+        InputError: if the function can't be imported, raises, or returns no `nn.Module`.
+    """
+    found = load_function("python", name)
+    try:
+        model = found.function()
+    except (Exception, SystemExit) as error:
+        raise InputError(f"python:{name} raised {reason(error)}; correct it, or name another") from None
+    if not isinstance(model, nn.Module):
+        raise InputError(f"python:{name} returned a {type(model).__name__}, not a torch.nn.Module")
+    return Found(found.label, model.eval(), found.source + fingerprint(model).encode())
+
+
+def from_black_box(name: str) -> Found:
+    """Wrap ``FILE.py:FUNCTION``, which maps images to scores or labels (`framebench.models.blackbox.black_box`).
+
+    What tells it from others is the text of its file and of the files that this one imports from the same folder, the
+    function's name, and the settings that change its answers. What a service answers from can't be told: keep the rows
+    of another version of it in another OUT.
+
+    Raises:
+        InputError: if the function can't be imported, or its settings can't be.
+    """
+    found = load_function("blackbox", name)
+    settings = [getattr(found.function, setting, None) for setting in ("answers", "classes")]
+    return Found(found.label, black_box(found.function), found.source + repr(settings).encode())
+
+
+FACTORY = Source(from_factory, "FILE.py:FUNCTION or python:MODULE:FUNCTION",
+                 "a function that returns the model; its code is run")
+BLACK_BOX = Source(from_black_box, "FILE.py:FUNCTION or blackbox:MODULE:FUNCTION",
+                   "a function from images to scores or labels, such as a request to a service")
