@@ -1,1 +1,1 @@
-"""Attacks on classifiers that are seen only through their logits."""
+"""Attacks on image classifiers; `registry` has them by name, `base` says what an attack is."""

@@ -1,76 +1,86 @@
 """Square and APGD, as the package pyautoattack (AutoAttack; Croce & Hein 2020, arXiv 2003.01690) has them.
 
 Their steps are scheduled over the length of the run, so that what they do by query k depends on the length: rows of a
-longer run don't answer for a shorter one, and the length, `schedule`, is part of the attack's name.
+longer run don't answer for a shorter one, and the length is part of the attack's label.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from framebench.attacks.options import check, one_of
-from framebench.attacks.queries import Bound
-from framebench.errors import InputError
+from framebench.attacks.base import Traits, label
+from framebench.attacks.queries import CountedModel
+from framebench.attacks.signatures import check_options, plain
+from framebench.attacks.single import SingleImageAttack
+from framebench.errors import unknown
+from framebench.extras import require
 
 #: Norm of the bound -> its usual size on CIFAR-10.
 EPSILONS = {"Linf": 8 / 255, "L2": 0.5, "L1": 12.0}
 
-#: Options that are the benchmark's, and parameters of the library's that it sets.
-_PLANNED = ("schedule", "epsilon", "white_box", "max_queries")
+#: Name -> its module and class in the package, its losses, and the parameter that takes the length of a run.
+_KINDS = {"square": ("square", "SquareAttack", ("margin", "ce"), "n_queries"),
+          "apgd": ("autopgd_base", "APGDAttack", ("ce", "dlr"), "n_iter")}
+
+#: Parameters of the classes that the benchmark sets.
 _OURS = ("predict", "eps", "seed", "verbose", "device", "n_restarts", "n_queries", "n_iter", "targeted", "is_tf_model",
          "logger")
 
 
-class AutoAttack:
-    """One of them on one image.
+class AutoAttack(SingleImageAttack):
+    """One of them.
 
-    Square (Andriushchenko et al. 2020, arXiv 1912.00049) is score-based, one query an iteration. Auto-PGD is
+    Square (Andriushchenko et al. 2020, arXiv 1912.00049) is score-based, one query per iteration. Auto-PGD is
     white-box; an iteration is a forward and a backward pass.
 
     Args:
         name: "square" or "apgd".
-        options: schedule (queries of a run, the clean image's not among them), epsilon, norm, and the library's own.
+        budget: Queries of a run, the clean image's not among them.
+        epsilon: The bound; None for the usual one of its norm.
+        max_queries: Hard limit of forward passes per image, or None.
+        options: norm ("Linf", "L2" or "L1"), and the library's own.
+
+    Raises:
+        InputError: for an option or a value that the attack does not have, or if the package is missing.
     """
 
-    def __init__(self, name: str, options: dict[str, Any]) -> None:
-        self.white_box = name == "apgd"
-        self.bound = Bound(options["norm"].lower(), options["epsilon"])
+    def __init__(self, name: str, budget: int, epsilon: float | None, max_queries: int | None,
+                 options: Mapping[str, Any]) -> None:
+        _, _, losses, length = _KINDS[name]
+        self._kind = _load(name)
+        check_options(name, self._kind, options, _OURS)
+        self.name, self.max_queries, self._options = name, max_queries, {"norm": "Linf", **options}
+        for key, choices in (("norm", tuple(EPSILONS)), ("loss", losses)):
+            if self._options.get(key, choices[0]) not in choices:
+                raise unknown(key, str(options[key]), choices)
+        norm, own = self._options["norm"], {key: value for key, value in options.items() if key != "norm"}
+        epsilon = EPSILONS[norm] if epsilon is None else epsilon
+        white = name == "apgd"
         # Both begin with a query that they don't count.
-        self._length = {"n_iter" if self.white_box else "n_queries": options["schedule"] - 1}
-        self._kind = _kind(name)
-        self._options = {key: value for key, value in options.items() if key not in _PLANNED}
+        self._length = {length: budget - 1}
+        self.settings = plain({**self._options, "budget": budget, "epsilon": epsilon, "max_queries": max_queries})
+        self.traits = Traits(
+            label(name, [norm, *(["white-box"] if white else [])], max_queries=max_queries, schedule=budget,
+                  options=own, epsilon=epsilon, usual=EPSILONS[norm]),
+            needs="gradients" if white else "scores", budget=budget, epsilon=epsilon, norm=norm.lower(), bound=epsilon,
+            prefix=False)
 
-    def run(self, model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, y: torch.Tensor, seed: int,
-            example: int) -> None:
-        """Attack one image; see `framebench.attacks.registry.Attack`. The draws come from torch's global generator."""
-        attack = self._kind(model, eps=self.bound.epsilon, seed=torch.initial_seed(), device="cpu", **self._length,
+    def run(self, model: CountedModel, x: torch.Tensor, y: torch.Tensor, seed: int, example: int) -> None:
+        """See `SingleImageAttack.run`. The draws come from torch's global generator."""
+        attack = self._kind(model, eps=self.traits.bound, seed=torch.initial_seed(), device="cpu", **self._length,
                             **self._options)
         attack.perturb(x.contiguous(), y)
 
 
-def plan(name: str, budget: int, epsilon: float | None, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a run of `budget` queries; see `framebench.attacks.registry.plan`.
-
-    Raises:
-        InputError: for an option or a value that the attack does not have.
-    """
-    check(name, _kind(name), given, _OURS)
-    options = {"norm": "Linf", **given}
-    one_of("norm", options["norm"], tuple(EPSILONS))
-    if "loss" in options:
-        one_of("loss", options["loss"], ("ce", "dlr") if name == "apgd" else ("margin", "ce"))
-    options |= {"schedule": budget, "epsilon": EPSILONS[options["norm"]] if epsilon is None else epsilon}
-    return {**options, "white_box": True} if name == "apgd" else options
+def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | None,
+         options: Mapping[str, Any]) -> AutoAttack:
+    """Make the attack; see `framebench.attacks.registry.make`."""
+    return AutoAttack(name, budget, epsilon, max_queries, options)
 
 
-def _kind(name: str) -> Any:
-    module, kind = {"square": ("square", "SquareAttack"), "apgd": ("autopgd_base", "APGDAttack")}[name]
-    try:
-        return getattr(importlib.import_module(f"pyautoattack.{module}"), kind)
-    except ImportError as error:
-        raise InputError(f"the attack {name} needs the package pyautoattack ({error}); install it with "
-                         "pip install pyautoattack") from None
+def _load(name: str) -> Any:
+    module, kind, *_ = _KINDS[name]
+    return getattr(require(f"pyautoattack.{module}", "zoo"), kind)

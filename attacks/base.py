@@ -8,7 +8,7 @@ it) the attack declares itself, in its `Traits`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -95,8 +95,8 @@ class Attack(ABC):
 
     Attributes:
         traits: What it declares of itself.
-        settings: All that an image's outcome depends on besides the model, the image and the seed: plain values, as
-            JSON has them. The budget is among them only if `traits.prefix` is false.
+        settings: All that an image's outcome depends on besides the attack's name, the model, the image and the seed:
+            plain values, as JSON has them. The budget is among them only if `traits.prefix` is false.
     """
 
     traits: Traits
@@ -133,3 +133,35 @@ class Attack(ABC):
         Raises:
             InputError: for logits that are not finite or not [n, classes], and where a library's attack fails.
         """
+
+
+def guarded(predict: Predict) -> Predict:
+    """Return a model that takes and gives copies: one that writes into either changes nothing of the attack's."""
+    return lambda x: predict(x.clone()).clone()
+
+
+def label(name: str, words: Iterable[str] = (), *, linf: float | None = None, max_queries: int | None = None,
+          schedule: int | None = None, options: Mapping[str, Any] | None = None, epsilon: float | None = None,
+          usual: float | None = None) -> str:
+    """Return what tables call an attack, such as ``simba-dct`` or ``square-Linf-schedule1000``.
+
+    Args:
+        name: The attack's name.
+        words: Words to follow it.
+        linf: Bound of SimBA's perturbation.
+        max_queries: Limit of queries.
+        schedule: Length of the run, where the steps depend on it.
+        options: Options of a library's class or a user's function.
+        epsilon: The step or the bound.
+        usual: The epsilon that the label leaves out.
+    """
+    numbers = {"linf": linf, "maxqueries": max_queries, "schedule": schedule}
+    parts = [name, *words, *(f"{key}{value:g}" for key, value in numbers.items() if value is not None)]
+    parts += [f"{key}={_text(value)}" for key, value in sorted((options or {}).items())]
+    if epsilon not in (None, usual):
+        parts.append(f"eps{str(epsilon).removesuffix('.0')}")
+    return "-".join(parts)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

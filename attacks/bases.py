@@ -13,6 +13,8 @@ import math
 import numpy as np
 import torch
 
+from framebench.errors import InputError
+
 
 class Basis:
     """The images of all slots, as perturbations of clean images along directions.
@@ -161,6 +163,7 @@ class CumulativeDCTBasis(DCTBasis):
         self._kept[index] = self._pixels[index]
 
 
+#: Name (see `framebench.attacks.options.CHOICES`) -> basis.
 BASES: dict[str, type[Basis]] = {"pixel": PixelBasis, "dct": DCTBasis}
 
 #: Those whose clip accumulates. No pixel's direction repeats, so that there the two are one.
@@ -181,3 +184,16 @@ def frequencies(shape: tuple[int, int, int]) -> np.ndarray:
     channels, height, width = shape
     plane = np.maximum(np.arange(height)[:, None], np.arange(width)[None])
     return np.tile(plane.ravel(), channels)
+
+
+def check_directions(budget: int, shape: tuple[int, int, int]) -> int:
+    """Return the number of directions of images (C, H, W).
+
+    Raises:
+        InputError: if a budget of iterations is larger: no direction repeats.
+    """
+    directions = math.prod(shape)
+    if budget > directions:
+        raise InputError(f"{budget} iterations are more than the {directions} directions of an image of "
+                         f"{shape[1]}x{shape[2]}; no direction repeats, so lower the budget")
+    return directions

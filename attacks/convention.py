@@ -8,17 +8,14 @@ image before the clip says what the model gets right, and what the clip alone br
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import nn
 
-from framebench.attacks.simba import Finished, Load, Options, Predict, stream
+from framebench.attacks.base import Finished, Load, Predict, guarded
 from framebench.errors import InputError
-
-#: Names of conventions; the first is the benchmark's.
-CONVENTIONS = ("pixel-clip", "normalised-clip")
 
 
 class NormalisedClip:
@@ -36,29 +33,30 @@ class NormalisedClip:
         layer = getattr(model, "normalize", None)
         mean, std = getattr(layer, "mean", None), getattr(layer, "std", None)
         if not isinstance(mean, torch.Tensor) or not isinstance(std, torch.Tensor):
-            raise InputError("--convention normalised-clip needs a model with a layer `normalize` that has mean and "
-                             "std; this one has none, so leave the option out")
-        self.mean, self.std = mean.detach().cpu(), std.detach().cpu()
+            raise InputError("the convention normalised-clip needs a model with a layer `normalize` that has mean "
+                             "and std; this one has none, so leave the option out")
+        self.mean, self.std = mean.detach().cpu().clone(), std.detach().cpu().clone()
 
-    def stream(self, predict: Predict, load: Load, ids: np.ndarray, options: Options, *, seed: int,
-               batch_size: int) -> Iterator[Finished]:
-        """Attack examples as `framebench.attacks.simba.stream` does, with epsilon in units of the normalised space.
+    def stream(self, run: Callable[[Predict, Load], Iterator[Finished]], predict: Predict,
+               load: Load) -> Iterator[Finished]:
+        """Run SimBA, `run(predict, load)`, with epsilon in units of the normalised space.
 
-        The control is one clip; how the attack clips its own steps, anew or cumulatively, `options.clip` says.
-        Images, L2 and Linf come back in pixel space, the distance that the clip has moved an image included. The
+        The control is one clip; how the attack clips its own steps, anew or cumulatively, is an option of its own.
+        Images, L2 and Linf come back in pixel space, and include the distance that the clip has moved an image. The
         prediction before the clip is the harness's, not the attack's, and is not charged.
         """
+        own = guarded(predict)
         seen: dict[int, int] = {}  # predictions before the clip, of the images under attack
 
         def clipped(keys: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
             x, y = load(keys)
-            seen.update(zip(keys.tolist(), predict(x).argmax(1).tolist(), strict=True))
+            seen.update(zip(keys.tolist(), own(x).argmax(1).tolist(), strict=True))
             return ((x - self.mean) / self.std).clamp_(0, 1), y
 
         def predict_normalised(z: torch.Tensor) -> torch.Tensor:
             return predict(self._pixels(z))
 
-        for done in stream(predict_normalised, clipped, ids, options, seed=seed, batch_size=batch_size):
+        for done in run(predict_normalised, clipped):
             x, _ = load(done.ids)
             x_adv = self._pixels(done.x_adv)
             difference = (x_adv.double() - x.double()).flatten(1)

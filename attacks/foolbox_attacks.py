@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from framebench.attacks.options import FOOLBOX_EPSILONS, check, one_of
-from framebench.attacks.queries import Bound
+from framebench.attacks.base import Traits, label
+from framebench.attacks.queries import CountedModel
+from framebench.attacks.signatures import check_options, plain
+from framebench.attacks.single import SingleImageAttack
 from framebench.errors import InputError, unknown
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # else foolbox can't be imported where there is no git binary
@@ -29,33 +31,56 @@ GRADIENT_FREE = (
 
 DISTANCES = {"l0": distances.l0, "l1": distances.l1, "l2": distances.l2, "linf": distances.linf}
 
-#: Options that are the benchmark's.
-_PLANNED = ("max_iterations", "epsilon", "white_box", "max_queries")
+#: Norm of an attack's distance -> its bound that is usual on CIFAR-10.
+EPSILONS = {"l2": 1.0, "linf": 8 / 255}
 
 
-class FoolboxAttack:
-    """An attack of foolbox on one image.
+class FoolboxAttack(SingleImageAttack):
+    """An attack of foolbox.
 
     A minimisation attack is stopped once it is within epsilon: what counts is whether it gets there, and when.
 
     Args:
-        name: Name of the class.
-        options: epsilon, in the attack's own distance, and what the class takes; a name of another attack, where one
-            is taken, stands for that attack with its defaults.
+        name: Name of its class, or an alias.
+        budget: Queries after the clean image's.
+        epsilon: The bound, in the attack's own distance; None for the usual one.
+        max_queries: Hard limit of forward passes per image, or None.
+        options: What the class takes, and `distance` ("l0", "l1", "l2" or "linf") if it takes any. A name of another
+            attack, where one is taken, stands for that attack with its defaults.
+
+    Raises:
+        InputError: for an unknown name, an option or a value that the attack does not have, and for a distance without
+            a usual bound.
     """
 
-    def __init__(self, name: str, options: dict[str, Any]) -> None:
-        self.name = name
-        self._attack = _build(_kind(name), {key: value for key, value in options.items() if key not in _PLANNED})
-        self.white_box = not isinstance(self._attack, GRADIENT_FREE)
-        self.bound = Bound(_norm(name, self._attack), options["epsilon"])
+    def __init__(self, name: str, budget: int, epsilon: float | None, max_queries: int | None,
+                 options: Mapping[str, Any]) -> None:
+        kind = _kind(name)
+        self.name, self.max_queries, own = f"foolbox:{kind.__name__}", max_queries, dict(options)
+        checked = options
+        if issubclass(kind, attacks.base.FlexibleDistanceMinimizationAttack):
+            own.setdefault("distance", "l2")
+            if own["distance"] not in DISTANCES:
+                raise unknown("distance", str(own["distance"]), DISTANCES)
+            checked = {key: value for key, value in options.items() if key != "distance"}
+        check_options(self.name, kind.__init__, checked, ("self", "tensorboard"))
+        self._attack = _build(kind, own)
+        norm = _norm(self.name, self._attack)
+        if epsilon is None and norm not in EPSILONS:
+            raise InputError(f"{self.name} minimises {norm}, for which there is no usual bound; give epsilon")
+        epsilon = EPSILONS[norm] if epsilon is None else epsilon
+        white = not isinstance(self._attack, GRADIENT_FREE)
+        self.settings = plain({**own, "epsilon": epsilon, "max_queries": max_queries})
+        self.traits = Traits(
+            label(self.name, ["white-box"] if white else [], max_queries=max_queries, options=own, epsilon=epsilon,
+                  usual=EPSILONS.get(norm)),
+            needs="gradients" if white else "labels", budget=budget, epsilon=epsilon, norm=norm, bound=epsilon)
 
-    def run(self, model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, y: torch.Tensor, seed: int,
-            example: int) -> None:
-        """Attack one image; see `framebench.attacks.registry.Attack`. The draws come from the global generators."""
+    def run(self, model: CountedModel, x: torch.Tensor, y: torch.Tensor, seed: int, example: int) -> None:
+        """See `SingleImageAttack.run`. The draws come from the global generators."""
         seen = foolbox.PyTorchModel(_Module(model), bounds=(0, 1), device="cpu")
         try:
-            self._attack(seen, x, y, epsilons=self.bound.epsilon)
+            self._attack(seen, x, y, epsilons=self.traits.bound)
         except ValueError as error:
             if "init_attack failed" not in str(error):
                 raise
@@ -63,33 +88,18 @@ class FoolboxAttack:
 
 
 def canonical(name: str) -> str:
-    """Return the class name that a name or an alias of foolbox's, such as PGD, stands for.
+    """Return ``foolbox:CLASS`` for a name or an alias of foolbox's, such as ``foolbox:PGD``.
 
     Raises:
         InputError: for an unknown one.
     """
-    return _kind(name).__name__
+    return f"foolbox:{_kind(name.removeprefix('foolbox:')).__name__}"
 
 
-def plan(name: str, budget: int, epsilon: float | None, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a run of `budget` queries; see `framebench.attacks.registry.plan`.
-
-    Raises:
-        InputError: for an option or a value that the attack does not have, and for a distance without a usual bound.
-    """
-    kind = _kind(name)
-    options = dict(given)
-    if issubclass(kind, attacks.base.FlexibleDistanceMinimizationAttack):
-        options.setdefault("distance", "l2")
-        one_of("distance", options["distance"], tuple(DISTANCES))
-        given = {key: value for key, value in given.items() if key != "distance"}
-    check(f"foolbox:{name}", kind.__init__, given, ("self", "tensorboard"))
-    attack = _build(kind, options)
-    norm = _norm(name, attack)
-    if epsilon is None and norm not in FOOLBOX_EPSILONS:
-        raise InputError(f"foolbox:{name} minimises {norm}, for which there is no usual bound; give --epsilon")
-    options |= {"max_iterations": budget, "epsilon": FOOLBOX_EPSILONS[norm] if epsilon is None else epsilon}
-    return options if isinstance(attack, GRADIENT_FREE) else {**options, "white_box": True}
+def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | None,
+         options: Mapping[str, Any]) -> FoolboxAttack:
+    """Make the attack; see `framebench.attacks.registry.make`."""
+    return FoolboxAttack(name.removeprefix("foolbox:"), budget, epsilon, max_queries, options)
 
 
 class _Module(nn.Module):
@@ -117,13 +127,14 @@ def _kind(name: str) -> type[Any]:
 
 
 def _build(kind: type[Any], options: dict[str, Any]) -> Any:
+    # A name of an attack, where one is taken, is not told by the signature.
     made = {key: _build(_kind(value), {}) if key.endswith("attack") and isinstance(value, str) else value
             for key, value in options.items() if key != "distance"}
     try:
         attack = kind(**made)
     except Exception as error:  # a library's constructor can refuse a value in any way
         raise InputError(f"foolbox:{kind.__name__} does not take these options ({type(error).__name__}: {error}); "
-                         "check --attack-option") from None
+                         "check them") from None
     if "distance" in options:  # not every class that needs one takes it as an argument
         attack._distance = DISTANCES[options["distance"]]
     return attack
@@ -133,4 +144,4 @@ def _norm(name: str, attack: Any) -> str:
     for norm, distance in DISTANCES.items():
         if attack.distance is distance:
             return norm
-    raise InputError(f"the distance of foolbox:{name} is none of {', '.join(DISTANCES)}; use another attack")
+    raise InputError(f"the distance of {name} is none of {', '.join(DISTANCES)}; use another attack")

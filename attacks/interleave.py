@@ -16,13 +16,15 @@ import numpy as np
 import torch
 from numpy.random import get_bit_generator, set_bit_generator  # type: ignore[attr-defined]  # missing in its stubs
 
-from framebench.attacks.queries import Ask, AttackOver
+from framebench.attacks.base import Predict
+from framebench.attacks.queries import AttackOver
+from framebench.errors import InputError
 
 T = TypeVar("T")
-Task = Callable[[Ask], T]
+Task = Callable[[Predict], T]
 
 
-def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Ask, *, lanes: int, batch_size: int) -> Iterator[T]:
+def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Predict, *, lanes: int, batch_size: int) -> Iterator[T]:
     """Run tasks, at most `lanes` at a time, and yield their results as they finish.
 
     Args:
@@ -33,6 +35,7 @@ def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Ask, *, lanes: int,
         batch_size: The largest m.
 
     Raises:
+        InputError: if there are not as many answers as questions.
         Exception: what a task or `answer` raises; the other tasks are ended.
     """
     waiting, running = iter(tasks), list[_Lane[T]]()
@@ -47,6 +50,9 @@ def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Ask, *, lanes: int,
             questions = [lane.question for lane in running]
             answers = torch.cat([answer(part) for part in torch.split(torch.cat(questions), batch_size)]).cpu()
             sizes = [len(question) for question in questions]
+            if len(answers) != sum(sizes):
+                raise InputError(f"the model must return logits [n, classes] for n images; for {sum(sizes)} images it "
+                                 f"returned {list(answers.shape)}")
             for lane, own in zip(running, torch.split(answers, sizes), strict=True):
                 lane.resume(own)
             yield from _take_finished(running)

@@ -1,68 +1,77 @@
-"""Options of other libraries' attacks: given as KEY=VALUE, checked against the signature of what takes them."""
+"""SimBA's options: the one home of their defaults, choices and checks.
+
+The command line reads them from here; nothing is imported that takes time.
+"""
 
 from __future__ import annotations
 
-import ast
-import inspect
-from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass
 
 from framebench.errors import InputError, unknown
 
-#: Distance of an attack of foolbox -> its bound that is usual on CIFAR-10; here, since to import foolbox takes seconds.
-FOOLBOX_EPSILONS = {"l2": 1.0, "linf": 8 / 255}
+#: Options that are one of several words; the first is the default.
+CHOICES = {
+    "basis": ("pixel", "dct"),
+    "order": ("random", "low-frequency"),
+    "step": ("first-improving", "best-of-two"),
+    "objective": ("margin", "probability"),
+    "clip": ("anew", "cumulative"),
+    "convention": ("pixel-clip", "normalised-clip"),
+}
 
 
-def parse(given: Iterable[str]) -> dict[str, Any]:
-    """Read options such as ``steps=10``: a value is a Python literal, or text where it is none.
+@dataclass(frozen=True)
+class SimBAOptions:
+    """What SimBA does to an image, besides the seed.
+
+    Attributes:
+        budget: Directions to try, at least 0 and at most C H W.
+        epsilon: Step along a direction, in pixel units of [0, 1].
+        basis: "pixel" or "dct".
+        order: "random", or "low-frequency" first (DCT only; directions of equal frequency in random order).
+        step: "first-improving" (the paper's Algorithm 1), or "best-of-two" signs (the authors' batched code).
+        objective: "margin" (see `framebench.attacks.simba`), or "probability" (float softmax, as the authors' code).
+        targeted: Raise the probability of a target instead of lowering the label's.
+        linf: Bound on the perturbation's largest entry, or None.
+        max_queries: No image is forwarded more often than this; None for no limit.
+        clip: "anew" (the perturbation is not clipped, each image shown is), or "cumulative" (each accepted image is
+            clipped for good, so that what the clip removes is lost).
+        convention: Where images are clipped to [0, 1]: "pixel-clip", or "normalised-clip" to explain the figures of
+            harnesses that clip after the normalisation (see `framebench.attacks.convention`).
+    """
+
+    budget: int = 1000
+    epsilon: float = 0.2
+    basis: str = "pixel"
+    order: str = "random"
+    step: str = "first-improving"
+    objective: str = "margin"
+    targeted: bool = False
+    linf: float | None = None
+    max_queries: int | None = None
+    clip: str = "anew"
+    convention: str = "pixel-clip"
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise unknown(name, str(getattr(self, name)), choices)
+        check_common(self.budget, self.epsilon, self.max_queries)
+        if self.linf is not None and not 0 < self.linf <= 1:
+            raise InputError(f"the Linf bound must lie in (0, 1], not {self.linf}")
+        if self.order == "low-frequency" and self.basis != "dct":
+            raise InputError("the order 'low-frequency' needs the dct basis; pixels have no frequency")
+
+
+def check_common(budget: int, epsilon: float | None, max_queries: int | None) -> None:
+    """Check the options that all attacks have.
 
     Raises:
-        InputError: for one that does not read KEY=VALUE, or is given twice.
+        InputError: for a value that can't be.
     """
-    options: dict[str, Any] = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals or not key.isidentifier():
-            raise InputError(f"--attack-option '{text}' must read KEY=VALUE, such as steps=10")
-        if key in options:
-            raise InputError(f"--attack-option {key} is given twice; give it once")
-        try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[key] = value
-        if not isinstance(options[key], (bool, int, float, str, type(None))):
-            raise InputError(f"--attack-option {key} must be a number, a truth value or a name, not {value}")
-    return options
-
-
-def check(name: str, function: Callable[..., Any], options: dict[str, Any], ours: Iterable[str]) -> None:
-    """Check options against a signature.
-
-    Args:
-        name: The attack, for the message.
-        function: What takes the options.
-        options: Their values.
-        ours: Parameters that the benchmark sets itself.
-
-    Raises:
-        InputError: for an option that the attack does not have, or that is the benchmark's.
-    """
-    own = set(ours)
-    known = [key for key in inspect.signature(function).parameters if key not in own]
-    for key in options:
-        if key in own:
-            raise InputError(f"the benchmark sets {key} of {name} itself, see --epsilon, --budgets and --seed")
-        if not known:
-            raise InputError(f"{name} takes no --attack-option; leave out {key}")
-        if key not in known:
-            raise unknown(f"option of {name}", key, known)
-
-
-def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Check that an option's value is one of `choices`.
-
-    Raises:
-        InputError: if it is not.
-    """
-    if value not in choices:
-        raise unknown(name, str(value), choices)
+    if budget < 0:
+        raise InputError(f"the number of iterations must not be negative, not {budget}")
+    if epsilon is not None and not 0 < epsilon < float("inf"):
+        raise InputError(f"epsilon must be above 0 and finite, not {epsilon}")
+    if max_queries is not None and max_queries < 1:
+        raise InputError(f"the query limit must be at least 1, not {max_queries}")

@@ -7,16 +7,16 @@ attack is ended from inside by `AttackOver` at the first success or when the bud
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from framebench.attacks.slots import Finished, Options, judge
-from framebench.errors import InputError
+from framebench.attacks.base import Finished, Predict, guarded
+from framebench.attacks.verdict import Verdict, check_classes, judge, read_logits
 
-Ask = Callable[[torch.Tensor], torch.Tensor]
+#: Norm of a bound -> its order.
+NORMS = {"l0": 0, "l1": 1, "l2": 2, "linf": float("inf")}
 
 #: Room for float32 rounding in x + perturbation, relative and, of distances near zero, absolute.
 _ROUNDING = 1e-6
@@ -32,18 +32,17 @@ class Bound:
 
     Attributes:
         norm: "l0", "l1", "l2" or "linf", or None for no bound.
-        epsilon: The largest distance, in [0, 1] pixel units (l0: number of values).
+        epsilon: The largest distance, in [0, 1] pixel units (l0: number of values); None for no bound.
     """
 
     norm: str | None = None
-    epsilon: float = float("inf")
+    epsilon: float | None = None
 
     def holds(self, difference: torch.Tensor) -> np.ndarray:
         """Tell which differences [m, C, H, W] are within it (up to rounding), bool [m]."""
-        if self.norm is None:
+        if self.norm is None or self.epsilon is None:
             return np.ones(len(difference), dtype=bool)
-        order = {"l0": 0, "l1": 1, "l2": 2, "linf": float("inf")}[self.norm]
-        distance = torch.linalg.vector_norm(difference.double().flatten(1), order, dim=1)
+        distance = torch.linalg.vector_norm(difference.double().flatten(1), NORMS[self.norm], dim=1)
         return np.asarray(distance <= self.epsilon * (1 + _ROUNDING) + _ROUNDING)
 
 
@@ -58,6 +57,7 @@ class CountedModel:
         ask: Maps images [m, C, H, W] in [0, 1] to logits [m, classes]: the forward pass.
         clean: The image, [1, C, H, W], on the CPU.
         label: Its class.
+        example: Its id, for messages.
         limit: Forward passes, the clean image's among them, at least 1.
         bound: Within which a success counts.
 
@@ -66,11 +66,13 @@ class CountedModel:
         over: Whether the attack has nothing more to do: it has succeeded, or the budget is spent.
     """
 
-    def __init__(self, ask: Ask, clean: torch.Tensor, label: int, *, limit: int, bound: Bound) -> None:
-        self._ask, self._clean, self._label, self._limit, self._bound = ask, clean, label, limit, bound
-        self._known = ask(clean).detach().cpu().clone()
+    def __init__(self, ask: Predict, clean: torch.Tensor, label: int, *, limit: int, bound: Bound,
+                 example: int = 0) -> None:
+        self._ask, self._clean, self._label, self._limit, self._bound = guarded(ask), clean, label, limit, bound
+        self._example = example
+        self._known = self._ask(clean).detach().cpu()
         self.queries = 1
-        self._best = judge(self._checked(self._known), np.array([label]), Options())
+        self._best = self._judged(self._known, 1)
         self._image, self._clean_prediction = clean, int(self._best.prediction[0])
         self._success = 0 if self._clean_prediction != label else -1
 
@@ -90,18 +92,16 @@ class CountedModel:
         if self.over:
             raise AttackOver
         fits = x[: self._limit - self.queries].clamp(0, 1)
-        logits = self._ask(fits).cpu()
+        logits = self._ask(fits).cpu()  # a copy, into which the attack may write
         self.queries += len(fits)
-        # A copy: the attack may write into it, and what inference mode made can't be written to.
-        own = logits if logits.requires_grad else logits.clone()
-        self._look(fits.detach(), own.detach())
+        self._look(fits.detach(), logits.detach())
         if self._success >= 0 or len(fits) < len(x):
             raise AttackOver
-        return own
+        return logits
 
     def _look(self, x: torch.Tensor, logits: torch.Tensor) -> None:
         """Keep the first success among candidates, else the one within the bound that came nearest."""
-        verdict = judge(self._checked(logits), np.full(len(x), self._label), Options())
+        verdict = self._judged(logits, len(x))
         within = self._bound.holds(x - self._clean)
         if not within.any():
             return
@@ -114,21 +114,17 @@ class CountedModel:
         self._image = x[row : row + 1].clone()
         self._best.put(np.array([0]), verdict, np.array([row]))
 
-    def finished(self, example: int) -> Finished:
+    def finished(self) -> Finished:
         """Return the outcome, as of one finished image; an iteration is one query after the clean image's."""
         difference = (self._image.double() - self._clean.double()).flatten()
         label = np.array([self._label])
-        return Finished(np.array([example]), label, label, np.array([self._clean_prediction]), self._best.prediction,
-                        np.array([self._success]), np.array([self.queries]), difference.norm().numpy()[None],
-                        difference.abs().max().numpy()[None], self._best.margin, self._best.confidence,
-                        [np.zeros(0, dtype=np.int8)], self._image)
+        return Finished(np.array([self._example]), label, label, np.array([self._clean_prediction]),
+                        self._best.prediction, np.array([self._success]), np.array([self.queries]),
+                        difference.norm().numpy()[None], difference.abs().max().numpy()[None], self._best.margin,
+                        self._best.confidence, [np.zeros(0, dtype=np.int8)], self._image)
 
-    def _checked(self, logits: torch.Tensor) -> np.ndarray:
-        scores = logits.numpy()
-        if scores.ndim != 2 or scores.shape[1] <= self._label:
-            raise InputError(f"the model must return logits [n, classes], of more than {self._label} classes, not "
-                             f"{list(scores.shape)}; it does not fit this data set")
-        if not np.isfinite(scores).all():
-            raise InputError("the model returned logits that are not finite (NaN or infinite); its weights or its "
-                             "normalisation are wrong")
-        return scores
+    def _judged(self, logits: torch.Tensor, n: int) -> Verdict:
+        scores = read_logits(logits, np.full(n, self._example))
+        goals = np.full(n, self._label)
+        check_classes(scores.shape[1], goals)
+        return judge(scores, goals)

@@ -15,20 +15,78 @@ Differences to the authors' code, each with its reason (docs/definitions.md has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from framebench.attacks.slots import CHOICES, Finished, Options, Slots
+from framebench.attacks.base import Attack, Finished, Load, Predict, Traits, guarded, label
+from framebench.attacks.bases import check_directions
+from framebench.attacks.convention import NormalisedClip
+from framebench.attacks.options import CHOICES, SimBAOptions
+from framebench.attacks.signatures import check_options, plain
+from framebench.attacks.slots import Slots
 from framebench.errors import InputError
 
-__all__ = ["CHOICES", "Finished", "Options", "SimBAResult", "simba", "stream"]
 
-Predict = Callable[[torch.Tensor], torch.Tensor]
-Load = Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]]
+class SimBAAttack(Attack):
+    """SimBA as the benchmark runs it.
+
+    Args:
+        options: What it does to an image.
+        space: Where images are clipped, if not in pixel space.
+    """
+
+    def __init__(self, options: SimBAOptions, space: NormalisedClip | None = None) -> None:
+        self.options, self._space = options, space
+        self.settings = plain({key: value for key, value in dataclasses.asdict(options).items() if key != "budget"})
+        words = [getattr(options, name) for name in ("basis", "order", "step", "objective", "convention", "clip")
+                 if name == "basis" or getattr(options, name) != CHOICES[name][0]]
+        pixels = options.convention == "pixel-clip"  # else linf is no distance between images
+        bound = options.linf if pixels else None
+        self.traits = Traits(
+            label("simba", [*words, *(["targeted"] if options.targeted else [])], linf=options.linf,
+                  max_queries=options.max_queries, epsilon=options.epsilon, usual=SimBAOptions.epsilon),
+            needs="scores", budget=options.budget, epsilon=options.epsilon, norm=None if bound is None else "linf",
+            bound=bound, targeted=options.targeted,
+            cost="one-or-two" if options.step == "first-improving" else "two")
+
+    def on(self, module: nn.Module) -> SimBAAttack:
+        """See `Attack.on`: the normalised-clip convention takes the model's normalisation."""
+        if self.options.convention == "pixel-clip":
+            return self
+        return SimBAAttack(self.options, NormalisedClip(module))
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """See `Attack.check`: no direction repeats."""
+        check_directions(self.options.budget, shape)
+
+    def stream(self, predict: Predict, load: Load, ids: np.ndarray, *, seed: int,
+               batch_size: int) -> Iterator[Finished]:
+        """See `Attack.stream`."""
+        run = functools.partial(self._run, ids=ids, seed=seed, batch_size=batch_size)
+        if self.options.convention == "pixel-clip":
+            return run(predict, load)
+        assert self._space is not None, "a convention that needs the model's normalisation: call `on` first"
+        return self._space.stream(run, predict, load)
+
+    def _run(self, predict: Predict, load: Load, ids: np.ndarray, seed: int, batch_size: int) -> Iterator[Finished]:
+        for done, _ in _attack(predict, load, ids, ids, self.options, seed, batch_size, None):
+            yield done
+
+
+def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | None,
+         options: Mapping[str, Any]) -> SimBAAttack:
+    """Make the attack; see `framebench.attacks.registry.make`."""
+    check_options(name, SimBAOptions, options)
+    return SimBAAttack(SimBAOptions(budget, SimBAOptions.epsilon if epsilon is None else epsilon,
+                                    max_queries=max_queries, **options))
+
 
 @dataclass(frozen=True)
 class SimBAResult:
@@ -54,7 +112,7 @@ def simba(predict: Predict, x: torch.Tensor, y: torch.Tensor, *, max_iterations:
           targeted: bool = False, targets: torch.Tensor | None = None, linf: float | None = None,
           max_queries: int | None = None, clip: str = "anew", ids: Sequence[int] | torch.Tensor | None = None,
           seed: int = 0, batch_size: int = 256) -> SimBAResult:
-    """Attack images with SimBA; `Options` says more of the options.
+    """Attack images with SimBA; `SimBAOptions` says more about the options.
 
     Args:
         predict: Maps images [m, C, H, W] in [0, 1] to logits [m, classes]; sees at most `batch_size` live images.
@@ -69,17 +127,17 @@ def simba(predict: Predict, x: torch.Tensor, y: torch.Tensor, *, max_iterations:
         targeted: Attack towards a class instead of away from the label.
         targets: Targets of a targeted attack, int [n]; None draws them by (seed, id), never the label.
         linf: Bound on the perturbation's largest entry, or None.
-        max_queries: Limit of forward passes an image, or None.
+        max_queries: Limit of forward passes per image, or None.
         clip: "anew" or "cumulative".
         ids: Example ids that key the random draws; None means 0 to n-1.
         seed: Seed of the directions and targets.
-        batch_size: Images a forward pass; changes the speed, not the result.
+        batch_size: Images per forward pass; changes the speed, not the result.
 
     Raises:
         InputError: for options, shapes or values that can't be, and for logits that are not finite.
     """
-    options = Options(max_iterations, epsilon, basis, order, step, objective, targeted or targets is not None, linf,
-                      max_queries, clip)
+    options = SimBAOptions(max_iterations, epsilon, basis, order, step, objective, targeted or targets is not None,
+                           linf, max_queries, clip)
     if x.ndim != 4 or not x.is_floating_point():
         raise InputError(f"images must be floating point [n, C, H, W], not {x.dtype} {list(x.shape)}")
     if y.shape != x.shape[:1] or (targets is not None and targets.shape != y.shape):
@@ -103,31 +161,12 @@ def simba(predict: Predict, x: torch.Tensor, y: torch.Tensor, *, max_iterations:
     return result
 
 
-def stream(predict: Predict, load: Load, ids: np.ndarray, options: Options, *, seed: int = 0,
-           batch_size: int = 256) -> Iterator[Finished]:
-    """Attack the examples `ids` of a data set, giving finished images out as they finish.
-
-    Args:
-        predict: See `simba`.
-        load: Maps int64 [r] ids to images float [r, C, H, W] in [0, 1] and labels int64 [r]; called a slot at a time.
-        ids: int64 [n], attacked in this order.
-        options: See `Options`.
-        seed: Seed of the directions and targets.
-        batch_size: Images a forward pass.
-
-    Raises:
-        InputError: see `simba`.
-    """
-    for done, _ in _attack(predict, load, ids, ids, options, seed, batch_size, None):
-        yield done
-
-
-def _attack(predict: Predict, load: Load, ids: np.ndarray, keys: np.ndarray, options: Options, seed: int,
+def _attack(predict: Predict, load: Load, ids: np.ndarray, keys: np.ndarray, options: SimBAOptions, seed: int,
             batch_size: int, targets: np.ndarray | None) -> Iterator[tuple[Finished, np.ndarray]]:
     """Run the slots; yield what finished, with its positions in `ids`. `load` is called with entries of `keys`."""
     if batch_size < 1:
         raise InputError(f"the batch size must be at least 1, not {batch_size}")
-    slots, cursor = None, 0
+    own, slots, cursor = guarded(predict), None, 0
     while cursor < len(ids) or (slots is not None and slots.live):
         free = (min(batch_size, len(ids)) if slots is None else slots.size) - (slots.live if slots else 0)
         if take := min(free, len(ids) - cursor):
@@ -137,7 +176,7 @@ def _attack(predict: Predict, load: Load, ids: np.ndarray, keys: np.ndarray, opt
             slots.admit(at, ids[at], x, y.numpy(), None if targets is None else targets[at])
             cursor += take
         assert slots is not None
-        finished = slots.answer(predict(slots.images))
+        finished = slots.answer(own(slots.images))
         if len(finished):
             yield slots.release(finished)
 

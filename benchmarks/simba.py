@@ -23,7 +23,8 @@ from predictor import rate
 
 from bench.analysis.stats import wilson
 from bench.running.provenance import provenance
-from framebench.attacks.simba import Options, Predict, stream
+from framebench.attacks.base import Attack, Predict
+from framebench.attacks.registry import make
 from framebench.domains import Domain, load_domain
 from framebench.domains.cifar import load_cifar10
 from framebench.models.predictor import Predictor
@@ -50,13 +51,13 @@ def main() -> int:
     print(f"{facts['processor']}, {arguments.threads} threads, torch {facts['torch']}; {arguments.model} on "
           f"{domain.title}, n = {len(ids)}, {arguments.iterations} iterations, batch {arguments.batch_size}")
 
-    options = Options(max_iterations=arguments.iterations)
+    attack = make("simba", budget=arguments.iterations)
     eager = _eager(model, arguments.threads)
     fused = Predictor(model, example, threads=arguments.threads)
     full, _ = domain.load(np.resize(domain.order, arguments.batch_size))
     # Rates before and after the long run, interleaved, since a machine's clock drifts.
     raw = {name: [rate(predict, full, 8)] for name, predict in (("eager", eager), ("fused", fused))}
-    seconds, queries, won, right = _attack(fused, domain, ids, options, arguments.batch_size)
+    seconds, queries, won, right = _attack(attack, fused, domain, ids, arguments.batch_size)
     for name, predict in (("eager", eager), ("fused", fused)):
         raw[name].append(rate(predict, full, 8))
     eager_rate, fused_rate = (float(np.mean(raw[name])) for name in ("eager", "fused"))
@@ -69,7 +70,7 @@ def main() -> int:
     limits = [("attack over raw, same predictor", queries / seconds / fused_rate, 0.95),
               ("attack over the eager model's raw rate", queries / seconds / eager_rate, 1.4)]
     if arguments.art_images:
-        limits += _against_art(model, eager, fused, domain, ids[: arguments.art_images], options, arguments)
+        limits += _against_art(attack, model, eager, fused, domain, ids[: arguments.art_images], arguments)
     for name, value, least in limits:
         print(f"{'ok  ' if value >= least else 'MISS'} {name}: {value:.2f} (at least {least})")
     return 0 if all(value >= least for _, value, least in limits) else 1
@@ -86,19 +87,19 @@ def _eager(model: torch.nn.Module, threads: int) -> Predict:
     return predict
 
 
-def _attack(predict: Predict, domain: Domain, ids: np.ndarray, options: Options,
+def _attack(attack: Attack, predict: Predict, domain: Domain, ids: np.ndarray,
             batch_size: int) -> tuple[float, int, int, int]:
-    """Return seconds, queries, images broken, images right at first."""
+    """Return seconds, queries, images broken, images classified correctly before the attack."""
     started, queries, won, right = time.perf_counter(), 0, 0, 0
-    for done in stream(predict, domain.load, ids, options, batch_size=batch_size):
+    for done in attack.stream(predict, domain.load, ids, seed=0, batch_size=batch_size):
         queries += int(done.queries.sum())
         won += int((done.success_iteration > 0).sum())
         right += int((done.success_iteration != 0).sum())
     return time.perf_counter() - started, queries, won, right
 
 
-def _against_art(model: torch.nn.Module, eager: Predict, fused: Predict, domain: Domain, ids: np.ndarray,
-                 options: Options, arguments: argparse.Namespace) -> list[tuple[str, float, float]]:
+def _against_art(attack: Attack, model: torch.nn.Module, eager: Predict, fused: Predict, domain: Domain,
+                 ids: np.ndarray, arguments: argparse.Namespace) -> list[tuple[str, float, float]]:
     from art.attacks.evasion import SimBA
     from art.estimators.classification import PyTorchClassifier
 
@@ -108,14 +109,14 @@ def _against_art(model: torch.nn.Module, eager: Predict, fused: Predict, domain:
                                    clip_values=(0, 1), device_type="cpu")
     x, y = domain.load(ids)
     clean = classifier.predict(x.numpy()).argmax(1) == y.numpy()
-    attack = SimBA(classifier, attack="px", max_iter=options.max_iterations, epsilon=options.epsilon, order="random",
-                   verbose=False)
-    # ART skips images that are wrong from the start, as we do.
-    art_seconds, adversarial = _timed(lambda: attack.generate(x.numpy(), np.eye(len(domain.classes))[y.numpy()]))
+    art = SimBA(classifier, attack="px", max_iter=attack.traits.budget, epsilon=attack.traits.epsilon, order="random",
+                verbose=False)
+    # ART skips images that are misclassified from the start, as we do.
+    art_seconds, adversarial = _timed(lambda: art.generate(x.numpy(), np.eye(len(domain.classes))[y.numpy()]))
     art_won = int((clean & (classifier.predict(adversarial).argmax(1) != y.numpy())).sum())
     alone = rate(eager, x[:1], 4)
     torch.set_num_threads(1)
-    ours = {name: _attack(predict, domain, ids, options, arguments.batch_size)
+    ours = {name: _attack(attack, predict, domain, ids, arguments.batch_size)
             for name, predict in (("eager", eager), ("fused", fused))}
     n_right, won = ours["eager"][3], ours["eager"][2]
     print(f"ART on {len(ids)} images: {art_seconds:.1f} s, ASR {art_won}/{int(clean.sum())} "

@@ -20,8 +20,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
 import torch
 
-import bench
-from framebench.models import load_model
+import framebench
 
 
 def classify(images: np.ndarray) -> list[int]:
@@ -32,14 +31,14 @@ def classify(images: np.ndarray) -> list[int]:
     return labels
 
 
-# Settings: without `answers` the function returns logits; without `rate` (calls a second) it is asked at full speed.
+# Settings: without `answers` the function returns logits; without `rate` (calls per second) it is asked at full speed.
 classify.answers, classify.classes, classify.rate, classify.backoff = "labels", 10, 50, 0.1  # type: ignore[attr-defined]
 
 
 class Service(BaseHTTPRequestHandler):
     """The stand-in for the service."""
 
-    model, requests = load_model("baseline"), itertools.count(1)
+    model, requests = framebench.load_model("baseline"), itertools.count(1)
 
     def do_POST(self) -> None:  # noqa: N802, the name that http.server calls
         """Answer a request, or turn it away."""
@@ -55,6 +54,7 @@ if __name__ == "__main__":
     server = HTTPServer(("127.0.0.1", 0), Service)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     os.environ["SERVICE"] = f"http://127.0.0.1:{server.server_port}"
-    results = bench.attack(f"blackbox:{__file__}:classify", domain="samples", n=5, attack="foolbox:HopSkipJumpAttack",
-                           epsilon=8, budgets=[10, 40], max_queries=40)
+    results = framebench.attack(
+        f"blackbox:{__file__}:classify", domain="samples", n=5, attack="foolbox:HopSkipJumpAttack", epsilon=8,
+        budgets=[10, 40], max_queries=40)
     print(results.attack[["model", "unit", "budget", "n_correct", "asr", "queries_mean"]].to_string(index=False))

@@ -12,8 +12,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-import bench
-from framebench.models import load_model
+import framebench
 
 
 class Blurred(nn.Module):
@@ -32,12 +31,12 @@ class Blurred(nn.Module):
 
 def make_model() -> nn.Module:
     """Return the model to be attacked; load your weights here."""
-    return Blurred(load_model("baseline"))
+    return Blurred(framebench.load_model("baseline"))
 
 
 if __name__ == "__main__":
     # 20 images that need no download; for a result, add data_root=DIR with CIFAR-10 in it and n=1000
-    results = bench.attack("baseline", ("blurred", make_model()), domain="samples", budgets=[1, 10, 30])
+    results = framebench.attack("baseline", ("blurred", make_model()), domain="samples", budgets=[1, 10, 30])
     curves = results.attack[results.attack["unit"] == "iterations"]
     print(curves[["model", "budget", "n_correct", "asr", "ci_low", "ci_high"]].to_string(index=False))
     columns = ["metric", "budget", "n", "difference", "ci_low", "ci_high", "p_value"]

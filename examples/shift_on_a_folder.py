@@ -16,13 +16,12 @@ from pathlib import Path
 
 from PIL import Image
 
-import bench
-from framebench.domains import load_domain
+import framebench
 
 
 def write_samples(folder: Path) -> Path:
     """Write the samples as ``folder/<class>/<id>.png``."""
-    samples = load_domain("samples")
+    samples = framebench.load_domain("samples")
     for example, (pixels, label) in enumerate(zip(samples.images, samples.labels, strict=True)):
         path = folder / samples.classes[label] / f"{example:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,8 +31,8 @@ def write_samples(folder: Path) -> Path:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1]) if sys.argv[1:] else write_samples(Path(tempfile.mkdtemp()))
-    results = bench.shift("baseline", domains=[f"folder:{folder}", f"folder-c:{folder}"],
-                          corruptions=["fog", "contrast"], severities=[1, 5])
+    results = framebench.shift("baseline", domains=[f"folder:{folder}", f"folder-c:{folder}"],
+                               corruptions=["fog", "contrast"], severities=[1, 5])
     columns = ["domain", "corruption", "severity", "n", "accuracy", "ci_low", "ci_high"]
     print(results.shift[columns].to_string(index=False))
     print(f"report: {results.page}")

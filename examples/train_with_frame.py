@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from framebench.domains import load_domain
+from framebench import load_domain
 from framebench.models.regularizers import REGULARIZERS
 from framebench.models.spectrum import frame_bounds
 
@@ -36,7 +36,7 @@ def train(gamma: float, steps: int = 40) -> nn.Sequential:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    print(f"gamma {gamma:g}: {(model(x).argmax(1) == y).float().mean():.0%} of the samples right, "
+    print(f"gamma {gamma:g}: {(model(x).argmax(1) == y).float().mean():.0%} of the samples correct, "
           f"R = {penalty(model):.3f}")
     return model
 

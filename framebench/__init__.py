@@ -1,3 +1,52 @@
-"""What all packages of the benchmark share: the version, the error for bad input, seeding and file helpers."""
+"""A robustness benchmark for image classifiers.
+
+>>> import framebench
+>>> results = framebench.attack(my_model, "baseline", n=100, budgets=[1, 10, 100])
+>>> results.attack  # a data frame; in a notebook, `results` shows the report
+
+Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.analysis import stats
+    from bench.options.attack import AttackOptions
+    from bench.options.frames import FramesOptions
+    from bench.options.report import ReportOptions
+    from bench.options.shift import ShiftOptions
+    from bench.options.train import TrainOptions
+    from framebench.api import attack, frames, report, shift, train
+    from framebench.attacks.simba import simba
+    from framebench.domains import load_domain
+    from framebench.errors import InputError
+    from framebench.models.registry import load_model
 
 __version__ = "0.1.0"
+
+__all__ = ["AttackOptions", "FramesOptions", "InputError", "ReportOptions", "ShiftOptions", "TrainOptions",
+           "__version__", "attack", "frames", "load_domain", "load_model", "report", "shift", "simba", "stats",
+           "train"]
+
+#: Name -> the module that has it.
+_HOMES = {
+    **dict.fromkeys(["attack", "frames", "report", "shift", "train"], "framebench.api"),
+    "AttackOptions": "bench.options.attack", "FramesOptions": "bench.options.frames",
+    "ReportOptions": "bench.options.report", "ShiftOptions": "bench.options.shift",
+    "TrainOptions": "bench.options.train", "InputError": "framebench.errors", "load_domain": "framebench.domains",
+    "load_model": "framebench.models.registry", "simba": "framebench.attacks.simba", "stats": "bench.analysis.stats",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'framebench' has no attribute '{name}'")
+    module = importlib.import_module(_HOMES[name])
+    return module if name == "stats" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,6 +13,9 @@ import numpy as np
 
 from framebench.errors import InputError
 
+#: Hexadecimal digits of a checksum in a file's name: 64 bits, of which chance alone matches none.
+SEAL = 16
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -59,6 +62,31 @@ def lock(path: Path, busy: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def seal(folder: Path, stem: str, suffix: str, content: bytes) -> Path:
+    """Write ``folder/STEM-DIGEST.SUFFIX``, whose name carries the start of its content's sha256; see `unseal`."""
+    path = folder / f"{stem}-{hashlib.sha256(content).hexdigest()[:SEAL]}{suffix}"
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+def unseal(path: Path) -> bytes:
+    """Read a file that `seal` has written.
+
+    Raises:
+        InputError: if it can't be read, or its content does not match its name: something has changed it since.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"can't read {path} ({error.strerror}); restore it, or remove it, and the same command makes "
+                         "it anew") from None
+    if not path.stem.endswith("-" + hashlib.sha256(content).hexdigest()[:SEAL]):
+        raise InputError(f"{path} is damaged: its content does not match the checksum in its name; remove it, and the "
+                         "same command makes it anew")
+    return content
 
 
 def _umask() -> int:

@@ -1,1 +1,40 @@
-"""Data frames to plots and pages. Needs no model and knows nothing of how the numbers were made."""
+"""The report: one page with everything in it, its plots, and the sections that it is made of.
+
+A section is a function of what was found (`bench.analysis.findings.Findings`), which returns a part of the page, or
+None where there is nothing to show. To add one, write it into a file of its own and name it in `SECTIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from framebench.reports.attack import attack_section
+from framebench.reports.frames import frames_section
+from framebench.reports.page import Section, paragraph, report, section
+from framebench.reports.shift import shift_section
+
+if TYPE_CHECKING:
+    from bench.analysis.findings import Findings
+
+#: In the order of the page.
+SECTIONS: list[Callable[[Findings], Section | None]] = [attack_section, shift_section, frames_section]
+
+
+def page_of(found: Findings) -> str:
+    """Return the whole page, as HTML."""
+    parts = [part for make in SECTIONS if (part := make(found)) is not None]
+    return report(found.warnings, parts, _made_with(found))
+
+
+def _made_with(found: Findings) -> str:
+    """Return the section that says what the report was made with, besides the results themselves."""
+    settings, said = found.settings, []
+    if settings.command:
+        said.append(f"This report was made by: {settings.command}")
+    if found.shifts:
+        said += [found.baseline_reason, *settings.matched]
+    if settings.logs:
+        said.append(f"Logs of trainings, named by --log: {', '.join(map(str, settings.logs))}.")
+    return section("How this report was made", *map(paragraph, [
+        *said, "All tables and figures are made from the results in this folder, whatever was run before."]))

@@ -2,69 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from framebench.reports.page import Cell, Section, figure, folded, interval, p_value, paragraph, percent, section, table
+from bench.analysis.attack_tables import curve
+from bench.analysis.comparisons import FAMILIES
+from bench.analysis.measured import Measured
+from bench.analysis.outcomes import units
+from framebench.reports.origin import origin
+from framebench.reports.page import (
+    Cell,
+    Section,
+    figure,
+    folded,
+    interval,
+    number,
+    number_of,
+    p_value,
+    paragraph,
+    percent,
+    section,
+    table,
+)
+from framebench.reports.pictures import attacked_pictures
 from framebench.reports.plots import asr_curves, attacked_images, coinciding, curve_labels
 from framebench.reports.seeds import attack_seeds_sections, trainings_sections
 
+if TYPE_CHECKING:
+    from bench.analysis.findings import Findings
 
-def attack_section(results: pd.DataFrame, paired: pd.DataFrame, seeds: pd.DataFrame, trainings: pd.DataFrame,
-                   transfers: pd.DataFrame, curves: dict[str, dict[tuple[str, str], pd.DataFrame]],
-                   pictures: dict[str, list[tuple[str, np.ndarray, np.ndarray, str]]],
-                   titles: dict[str, str], provenance: list[dict[str, Any]]) -> Section:
-    """Return the attack's part of the report.
+#: What tells a comparison from others, besides the budget.
+_PAIR = ["model_a", "model_b", "domain", "attack"]
+#: The metrics of ``paired.csv``, and what the page calls them.
+_METRICS = {"robust_accuracy": "robust accuracy", "asr": "ASR"}
 
-    Args:
-        results: The table of ``attack.csv``.
-        paired: Paired comparisons, see ``paired.csv``; may be empty.
-        seeds: The table of ``attack_seeds.csv``; may be empty.
-        trainings: The entries of ``trainings.csv`` that are of attacks; may be empty.
-        transfers: The table of ``transfer.csv``; may be empty.
-        curves: unit -> (model, attack) -> frame with budget, asr, ci_low, ci_high.
-        pictures: Heading -> pictures for `framebench.reports.plots.attacked_images`.
-        titles: domain -> what its data are.
-        provenance: Facts of each evaluation, printed as JSON under their ``heading``.
-    """
-    data = "; ".join(f"{titles[name]}" for name in results["domain"].unique())
+
+def attack_section(found: Findings) -> Section | None:
+    """Return the attack's part of the report."""
+    if not found.attacks:
+        return None
+    runs = found.attacks
+    results, paired, seeds = (found.tables[name] for name in ("attack", "paired", "attack_seeds"))
+    titles = {run.domain: run.facts.title for run in runs}
     sizes = " or ".join(f"{n:,}" for n in sorted(results["n"].unique()))
     iterations = results[results["unit"] == "iterations"]
-    budgets = sorted(int(b) for b in results["budget"].unique())
-    blocks = [section(
-        "Attack success rate", _success(iterations),
-        paragraph("In brackets: 95% Wilson intervals. ASR is over the images that the model classifies right; the "
-                  "column 0 is the control, which must be 0 (under normalised-clip it is what the clip alone breaks). "
-                  "Clean and robust accuracy are over all n images. An iteration of SimBA and of noise is one "
-                  "direction, of other attacks one query after the clean image's.", "soft"),
-        '<div class="row">' + "".join(
-            figure(asr_curves(by_model, unit, budgets), f"ASR against {unit}; bands are 95% Wilson intervals."
-                   + _unseen(by_model), f"asr {unit}")
-            for unit, by_model in curves.items()) + "</div>"),
-        *attack_seeds_sections(seeds), *trainings_sections(trainings),
+    blocks = [
+        section("Attack success rate", _success(iterations), paragraph(
+            "In brackets: 95% Wilson intervals. ASR is over the images that the model classifies correctly before the "
+            "attack. The column 0 is the control, which must be 0 (under normalised-clip it is what the clip alone "
+            "breaks). Clean and robust accuracy are over all n images. An iteration of SimBA and of noise is one "
+            "direction; an iteration of other attacks is one query after the clean image's.", "soft"), _curves(found)),
+        *attack_seeds_sections(seeds), *trainings_sections(found.attack_trainings),
         section("Cost of the attack", _cost(iterations), paragraph(
-            "Queries are forward passes of an image, the first one included, over the images in ASR's denominator, "
+            "Queries are forward passes per image, the first one included, over the images in ASR's denominator, "
             "whether broken or not. L2 is the median over the images broken within the budget.", "soft"))]
     if len(paired):
         blocks.append(section("Models compared under attack, on the same images", *_comparisons(paired), paragraph(
-            "Difference a - b with Newcombe's 95% interval for paired proportions; p of McNemar's exact test. Holm's "
-            "adjustment is over the budgets of one pair of models and one rate, not over pairs. Robust accuracy over "
-            "all common images, ASR over those that both models get right.", "soft")))
-    if len(transfers):
-        blocks += [section(f"Transfer: {name}, epsilon {epsilon:g}, on {domain}", _transfer(group), paragraph(
-            "ASR on one model (column) of images that another (row) was attacked with, over those that the former gets "
-            "right and the attack has changed, with 95% Wilson intervals.", "soft"))
-            for (domain, name, epsilon), group in transfers.groupby(["domain", "attack", "epsilon"], sort=False)]
-    for heading, columns in pictures.items():
-        blocks.append(section(heading, figure(
-            attacked_images(columns, _scale(columns)),
-            "Images from the head of the common order, those that are right before the attack first. Below each: "
-            "prediction, iterations and queries spent.",
-            heading)))
-    return Section("Black-box attack", f"{data}; n = {sizes} images a model", blocks, provenance)
+            "Robust accuracy is over all images that both models have rows for, ASR over those of them that both "
+            "models classify correctly before the attack. Difference: a - b, with Newcombe's 95% interval for paired "
+            "proportions; after it, the numbers of images that count for a alone and for b alone. p: McNemar's exact "
+            "test. " + FAMILIES, "soft")))
+    for (domain, name, epsilon, budget), group in found.transfers.groupby(["domain", "attack", "epsilon", "budget"],
+                                                                          sort=False, dropna=False):
+        heading = f"Transfer: {name}, epsilon {number(float(str(epsilon)))}, {budget:,} iterations, on {domain}"
+        blocks.append(section(heading, _transfer(group), paragraph(
+            "ASR on one model (column) of images that another (row) was attacked with, over those that the former "
+            "classifies correctly and the attack has changed, with 95% Wilson intervals.", "soft")))
+    for run in runs:
+        if columns := attacked_pictures(run):
+            heading = f"Attacked images: {run.model}, {_name(run, runs)}"
+            blocks.append(section(heading, figure(
+                attacked_images(columns, _scale(columns)),
+                "The first images of the common order; those that are classified correctly before the attack come "
+                "first. Below each: prediction, iterations and queries spent.", heading)))
+    provenance = [{"heading": f"{run.model} · {run.domain} · {_name(run, runs)}", **origin(run)} for run in runs]
+    seeing = [run.traits.needs == "gradients" for run in runs]
+    title = "White-box attack" if all(seeing) else "Attacks" if any(seeing) else "Black-box attack"
+    return Section(title, f"{'; '.join(titles.values())}; n = {sizes} images per model", blocks, provenance)
+
+
+def _name(run: Measured, among: Sequence[Measured]) -> str:
+    """Return the attack's name, with the domain where there are several."""
+    several = len({other.domain for other in among}) > 1
+    return f"{run.name}, {run.domain}" if several else run.name
+
+
+def _curves(found: Findings) -> str:
+    budgets = sorted(int(budget) for budget in found.tables["attack"]["budget"].unique())
+    drawn = []
+    for unit in ("iterations", "queries"):
+        curves = {(run.model, _name(run, found.attacks)): curve(run, unit) for run in found.attacks
+                  if unit in units(run.traits)}
+        if curves:
+            caption = f"ASR against {unit}; bands are 95% Wilson intervals." + _unseen(curves)
+            drawn.append(figure(asr_curves(curves, unit, budgets), caption, f"asr {unit}"))
+    return f'<div class="row">{"".join(drawn)}</div>'
 
 
 def _unseen(curves: dict[tuple[str, str], pd.DataFrame]) -> str:
@@ -74,7 +109,7 @@ def _unseen(curves: dict[tuple[str, str], pd.DataFrame]) -> str:
              for group in groups if len(group) > 1]
     missing = [label for key, label in labels.items() if not any(key in group for group in groups)]
     if missing:
-        notes.append(f" {', '.join(missing)} can have no curve: no image is right before the attack.")
+        notes.append(f" {', '.join(missing)} can have no curve: no image is classified correctly before the attack.")
     return "".join(notes)
 
 
@@ -91,9 +126,9 @@ def _success(results: pd.DataFrame) -> str:
         first, last = at[0], at[max(at)]
         asr = [_asr(at[b]) if b in at else "" for b in budgets]
         counts = "any distance" if pd.isna(last["bound"]) else f"{last['norm'].capitalize()} ≤ {last['bound']:.4g}"
-        rows.append([*map(str, names), Cell(f"{last['epsilon']:.4g}", counts), f"{last['n']:,}",
+        rows.append([*map(str, names), Cell(number(last["epsilon"]), counts), f"{last['n']:,}",
                      Cell(percent(first["clean_accuracy"]),
-                     f"{first['n_correct']:,} right"), *asr,
+                          f"{first['n_correct']:,} attacked"), *asr,
                      Cell(percent(last["robust_accuracy"]), interval(last["robust_low"], last["robust_high"]))
                      if budgets[-1] in at else ""])
     return table(["model", "data", "attack", "epsilon", "n", "clean accuracy", *(f"ASR at {b:,}" for b in budgets),
@@ -109,14 +144,14 @@ def _asr(entry: dict[Hashable, Any], below: str = "") -> Cell:
 
 def _cost(results: pd.DataFrame) -> str:
     rows = [[row["model"], row["domain"], row["attack"], f"{row['budget']:,}",
-             _number(row["queries_mean"], 1), _number(row["queries_median"], 0), _number(row["l2_median"], 2),
+             _decimals(row["queries_mean"], 1), _decimals(row["queries_median"], 0), _decimals(row["l2_median"], 2),
              percent(row["robust_accuracy"])]
             for row in results.to_dict("records") if row["budget"] > 0]
     return table(["model", "data", "attack", "iterations", "mean queries", "median queries", "median L2",
                   "robust accuracy"], rows, text_columns=3)
 
 
-def _number(value: float, digits: int) -> str:
+def _decimals(value: float, digits: int) -> str:
     """Return a number with so many decimals, a dash where there is none."""
     return "–" if np.isnan(value) else f"{value:.{digits}f}"
 
@@ -124,7 +159,7 @@ def _number(value: float, digits: int) -> str:
 def _transfer(transfers: pd.DataFrame) -> str:
     targets = list(dict.fromkeys(transfers["target"]))
     rows: list[list[Cell | str]] = []
-    for source, group in transfers.groupby("source", sort=False):
+    for (source, _), group in transfers.groupby(["source", "evaluation"], sort=False):
         at = {row["target"]: row for row in group.to_dict("records")}
         rows.append([str(source), *(_asr(at[t], f" n = {at[t]['n_correct']:,}") if t in at else "" for t in targets)])
     return table(["attacked", *targets], rows)
@@ -132,19 +167,31 @@ def _transfer(transfers: pd.DataFrame) -> str:
 
 def _comparisons(paired: pd.DataFrame) -> list[str]:
     """Return the comparisons at the largest budget that two models share, and, folded, those at smaller ones."""
-    last = paired.groupby(["model_a", "model_b", "domain", "attack"])["budget"].transform("max") == paired["budget"]
+    last = paired.groupby(_PAIR)["budget"].transform("max") == paired["budget"]
     if last.all():
         return [_paired(paired)]
-    return [_paired(paired[last]), folded(f"The same at smaller budgets: {(~last).sum():,} comparisons",
-                                          _paired(paired[~last]))]
+    smaller = number_of(len(paired[~last][[*_PAIR, "budget"]].drop_duplicates()), "comparison")
+    return [_paired(paired[last]), folded(f"The same at smaller budgets: {smaller}", _paired(paired[~last]))]
 
 
 def _paired(paired: pd.DataFrame) -> str:
-    names = {"robust_accuracy": "robust accuracy", "asr": "ASR"}
-    rows = [[row["model_a"], row["model_b"], row["domain"], row["attack"], names[row["metric"]],
-             f"{row['budget']:,}", f"{row['n']:,}", percent(row["a"]), percent(row["b"]),
-             Cell(f"{100 * row['difference']:+.1f}", interval(row["ci_low"], row["ci_high"])),
-             f"{row['only_a']} / {row['only_b']}", p_value(row["p_value"]), p_value(row["p_holm"])]
-            for row in paired.to_dict("records")]
-    return table(["a", "b", "data", "attack", "of", "iterations", "n", "a", "b", "a - b, points", "only a / only b",
-                  "p", "p (Holm)"], rows, text_columns=5)
+    """Return a table with one row per pair of models and budget, robust accuracy beside ASR."""
+    rows: list[list[Cell | str]] = []
+    for key, group in paired.groupby([*_PAIR, "budget"], sort=False):
+        *names, budget = key
+        at = {entry["metric"]: entry for entry in group.to_dict("records")}
+        rows.append([*map(str, names), f"{budget:,}",
+                     *(cell for metric in _METRICS for cell in _difference(at[metric]))])
+    header = [f"{name} {of}" for name in _METRICS.values() for of in ("of a", "of b")]
+    return table(["a", "b", "data", "attack", "iterations", *header[:2], "a - b, points", "p (Holm)", *header[2:],
+                  "a - b, points", "p (Holm)"], rows, text_columns=4)
+
+
+def _difference(entry: dict[Hashable, Any]) -> list[Cell]:
+    """Return the cells of one metric: both values, their difference, and p."""
+    if not entry["n"]:
+        return [Cell("–", "n = 0"), Cell("–"), Cell("–"), Cell("–")]
+    return [Cell(percent(entry["a"]), f"n = {entry['n']:,}"), Cell(percent(entry["b"])),
+            Cell(f"{100 * entry['difference']:+.1f}", interval(entry["ci_low"], entry["ci_high"])
+                 + f" {entry['only_a']} / {entry['only_b']}"),
+            Cell(p_value(entry["p_holm"]), f"unadjusted {p_value(entry['p_value'])}")]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from bench.analysis.frame_tables import ratio
 from framebench.reports.frames_plots import (
     FLOOR,
     bounds_by_layer,
@@ -20,22 +21,53 @@ from framebench.reports.page import Cell, Section, figure, number_of, paragraph,
 from framebench.reports.plots import COLORS
 from framebench.reports.training_plots import training_curves
 
+if TYPE_CHECKING:
+    from bench.analysis.findings import Findings
+
 #: A log axis has no place for 0.
-_NOUGHT = f" What is below {FLOOR:g} of the largest value, 0 too, is drawn there."
+_NOUGHT = f" Values below {FLOOR:g} of the largest one, 0 among them, are drawn there."
+
+_COLUMNS = (
+    "Circular padding: exact bounds, by the Fourier transform of the kernel, of the layer's convolution on a torus of "
+    "the given size. Own padding: exact where the layer itself is circular, or linear; else estimates by Lanczos' "
+    "method, A from above and B from below. A bound is said to have converged where an eigenvalue lies within a "
+    "thousandth of it. ≤ marks an A that has not, ≥ such a B, and ≥ a B/A of which either has not. Gershgorin: bounds "
+    "that hold for certain, min(v - S) and max(v + S); a lower one below 0 says nothing. Reconstruction: the real "
+    "inputs are activations of real images. Each layer is taken as it is in the model, with its own padding, and "
+    "pixels that it skips do not count. Conjugate gradients lower the error by (√B - √A) / (√B + √A) per step or "
+    "faster. Recovered: the norm of what was found divided by that of the input. Batch norms are not part of a layer "
+    "unless they were folded into it.")
 
 
-def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, bounds: dict[str, pd.DataFrame],
-                   epochs: dict[str, pd.DataFrame], skipped: list[str], provenance: list[dict[str, Any]]) -> Section:
-    """Return the frame bounds' part of the report.
+def frames_section(found: Findings) -> Section | None:
+    """Return the part of the report on frame bounds and on the course of trainings."""
+    models, logs = found.frames, found.logs
+    if not models and not logs.bounds and not logs.epochs:
+        return None
+    parts = _bounds(models) if models else []
+    named = dict.fromkeys([*models, *logs.epochs, *logs.bounds])  # a training has the colour of the model of its name
+    colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(named)}
+    if logs.epochs:
+        parts.append(section("Training", figure(
+            training_curves(logs.epochs, colors), "What each epoch reached. Penalties of different methods have "
+            "different units, so each is drawn as a multiple of its own value after the first epoch.",
+            "training-curves")))
+    if logs.bounds:
+        parts.append(section("Bounds in the course of training", figure(
+            bounds_over_epochs(logs.bounds, colors),
+            "A and B (the edges of a band) of every layer after each epoch." + _NOUGHT, "training")))
+    if models:
+        parts += [section(f"Layers of {label}", _layers(frame)) for label, frame in models.items()]
+        parts.append(section("What the columns are", paragraph(_COLUMNS, "soft")))
+    layers = number_of(sum(map(len, models.values())), "layer")
+    provenance = [{"heading": label, **made} for label, made in found.frame_provenance.items()]
+    if not models:
+        return Section("Training", f"logs of {', '.join(named)}", parts, provenance)
+    return Section("Frame bounds", f"{layers} of {', '.join(models)}", parts, provenance)
 
-    Args:
-        models: Label -> a row a layer: the columns of ``frames.csv`` and spectrum, eigenvalues at `shares` or None.
-        shares: Shares in [0, 1] of all eigenvalues.
-        bounds: Training -> frame with epoch, layer, lower, upper; may be empty.
-        epochs: Training -> frame with epoch, train_loss, penalty, train_accuracy, validation_accuracy; may be empty.
-        skipped: Logs of trainings that could not be read.
-        provenance: Facts of each model, printed as JSON under their ``heading``.
-    """
+
+def _bounds(models: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Return the sections on the bounds of models: label -> one row per layer."""
     parts = [section("At a glance", _summary(models), paragraph(
         "A and B are the smallest and the largest eigenvalue of a layer's Gram matrix. All of a layer's input z can "
         "be found again from its output if A > 0, with errors that grow at most by the square root of B/A; A = B is a "
@@ -50,7 +82,7 @@ def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, bounds: 
                         "perhaps far below." + _NOUGHT,
                         f"bounds{names}")]
         if all(frame["spectrum"].notna().any() for frame in group.values()):
-            drawn.append(figure(spectra(group, shares), "All eigenvalues of every layer, sorted: A at the left, B at "
+            drawn.append(figure(spectra(group), "All eigenvalues of every layer, sorted: A at the left, B at "
                                 "the right end. A tight frame is a flat line." + _NOUGHT, f"spectra{names}"))
         parts.append(section(f"Bounds by layer{names}", *drawn))
         measured = {label: frame for label, frame in group.items() if frame["reconstruction_error"].notna().any()}
@@ -60,36 +92,10 @@ def frames_section(models: dict[str, pd.DataFrame], shares: np.ndarray, bounds: 
                 "How far the input that 50 steps of conjugate gradients find from a layer's output is from the real "
                 "one. Filled: the layer could keep all of it; hollow: it has fewer outputs than inputs, so that part "
                 "is lost.", f"undoing{names}")))
-    named = dict.fromkeys([*models, *epochs, *bounds])  # a training has the colour of the model of its name
-    colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(named)}
-    if epochs:
-        parts.append(section("Training", figure(
-            training_curves(epochs, colors), "What each epoch reached. Penalties of different methods have different "
-            "units; each is drawn as a multiple of its own first epoch's.", "training-curves")))
-    if bounds:
-        parts.append(section("Bounds in the course of training", figure(
-            bounds_over_epochs(bounds, colors),
-            "A and B (the edges of a band) of every layer after each epoch." + _NOUGHT, "training")))
-    if skipped:
-        parts.append(paragraph("Not drawn, as they are gone or can't be read (bench frames --log names others, or "
-                               f"none): the logs {', '.join(skipped)}.", "soft"))
-    for label, frame in models.items():
-        parts.append(section(f"Layers of {label}", _layers(frame)))
-    parts.append(section("What the columns are", paragraph(
-        "Circular padding: exact bounds, by the Fourier transform of the kernel, of the layer's convolution on a torus "
-        "of the given size. Own padding: exact where the layer itself is circular, or linear; else estimates by "
-        "Lanczos' method, A from above and B from below. A bound is said to have converged where an eigenvalue lies "
-        "within a thousandth of it. ≤ marks an A that has not, ≥ such a B, and ≥ a B/A of which either has not. "
-        "Gershgorin: bounds that hold for certain, min(v - S) and max(v + S); a lower one below 0 says nothing. "
-        "Reconstruction: the real inputs are activations of real images, each layer is taken as it is in the model, "
-        "with its own padding, and pixels that it skips do not count; conjugate gradients lower the error by "
-        "(√B - √A) / (√B + √A) a step or faster. Recovered: the norm of what was found over that of the input. Batch "
-        "norms are not part of a layer unless they were folded into it.", "soft")))
-    layers = number_of(sum(map(len, models.values())), "layer")
-    return Section("Frame bounds", f"{layers} of {', '.join(models)}", parts, provenance)
+    return parts
 
 
-def _same_layers(models: dict[str, pd.DataFrame]) -> list[dict[str, pd.DataFrame]]:
+def _same_layers(models: Mapping[str, pd.DataFrame]) -> list[dict[str, pd.DataFrame]]:
     """Group models whose layers have the same names: they share their plots."""
     groups: dict[tuple[str, ...], dict[str, pd.DataFrame]] = {}
     for label, frame in models.items():
@@ -97,7 +103,7 @@ def _same_layers(models: dict[str, pd.DataFrame]) -> list[dict[str, pd.DataFrame
     return list(groups.values())
 
 
-def _summary(models: dict[str, pd.DataFrame]) -> str:
+def _summary(models: Mapping[str, pd.DataFrame]) -> str:
     rows: list[list[Cell | str]] = []
     for label, frame in models.items():
         at_most, upper_at_least, at_least = _marks(frame)
@@ -126,12 +132,6 @@ def _layers(frame: pd.DataFrame) -> str:
                      _number(row["reconstruction_error"]), _number(row["recovered"])])
     return table(["layer", "channels", "input size", "side", "A", "B", "B/A", "Gershgorin", "reconstruction error",
                   "recovered"], rows)
-
-
-def ratio(frame: pd.DataFrame) -> pd.Series:
-    """Return B/A of each layer, infinite where A is 0; at least that where a bound has not converged."""
-    positive = frame["lower"] > 0
-    return (frame["upper"] / frame["lower"].where(positive, 1)).where(positive, float("inf"))
 
 
 def summary_line(frame: pd.DataFrame) -> str:

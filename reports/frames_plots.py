@@ -63,20 +63,21 @@ def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> str:
     return to_svg(figure)
 
 
-def spectra(models: dict[str, pd.DataFrame], shares: np.ndarray) -> str:
-    """Draw the sorted eigenvalues of every layer, a panel a layer, a line a model.
+def spectra(models: dict[str, pd.DataFrame]) -> str:
+    """Draw the sorted eigenvalues of every layer, one panel per layer, one line per model.
 
     Args:
-        models: Model -> frame with layer, lower, upper and spectrum (a list, or None); the same layers in all.
-        shares: At which shares of all eigenvalues a spectrum is given.
+        models: Model -> frame with layer, lower, upper and spectrum (a list of eigenvalues at equally spaced shares of
+            all, from the smallest to the largest, or None); the same layers in all.
     """
     layers = list(next(iter(models.values()))["layer"])
     figure, panels = _panels(layers, "share of the eigenvalues below")
     floor = _floor(models)
     for i, (model, frame) in enumerate(models.items()):
         for axes, values in zip(panels, frame["spectrum"], strict=True):
-            drawn = np.full(len(shares), np.nan) if values is None else np.maximum(values, floor)  # named in any case
-            axes.plot(shares, drawn, color=COLORS[i % len(COLORS)], label=shown(model), linewidth=1.6)
+            drawn = np.full(2, np.nan) if values is None else np.maximum(values, floor)  # named in any case
+            axes.plot(np.linspace(0, 1, len(drawn)), drawn, color=COLORS[i % len(COLORS)], label=shown(model),
+                      linewidth=1.6)
     for axes in panels:
         axes.axhline(1, color="#57606a", linewidth=0.7)
         axes.set_xlim(0, 1)
@@ -87,7 +88,7 @@ def spectra(models: dict[str, pd.DataFrame], shares: np.ndarray) -> str:
 
 
 def bounds_over_epochs(logs: dict[str, pd.DataFrame], colors: dict[str, str]) -> str:
-    """Draw the bounds of every layer against the epoch, a panel a layer, a band from A to B a training.
+    """Draw the bounds of every layer against the epoch: one panel per layer, one band from A to B per training.
 
     Args:
         logs: Training -> frame with epoch, layer, lower, upper.
@@ -116,7 +117,7 @@ def layer_name(layer: str) -> str:
 
 
 def _panels(layers: list[str], xlabel: str) -> tuple[Figure, list[Axes]]:
-    """Return a grid of small plots of eigenvalues with common axes, one a layer; rows are as even as they can be."""
+    """Return a grid of small plots of eigenvalues with common axes, one per layer; rows are as even as they can be."""
     rows = math.ceil(len(layers) / 5)
     columns = math.ceil(len(layers) / rows)
     width, height = max(2.4 * columns, 4), 1.6 * rows + 0.3  # the legend will add its own

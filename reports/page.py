@@ -45,7 +45,7 @@ class Cell:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Cell | str]], text_columns: int = 1) -> str:
-    """Return an HTML table; the first `text_columns` columns are text, the others numbers."""
+    """Return an HTML table; the first `text_columns` columns hold text, the others numbers."""
     def cells(row: Sequence[Cell | str], tag: str) -> str:
         out = []
         for i, entry in enumerate(row):
@@ -65,13 +65,13 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def figure(content: str, caption: str, name: str = "") -> str:
-    """Return a figure, an SVG element or images, with its caption; one with a name is an SVG that `figures` finds."""
+    """Return a figure (an SVG element or images) with its caption; `figures` finds SVGs that have a name."""
     of = f' id="{re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")}"' if name else ""
     return f"<figure{of}>{content}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def figures(text: str) -> dict[str, str]:
-    """Return the named figures of a page: name, fit for a file -> SVG element; a name that repeats gets a number."""
+    """Return the named figures of a page: name, fit for a file -> SVG element; repeated names get numbers."""
     found: dict[str, str] = {}
     for name, svg in re.findall(r'<figure id="([^"]+)">(<svg.*?</svg>\s*)<figcaption>', text, flags=re.DOTALL):
         names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
@@ -94,6 +94,11 @@ def percent(value: float) -> str:
     return "–" if np.isnan(value) else f"{100 * value:.1f}%"
 
 
+def number(value: float | None) -> str:
+    """Return a number with up to four digits, a dash where there is none."""
+    return "–" if value is None or np.isnan(value) else f"{value:.4g}"
+
+
 def number_of(count: int, one: str, many: str = "") -> str:
     """Return a count with its noun: "1 query", "2 queries"; the plural is `many`, else `one` and an s."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
@@ -104,8 +109,10 @@ def interval(low: float, high: float) -> str:
     return "" if np.isnan(low) else f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def p_value(value: float) -> str:
-    """Return a p-value as it is printed."""
+def p_value(value: float, bound: bool = False) -> str:
+    """Return a p-value as it is printed; one that is only known to be at most so large with the sign for that."""
+    if bound:
+        return f"≤ {value:.2g}"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -126,12 +133,13 @@ class Section:
     provenance: list[dict[str, Any]]
 
 
-def report(warnings: Sequence[str], parts: Sequence[Section]) -> str:
+def report(warnings: Sequence[str], parts: Sequence[Section], *closing: str) -> str:
     """Return the whole page.
 
     Args:
         warnings: What the reader must know before the numbers.
         parts: What was measured.
+        closing: HTML at the end.
     """
     body = [paragraph(text, "warning") for text in warnings]
     for part in parts:
@@ -142,7 +150,7 @@ def report(warnings: Sequence[str], parts: Sequence[Section]) -> str:
             folded(entry["heading"], f"<pre>{html.escape(json.dumps(entry, indent=1))}</pre>")
             for entry in part.provenance]))
     title = ", ".join(part.title for part in parts).capitalize()
-    return page(title, parts[0].subtitle if len(parts) == 1 else "", *body)
+    return page(title, parts[0].subtitle if len(parts) == 1 else "", *body, *closing)
 
 
 def page(title: str, subtitle: str, *parts: str) -> str:

@@ -44,8 +44,8 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
     for (model, attack), curve in curves.items():
         group = alike.get((model, attack))
         if group is None:
-            continue  # no ASR: its interval, all from 0 to 1, would hide those of others
-        # Of one model the attacks have a colour each: there can be more of them (an epsilon each) than dashes.
+            continue  # no ASR: its interval, from 0 to 1 everywhere, would hide the others
+        # With one model, each attack has a colour: there can be more attacks (one per epsilon) than dashes.
         color = COLORS[(models.index(model) if len(models) > 1 else attacks.index(attack)) % len(COLORS)]
         dashes: str | tuple[int, tuple[int, int]] = DASHES[
             (attacks.index(attack) + models.index(model) // len(COLORS)) % len(DASHES)]
@@ -66,7 +66,7 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
     axes.set_xlim(0, end)
     axes.set_ylim(-0.03, 1.03)  # curves at 0 and at 1 lie off the edges
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel(f"budget ({unit} an image)")
+    axes.set_xlabel(f"budget ({unit} per image)")
     axes.set_ylabel("attack success rate")
     if alike:
         _legend(figure, axes, "upper left")
@@ -82,7 +82,7 @@ def curve_labels(curves: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str
 
 
 def coinciding(curves: dict[tuple[str, str], pd.DataFrame]) -> list[list[tuple[str, str]]]:
-    """Group curves, see `asr_curves`, by their ASR, whatever their intervals are; those without ASR are left out."""
+    """Group curves (see `asr_curves`) by their ASR, whatever their intervals; those without ASR are left out."""
     groups: dict[tuple[tuple[float, float], ...], list[tuple[str, str]]] = {}
     for key, curve in curves.items():
         if curve["asr"].notna().all():
@@ -92,7 +92,7 @@ def coinciding(curves: dict[tuple[str, str], pd.DataFrame]) -> list[list[tuple[s
 
 
 def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], scale: float) -> str:
-    """Draw clean images, their perturbation and the attacked images, one column an image.
+    """Draw clean images, their perturbations and the attacked images, one column per image.
 
     Args:
         pictures: (title, clean [H, W, 3] in [0, 1], attacked likewise, caption) of each.
@@ -120,7 +120,7 @@ def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], sca
 
 
 def severity_curves(frame: pd.DataFrame) -> str:
-    """Draw accuracy against severity, a line a model, with 95% bands.
+    """Draw accuracy against severity, one line per model, with 95% bands.
 
     Args:
         frame: Columns model, severity (0 is clean), accuracy, ci_low, ci_high.
@@ -147,7 +147,7 @@ def severity_curves(frame: pd.DataFrame) -> str:
 def heat_map(cells: pd.DataFrame) -> str:
     """Draw accuracy by corruption and model (mean over severities), or of a single model by corruption and severity.
 
-    Of several models the cells that all have count: means over other severities could not be compared.
+    With several models, only the cells that all of them have count: other means could not be compared.
 
     Args:
         cells: Columns model, corruption, severity, accuracy.
@@ -175,7 +175,7 @@ def heat_map(cells: pd.DataFrame) -> str:
 
 
 def clean_against_shifted(summary: pd.DataFrame) -> str:
-    """Draw shifted against clean accuracy, a colour a model, a marker a domain.
+    """Draw shifted against clean accuracy: one colour per model, one marker per domain.
 
     Args:
         summary: Columns model, domain, clean_accuracy, accuracy, ci_low, ci_high.

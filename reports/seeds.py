@@ -1,4 +1,4 @@
-"""The report of what seeds do: those of an attack, and those of trainings."""
+"""What seeds change: those of an attack, and those of trainings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from framebench.reports.page import Cell, interval, paragraph, percent, section, table
+from framebench.reports.page import Cell, interval, number, paragraph, percent, section, table
 
 _METRICS = {"asr": "ASR", "robust_accuracy": "robust accuracy", "accuracy": "accuracy", "gap": "gap", "mce": "mCE"}
 _PARTS = {"all": "", "benchmark": "benchmark's cells", "extras": "extra cells"}
@@ -20,7 +20,7 @@ def attack_seeds_sections(seeds: pd.DataFrame) -> list[str]:
     Args:
         seeds: The table of ``attack_seeds.csv``.
     """
-    rows = [[row["model"], row["domain"], row["attack"], f"{row['epsilon']:g}", f"{row['budget']:,}",
+    rows = [[row["model"], row["domain"], row["attack"], number(row["epsilon"]), f"{row['budget']:,}",
              f"{row['seeds']}", f"{row['n_correct']:,}",
              Cell(percent(row["asr"]), interval(row["ci_low"], row["ci_high"])), _points(row["sd"]),
              Cell(percent(row["asr_any"]), interval(row["any_low"], row["any_high"]))]
@@ -31,10 +31,10 @@ def attack_seeds_sections(seeds: pd.DataFrame) -> list[str]:
         "Over the seeds of the attack",
         table(["model", "data", "attack", "epsilon", "iterations", "seeds", "n", "mean ASR", "sd of seeds, points",
                "broken by any seed"], rows, text_columns=3),
-        paragraph("On the images that every seed has attacked. In brackets: 95% intervals over images, which all seeds "
-                  "share; Wilson's, for as many independent outcomes as vary as much as the images do. "
-                  "Broken by any seed: the worst case over restarts, which spends the queries of all of them.",
-                  "soft"))]
+        paragraph("On the images that were attacked with every seed. In brackets: 95% intervals over images. All seeds "
+                  "share these, so the intervals are Wilson's for the number of independent outcomes whose mean would "
+                  "vary as much. Broken by any seed: the worst case over restarts, which spends the queries of all of "
+                  "them.", "soft"))]
 
 
 def trainings_sections(trainings: pd.DataFrame) -> list[str]:
@@ -43,6 +43,8 @@ def trainings_sections(trainings: pd.DataFrame) -> list[str]:
     Args:
         trainings: Entries of ``trainings.csv``, of attacks or of shifts.
     """
+    if not len(trainings):
+        return []
     shown = trainings[(trainings["unit"] != "queries") & (trainings["budget"] != 0)]
     if not len(shown):
         return []
@@ -52,8 +54,8 @@ def trainings_sections(trainings: pd.DataFrame) -> list[str]:
     return [section(
         "Over the seeds of the training",
         table(["trained", "data", "", "of", "trainings", "n", "mean", "sd of trainings, points"], rows, text_columns=4),
-        paragraph("Models whose trainings differ by the seed alone, on the same images. In brackets: 95% intervals of "
-                  "Student's over the trainings; they tell what other trainings would give on these images. There is "
+        paragraph("Models whose trainings differ by the seed alone, on the same images. In brackets: Student's 95% "
+                  "intervals over the trainings; they say what other trainings would give on these images. There is "
                   "none where all trainings have the same value.", "soft"))]
 
 
@@ -65,4 +67,4 @@ def _what(row: dict[Hashable, Any]) -> list[str | Cell]:
     """Return the data, and the attack with epsilon and budget or the part of a corrupted set."""
     if pd.isna(row["attack"]):
         return [row["domain"], _PARTS[row["part"]]]
-    return [row["domain"], Cell(row["attack"], f"epsilon {row['epsilon']:g}, {row['budget']:,.0f} iterations")]
+    return [row["domain"], Cell(row["attack"], f"epsilon {number(row['epsilon'])}, {row['budget']:,.0f} iterations")]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Hashable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bench.analysis.comparisons import FAMILIES
+from bench.analysis.measured import Measured
+from bench.analysis.shift_tables import severity_table
+from framebench.reports.origin import shared_origin
 from framebench.reports.page import (
     Cell,
     Section,
@@ -25,59 +29,61 @@ from framebench.reports.page import (
 from framebench.reports.plots import clean_against_shifted, heat_map, severity_curves
 from framebench.reports.seeds import trainings_sections
 
+if TYPE_CHECKING:
+    from bench.analysis.findings import Findings
+
 _PARTS = {"all": "", "benchmark": "{cells}", "extras": "extras, {cells}"}
 
 
-def shift_section(cells: pd.DataFrame, summary: pd.DataFrame, paired: pd.DataFrame, trainings: pd.DataFrame,
-                  by_severity: pd.DataFrame, clean_of: dict[str, str], titles: dict[str, str],
-                  pictures: dict[tuple[str, str, int], str], matched: list[str],
-                  provenance: list[dict[str, Any]]) -> Section:
-    """Return the shift test's part of the report.
-
-    Args:
-        cells: The table of ``shift.csv``.
-        summary: The table of ``shift_summary.csv``.
-        paired: The table of ``shift_paired.csv``; may be empty.
-        trainings: The entries of ``trainings.csv`` that are of shifts; may be empty.
-        by_severity: Mean over the benchmark's corruptions: model, domain, severity, accuracy, ci_low, ci_high.
-        clean_of: domain -> the domain that it shifts.
-        titles: domain -> what its data are.
-        pictures: (domain, corruption, severity) -> an example as a data URI.
-        matched: What was matched in clean accuracy, a sentence a model.
-        provenance: Facts of each evaluation, printed as JSON under their ``heading``.
-    """
+def shift_section(found: Findings) -> Section | None:
+    """Return the shift test's part of the report."""
+    if not found.shifts:
+        return None
+    first: dict[tuple[str, str, int], Measured] = {}  # domain, corruption, severity -> its rows by the first model
+    groups: dict[tuple[str, str], list[Measured]] = {}
+    for cell in found.shifts:
+        asked = cell.evaluation
+        first.setdefault((cell.domain, asked.corruption, asked.severity), cell)
+        groups.setdefault((cell.model, cell.domain), []).append(cell)
+    titles = {domain: cell.facts.title for (domain, _, _), cell in first.items()}
     short = short_names(titles)
-    cells, summary, paired, trainings, by_severity = (frame.assign(domain=frame["domain"].map(short)) for frame in
-                                                      (cells, summary, paired, trainings, by_severity))
-    clean_of = {short[domain]: short[clean] for domain, clean in clean_of.items()}
-    pictures = {(short[domain], corruption, severity): uri for (domain, corruption, severity), uri in pictures.items()}
+    cells, summary, paired, trainings, by_severity = (
+        frame.assign(domain=frame["domain"].map(short)) if len(frame) else frame for frame in
+        (found.tables["shift"], found.tables["shift_summary"], found.tables["shift_paired"], found.shift_trainings,
+         severity_table(found.parts, dict(found.clean_of))))
+    clean_of = {short[domain]: short[clean] for domain, clean in found.clean_of.items()}
+    pictures = {(short[domain], corruption, severity): cell.facts.picture
+                for (domain, corruption, severity), cell in first.items() if cell.facts.picture}
     columns = list(summary[["domain", "part"]].drop_duplicates().itertuples(index=False, name=None))
     columns.sort(key=lambda key: (bool(clean_of.get(key[0])), key[1] == "extras"))
-    blocks = []
-    if matched:
-        blocks.append(section("Matched clean accuracy", *map(paragraph, matched)))
+    classes = {short[part.domain]: len(part.classes) for part in found.parts}
+    blocks = [section("Matched clean accuracy", *map(paragraph, found.settings.matched))] if found.settings.matched \
+        else []
     blocks.append(section("Accuracy", _accuracy(summary, columns), paragraph(
-        "In brackets: 95% intervals; Wilson's for one set of images, a bootstrap over images for means over the cells "
+        "In brackets: 95% intervals. Wilson's for one set of images; a bootstrap over images for means over the cells "
         "(corruption x severity) of a corrupted set, since its cells reuse the same images.", "soft"),
         *[paragraph(_note(domain, short[domain], title), "soft") for domain, title in titles.items()]))
     blocks.append(section("What the shift costs", _cost(summary), paragraph(
-        "Gap: clean accuracy minus shifted accuracy, in points. " + _mce_note(summary) +
-        " Intervals: of means over cells a bootstrap over images, of a gap between two sets of images Newcombe's.",
-        "soft")))
-    blocks += _plots(cells, summary, by_severity, clean_of)
+        "Gap: clean accuracy minus shifted accuracy, in points. " + _mce_note(found, summary) +
+        " Intervals: a bootstrap over images for means over cells, Newcombe's for a gap between two sets of images.",
+        "soft"), *[paragraph(text, "soft") for text in _fewer_classes(summary, clean_of, classes)]))
+    blocks += _plots(cells, summary, by_severity)
     if len(paired):
         blocks.append(section("Models compared under shift, on the same images", _paired(paired), paragraph(
-            "Accuracy of a minus b, in points. Of one set of images: Newcombe's 95% interval for paired proportions "
-            "and McNemar's exact test; of means over cells: a 95% bootstrap interval over images and a sign-flip test "
-            "of the images' differences. p adjusted by Holm over the pairs of models.", "soft")))
+            "Accuracy of a minus b, in points. For one set of images: Newcombe's 95% interval for paired proportions "
+            "and McNemar's exact test. For means over cells: a 95% bootstrap interval over images, and a sign-flip "
+            "test of the images' differences. Its p has the sign ≤ where no random flip was as extreme as what was "
+            "observed. " + FAMILIES, "soft")))
     blocks += trainings_sections(trainings)
     blocks += [folded(f"{domain}: every cell", _cells(group)) for domain, group in
                cells[cells["corruption"] != ""].groupby("domain", sort=False)]
     if pictures:
         blocks.append(section("What the images look like", _gallery(pictures)))
     sizes = cells["n"].unique()
-    return Section("Domain shift", f"{number_of(len(titles), 'domain')}; n = {min(sizes):,}" + (
-        f" to {max(sizes):,}" if len(sizes) > 1 else "") + " images a cell", blocks, provenance)
+    n = f"{min(sizes):,}" + (f" to {max(sizes):,}" if len(sizes) > 1 else "")
+    provenance = [{"heading": f"{model} · {domain}", **shared_origin(group)}
+                  for (model, domain), group in groups.items()]
+    return Section("Domain shift", f"{number_of(len(titles), 'domain')}; n = {n} images per cell", blocks, provenance)
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
@@ -102,12 +108,23 @@ def _note(domain: str, short: str, title: str) -> str:
     return f"{short}: {title.removeprefix(name).strip()}."
 
 
-def _mce_note(summary: pd.DataFrame) -> str:
-    baselines = summary["mce_baseline"].dropna().unique()
-    if not len(baselines):
-        return "mCE: the mean error over the cells, since no baseline is named to divide by."
-    return (f"mCE: mean over corruptions of the model's error over that of {baselines[0]}; relative mCE: the same of "
-            "the errors beyond the clean error (arXiv 1903.12261). Below 100% is better.")
+def _mce_note(found: Findings, summary: pd.DataFrame) -> str:
+    if summary["mce"].isna().all():
+        return ""
+    if found.baseline is None:
+        return "mCE: the mean error over the cells. " + found.baseline_reason
+    return (f"mCE: the mean over corruptions of the model's error divided by that of {found.baseline}; relative mCE: "
+            "the same for the errors beyond the clean error (arXiv 1903.12261). Below 100% is better than "
+            f"{found.baseline}. {found.baseline_reason}")
+
+
+def _fewer_classes(summary: pd.DataFrame, clean_of: dict[str, str], classes: dict[str, int]) -> list[str]:
+    """Return what the page says of domains without images of some classes."""
+    own = summary[(summary["part"] == "all") & summary["clean_accuracy"].notna()].drop_duplicates("domain")
+    return [f"{row['domain']} has images of {row['classes']} of the {classes[row['domain']]} classes. Its gap and its "
+            f"clean accuracy are over the images of {clean_of[row['domain']]} that belong to these classes "
+            f"({row['clean_n']:,.0f})."
+            for row in own.to_dict("records") if row["classes"] < classes[row["domain"]]]
 
 
 def _accuracy(summary: pd.DataFrame, columns: list[tuple[str, str]]) -> str:
@@ -143,23 +160,21 @@ def _cost(summary: pd.DataFrame) -> str:
                   "worst class"], rows, text_columns=2)
 
 
-def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame,
-           clean_of: dict[str, str]) -> list[str]:
+def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame) -> list[str]:
     blocks = []
     for domain, group in by_severity.groupby("domain", sort=False):
-        clean = summary[summary["domain"] == clean_of.get(str(domain), "")].assign(severity=0)
         own = cells[(cells["domain"] == domain) & (cells["corruption"] != "")]
-        drawn = [figure(severity_curves(pd.concat([clean[group.columns], group])),
-                        f"{domain}: mean accuracy over the benchmark's corruptions against severity; 0 is clean. Bands "
-                        "are 95% intervals over images.", f"severity {domain}"),
+        drawn = [figure(severity_curves(group),
+                        f"{domain}: mean accuracy over the benchmark's corruptions against severity; 0 stands for the "
+                        "same images without corruption. Bands are 95% intervals over images.", f"severity {domain}"),
                  figure(heat_map(own), f"{domain}: accuracy in percent; " + (
                      "mean over severities that all models have." if own["model"].nunique() > 1 else "by severity."),
                         f"corruptions {domain}")]
         blocks.append(f'<div class="row">{"".join(drawn)}</div>')
     shifted = summary[summary["clean_accuracy"].notna() & (summary["part"] != "extras")]
     if len(shifted) and shifted["model"].nunique() > 1:
-        blocks.append(figure(clean_against_shifted(shifted), "Clean against shifted accuracy, a point a model and "
-                             "domain, with 95% intervals of the latter.", "clean against shifted"))
+        blocks.append(figure(clean_against_shifted(shifted), "Shifted against clean accuracy, one point per model "
+                             "and domain, with 95% intervals of the former.", "clean against shifted"))
     return [section("Where accuracy goes", *blocks)] if blocks else []
 
 
@@ -167,7 +182,8 @@ def _paired(paired: pd.DataFrame) -> str:
     rows = [[row["model_a"], row["model_b"], row["domain"] + ("" if row["part"] == "all" else f" ({row['part']})"),
              row["test"], f"{row['cells']}", f"{row['n']:,}", percent(row["a"]), percent(row["b"]),
              Cell(f"{100 * row['difference']:+.2f}", interval(row["ci_low"], row["ci_high"])),
-             p_value(row["p_value"]), p_value(row["p_holm"])] for row in paired.to_dict("records")]
+             p_value(row["p_value"], row["p_bound"]), p_value(row["p_holm"], row["p_bound"])]
+            for row in paired.to_dict("records")]
     return table(["a", "b", "domain", "test", "cells", "n", "a", "b", "a - b, points", "p", "p (Holm)"], rows,
                  text_columns=4)
 

@@ -20,9 +20,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch):
     """Let the examples, which name no number of threads, use one, as the tests do."""
-    monkeypatch.setattr("bench.cli.options.threads", lambda given: given or 1)
-    monkeypatch.setattr("bench.cli.attack.threads", lambda given: given or 1)
-    monkeypatch.setattr("bench.cli.shift.threads", lambda given: given or 1)
+    monkeypatch.setattr("bench.running.computing.threads", lambda given: given or 1)
 
 
 def _run(monkeypatch, capsys, name, *arguments):
@@ -34,7 +32,7 @@ def _run(monkeypatch, capsys, name, *arguments):
 def test_every_example_is_tested_and_fits_a_screen():
     files = [path for path in EXAMPLES.iterdir() if path.is_file()]
     assert {path.name for path in files} == {
-        "attack_your_model.py", "attack_a_service.py", "shift_on_a_folder.py", "train_with_frame.py",
+        "attack_your_model.py", "attack_a_service.py", "my_attack.py", "shift_on_a_folder.py", "train_with_frame.py",
         "my_protocol.toml", "notebook.ipynb"}
     assert max(len(path.read_text().splitlines()) for path in files if path.suffix != ".ipynb") <= 60
 
@@ -44,7 +42,7 @@ def test_attack_your_model(monkeypatch, capsys):
     entries = re.findall(r"^ *(baseline|blurred) +(\d+) +(\d+) +(\S+)", out, re.MULTILINE)
     assert [(model, budget) for model, budget, *_ in entries] == [
         (model, budget) for model in ("baseline", "blurred") for budget in ("0", "1", "10", "30")]
-    assert {(model, n) for model, _, n, _ in entries} == {("baseline", "19"), ("blurred", "15")}
+    assert {(model, n) for model, _, n, _ in entries} == {("baseline", "20"), ("blurred", "11")}
     assert all(float(asr) == 0 for _, budget, _, asr in entries if budget == "0"), "the control"
 
 
@@ -52,6 +50,17 @@ def test_its_model_by_file(tmp_path):
     command = ["attack", "--models", f"python:{EXAMPLES / 'attack_your_model.py'}:make_model", "--protocol", "demo",
                "-n", "2", "--budgets", "1", "--threads", "1", "--out", str(tmp_path)]
     assert main(command) == 0 and (tmp_path / "attack.csv").is_file()
+
+
+def test_my_attack_beside_simba_on_the_same_images(tmp_path):
+    mine = ["--attack", f"python:{EXAMPLES / 'my_attack.py'}:random_search", "--attack-option", "share=0.1"]
+    for attack in ([], mine):
+        assert main(["attack", "--models", "baseline", "--budgets", "5", "-n", "4", "--threads", "1", *attack, "--out",
+                     str(tmp_path)]) == 0
+    table = pd.read_csv(tmp_path / "attack.csv").query("unit == 'queries' and budget == 5").set_index("attack")
+    (own,) = (name for name in table.index if "random_search" in name)
+    assert table.loc[own, "n"] == table.loc["simba-pixel", "n"] == 4 and table.loc[own, "norm"] == "linf"
+    assert own in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_attack_a_service(monkeypatch, capsys):
@@ -68,12 +77,12 @@ def test_shift_on_a_folder(monkeypatch, capsys):
     cells = re.findall(r"^ *folder\S* +(fog|contrast)? +([015]) +20 +(\d\.\d+)", out, re.MULTILINE)
     assert sorted(cell[:2] for cell in cells) == [("", "0"), ("contrast", "1"), ("contrast", "5"), ("fog", "1"),
                                                   ("fog", "5")]
-    assert float(dict((cell[:2], cell[2]) for cell in cells)["", "0"]) == 0.95, "the card's 19 of 20"
+    assert float(dict((cell[:2], cell[2]) for cell in cells)["", "0"]) == 1, "the card's 20 of 20"
 
 
 def test_shift_on_a_folder_of_the_users(monkeypatch, capsys, data_root):
     out = _run(monkeypatch, capsys, "shift_on_a_folder.py", str(data_root / "cifar10" / "test"))
-    assert "folder cifar10/test (30 images" in out
+    assert re.search(r"^ *folder:\S* +0 +30 ", out, re.MULTILINE)
 
 
 def test_train_with_frame(monkeypatch, capsys):

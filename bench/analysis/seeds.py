@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench.analysis.attack_tables import attacked, capped, caps, longest, succeeded, units
+from bench.analysis.attack_tables import capped
+from bench.analysis.measured import Measured, reaching
+from bench.analysis.outcomes import attacked, succeeded, units
 from bench.analysis.stats import shares_interval, t_interval, wilson
-from bench.rows.store import Rows
 from framebench.models.recipe import filled_in
 
 ATTACK_SEED_COLUMNS = ["model", "domain", "attack", "epsilon", "unit", "budget", "seeds", "n", "n_correct", "asr", "sd",
@@ -31,52 +32,48 @@ TRAINING_COLUMNS = ["trained", *_KEYS, "metric", "trainings", "mean", "sd", "ci_
 _METRICS = {"asr": (0, 1), "robust_accuracy": (0, 1), "accuracy": (0, 1), "gap": (-1, 1), "mce": (0, np.inf)}
 
 
-def attack_seeds_table(stored: Iterable[Rows]) -> pd.DataFrame:
-    """Return ``attack_seeds.csv``: an entry a model, domain, attack, cap on L2, unit and budget with several seeds.
+def attack_seeds_table(found: Iterable[Measured]) -> pd.DataFrame:
+    """Return ``attack_seeds.csv``: one entry per model, domain, attack, cap on L2, unit and budget with several seeds.
 
-    The images are those that every seed has rows for, the denominator those that count under every seed. `asr` is the
+    Seeds count that were run for so many iterations. The images are those that all of these seeds have rows for, the
+    denominator those that count under each of them. `asr` is the
     mean over the seeds, `sd` their standard deviation, the interval over images, the seeds as they are; `asr_any` is
     the share of images that at least one seed breaks, the worst case over restarts, with Wilson's interval.
     """
-    groups: dict[tuple[str, str, str], dict[int, Rows]] = {}
-    for rows in stored:
-        evaluation, seed = rows.evaluation, rows.evaluation.seed
-        group = groups.setdefault((evaluation.model_digest, evaluation.domain_digest, evaluation.family), {})
-        if seed not in group or longest(evaluation) > longest(group[seed].evaluation):
-            group[seed] = rows
+    groups: dict[tuple[str, str, str], dict[int, list[Measured]]] = {}
+    for run in found:
+        asked = run.evaluation
+        group = groups.setdefault((asked.model_digest, asked.domain_digest, asked.family), {})
+        group.setdefault(asked.seed, []).append(run)
     entries: list[dict[str, Any]] = []
     for group in groups.values():
-        if len(group) > 1:
-            entries += _attack_entries(list(group.values()))
+        every = [run for runs in group.values() for run in runs]
+        allowed = [None, *sorted({cap for run in every for cap in run.caps if cap is not None})]
+        budgets = sorted({0, *(budget for run in every for budget in run.facts.budgets)})
+        for cap, unit, budget in itertools.product(allowed, units(every[0].traits), budgets):
+            reached = [enough for runs in group.values() if (enough := reaching(runs, budget)) is not None]
+            if len(reached) > 1 and (entry := _attack_entry(reached, cap, unit, budget)) is not None:
+                entries.append(entry)
     return pd.DataFrame(entries, columns=ATTACK_SEED_COLUMNS)
 
 
-def _attack_entries(runs: list[Rows]) -> list[dict[str, Any]]:
-    common = runs[0].ids
-    for rows in runs[1:]:
-        common = np.intersect1d(common, rows.ids)
+def _attack_entry(runs: Sequence[Measured], cap: float | None, unit: str, budget: int) -> dict[str, Any] | None:
+    """Return the entry of runs with several seeds; None where they have no image in common."""
+    common = functools.reduce(np.intersect1d, [run.ids for run in runs])
     if not len(common):
-        return []
-    frames = [rows.frame()[rows.frame()["example"].isin(common)] for rows in runs]
-    among = np.logical_and.reduce([attacked(f, rows.evaluation) for f, rows in zip(frames, runs, strict=True)])
-    reached = min(longest(rows.evaluation) for rows in runs)
-    budgets = sorted({0, *(budget for rows in runs for budget in rows.facts["budgets"] if budget <= reached)})
-    allowed = [None, *sorted({cap for rows in runs for cap in caps(rows) if cap is not None})]
-    evaluation = dataclasses.replace(runs[0].evaluation, seed=0)
-    entries = []
-    for cap, unit, budget in itertools.product(allowed, units(evaluation), budgets):
-        won = np.stack([succeeded(frame, unit, budget, cap)[among] for frame in frames])
-        n_correct, broken = won.shape[1], int(won.any(0).sum())
-        by_seed = won.mean(1) if n_correct else np.full(len(runs), np.nan)
-        low, high = shares_interval(won.mean(0), len(runs))
-        any_low, any_high = wilson(broken, n_correct)
-        entries.append({
-            "model": evaluation.model, "domain": evaluation.domain, "attack": capped(evaluation.label, cap),
-            "epsilon": evaluation.options.get("epsilon"), "unit": unit, "budget": budget, "seeds": len(runs),
-            "n": len(common), "n_correct": n_correct, "asr": by_seed.mean(), "sd": by_seed.std(ddof=1), "ci_low": low,
-            "ci_high": high, "asr_any": broken / n_correct if n_correct else np.nan, "any_low": any_low,
-            "any_high": any_high})
-    return entries
+        return None
+    frames = [run.frame()[np.isin(run.ids, common)] for run in runs]
+    among = np.logical_and.reduce([attacked(frame, run.traits) for frame, run in zip(frames, runs, strict=True)])
+    won = np.stack([succeeded(frame, unit, budget, cap)[among] for frame in frames])
+    n_correct, broken = won.shape[1], int(won.any(0).sum())
+    by_seed = won.mean(1) if n_correct else np.full(len(runs), np.nan)
+    low, high = shares_interval(won.mean(0), len(runs))
+    any_low, any_high = wilson(broken, n_correct)
+    first = runs[0]
+    return {"model": first.model, "domain": first.domain, "attack": capped(first.attack, cap),
+            "epsilon": first.traits.epsilon, "unit": unit, "budget": budget, "seeds": len(runs), "n": len(common),
+            "n_correct": n_correct, "asr": by_seed.mean(), "sd": by_seed.std(ddof=1), "ci_low": low, "ci_high": high,
+            "asr_any": broken / n_correct if n_correct else np.nan, "any_low": any_low, "any_high": any_high}
 
 
 @dataclass(frozen=True)
@@ -97,9 +94,9 @@ class _Training:
 def trainings_table(table: pd.DataFrame, cards: Mapping[str, dict[str, Any] | None]) -> pd.DataFrame:
     """Return entries of ``trainings.csv``: means over models whose trainings differ by the seed alone.
 
-    Intervals are Student's over the trainings: the mean of all trainings by this recipe, on these images; none where
-    all have the same value, since that tells nothing of how trainings differ. Where a training has several models (kept
-    epochs) none can be preferred, and there is no summary.
+    Intervals are Student's over the trainings: they are for the mean of all trainings by this recipe, on these images.
+    There is none where all have the same value, since that tells nothing about how trainings differ. Where a training
+    has several models (kept epochs), none of them can be preferred, and there is no summary.
 
     Args:
         table: The table of ``attack.csv`` or ``shift_summary.csv``.

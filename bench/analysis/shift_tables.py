@@ -6,7 +6,6 @@ means over cells come from resampling images, all cells of an image together, an
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,29 +14,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.analysis.measured import Measured
 from bench.analysis.stats import (
-    holm,
     independent_difference,
-    mcnemar,
     paired_difference,
     paired_proportions,
     resample_weights,
-    sign_flip,
     wilson,
 )
-from bench.rows.store import Rows
-from framebench.domains.corruptions import BENCHMARK, EXTRAS, NAMES
+from bench.rows.evaluation import Evaluation
+from framebench.domains.corruptions import EXTRAS, NAMES
 
 SHIFT_COLUMNS = ["model", "domain", "corruption", "severity", "n", "accuracy", "ci_low", "ci_high", "correct"]
 SUMMARY_COLUMNS = ["model", "domain", "part", "cells", "n", "accuracy", "ci_low", "ci_high", "clean_accuracy", "gap",
                    "gap_low", "gap_high", "mce", "mce_low", "mce_high", "relative_mce", "relative_mce_low",
                    "relative_mce_high", "mce_baseline", "worst_corruption", "worst_corruption_accuracy", "worst_class",
-                   "worst_class_accuracy"]
-PAIRED_COLUMNS = ["model_a", "model_b", "domain", "part", "cells", "n", "a", "b", "difference", "ci_low", "ci_high",
-                  "test", "p_value", "p_holm"]
-
-#: Parts of a corrupted set over which means are taken: the benchmark's 15 corruptions, and the extra four.
-PARTS = {"benchmark": BENCHMARK, "extras": EXTRAS}
+                   "worst_class_accuracy", "classes", "clean_n"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +39,12 @@ class Part:
     Attributes:
         model: Label of the model.
         domain: Name of the domain.
-        name: "all" for a domain without corruptions, else a name of `PARTS`.
+        name: "all" for a domain without corruptions; of a corrupted one "benchmark" for the benchmark's 15
+            corruptions, and "extras" for the four others.
         cells: (corruption, severity) of each column.
         examples: Ids of the images that all cells have rows for, int64 [n].
         labels: int64 [n].
-        right: bool [n, cells].
+        correct: bool [n, cells], whether each image is classified correctly in each cell.
         classes: Class names.
     """
 
@@ -61,69 +54,91 @@ class Part:
     cells: tuple[tuple[str, int], ...]
     examples: np.ndarray
     labels: np.ndarray
-    right: np.ndarray
+    correct: np.ndarray
     classes: tuple[str, ...]
 
     @cached_property
     def scores(self) -> np.ndarray:
-        """Share of the cells in which each image is right, float [n]."""
-        return np.asarray(self.right.mean(1))
+        """Share of the cells in which each image is classified correctly, float [n]."""
+        return np.asarray(self.correct.mean(1))
 
     def errors(self) -> tuple[list[str], np.ndarray]:
-        """Return the corruptions and every image's error share over the severities of each, float [n, corruptions]."""
+        """Return the corruptions, and each image's share of errors over their severities, float [n, corruptions]."""
         names = list(dict.fromkeys(corruption for corruption, _ in self.cells))
         columns = [[i for i, (corruption, _) in enumerate(self.cells) if corruption == name] for name in names]
-        return names, np.stack([1 - self.right[:, own].mean(1) for own in columns], axis=1)
+        return names, np.stack([1 - self.correct[:, own].mean(1) for own in columns], axis=1)
 
 
-def shift_table(stored: Sequence[Rows]) -> pd.DataFrame:
-    """Return ``shift.csv``: an entry a model and cell; corruption empty and severity 0 for images as they are."""
+def shift_table(found: Sequence[Measured]) -> pd.DataFrame:
+    """Return ``shift.csv``: one entry per model and cell; corruption empty and severity 0 for images as they are."""
     entries = []
-    for rows in stored:
-        evaluation = rows.evaluation
-        _, labels, predictions = rows.outcomes()
+    for cell in found:
+        evaluation = cell.evaluation
+        _, labels, predictions = cell.outcomes()
         correct, n = int((predictions == labels).sum()), len(labels)
         low, high = wilson(correct, n)
-        entries.append({"model": evaluation.model, "domain": evaluation.domain, "corruption": evaluation.corruption,
+        entries.append({"model": cell.model, "domain": cell.domain, "corruption": evaluation.corruption,
                         "severity": evaluation.severity, "n": n, "accuracy": correct / n if n else np.nan,
                         "ci_low": low, "ci_high": high, "correct": correct})
     return pd.DataFrame(entries, columns=SHIFT_COLUMNS)
 
 
-def parts(stored: Sequence[Rows]) -> list[Part]:
-    """Gather rows into parts: one a model and domain, two where the domain has extra corruptions too.
-
-    Models and domains are told apart by their labels, which must be unique (`bench.analysis.labels.unique_labels`).
-    """
-    found = []
-    groups: dict[tuple[str, str, str], list[Rows]] = {}
-    for rows in stored:
-        evaluation = rows.evaluation
-        name = "all" if not evaluation.corruption else "extras" if evaluation.corruption in EXTRAS else "benchmark"
-        groups.setdefault((evaluation.model, evaluation.domain, name), []).append(rows)
+def parts(found: Sequence[Measured]) -> list[Part]:
+    """Gather rows into parts: one per model and domain, two where the domain has extra corruptions too."""
+    gathered = []
+    groups: dict[tuple[str, str, str], list[Measured]] = {}
+    for cell in found:
+        corruption = cell.evaluation.corruption
+        name = "all" if not corruption else "extras" if corruption in EXTRAS else "benchmark"
+        groups.setdefault((cell.model, cell.domain, name), []).append(cell)
     for (model, domain, name), group in groups.items():
-        group.sort(key=lambda rows: (NAMES.index(rows.evaluation.corruption) if rows.evaluation.corruption else 0,
-                                     rows.evaluation.severity))
-        outcomes = [rows.outcomes() for rows in group]
+        group.sort(key=lambda cell: _place(cell.evaluation))
+        outcomes = [cell.outcomes() for cell in group]
         common = outcomes[0][0]
         for examples, _, _ in outcomes[1:]:
             common = np.intersect1d(common, examples, assume_unique=True)
         if not len(common):
             continue
         at = [np.searchsorted(examples, common) for examples, _, _ in outcomes]
-        right = np.stack([(predictions == labels)[own] for (_, labels, predictions), own in
-                          zip(outcomes, at, strict=True)], axis=1)
-        found.append(Part(model, domain, name, tuple((r.evaluation.corruption, r.evaluation.severity) for r in group),
-                          common, outcomes[0][1][at[0]], right, tuple(group[0].facts["classes"])))
-    return found
+        correct = np.stack([(predictions == labels)[own] for (_, labels, predictions), own in
+                            zip(outcomes, at, strict=True)], axis=1)
+        gathered.append(Part(model, domain, name, _cells(group), common, outcomes[0][1][at[0]], correct,
+                             group[0].facts.classes))
+    return gathered
+
+
+def _cells(group: Sequence[Measured]) -> tuple[tuple[str, int], ...]:
+    return tuple((cell.evaluation.corruption, cell.evaluation.severity) for cell in group)
+
+
+def _place(evaluation: Evaluation) -> tuple[int, int]:
+    """Return the place of a cell: by the benchmark's order of corruptions, then by severity."""
+    return NAMES.index(evaluation.corruption) if evaluation.corruption in NAMES else -1, evaluation.severity
+
+
+def clean_domains(found: Sequence[Measured]) -> dict[str, str]:
+    """Return domain -> the domain that it shifts: its own clean images, else CIFAR-10's test set, if classes agree."""
+    by_digest = {cell.evaluation.domain_digest: cell.domain for cell in found if not cell.evaluation.corruption}
+    source = next((cell for cell in found if cell.domain == "cifar10"), None)
+    clean = {}
+    for cell in found:
+        if cell.facts.clean in by_digest:
+            clean[cell.domain] = by_digest[cell.facts.clean]
+        elif not cell.evaluation.corruption and source is not None and cell.domain not in ("cifar10", "samples") \
+                and cell.facts.classes == source.facts.classes:
+            clean[cell.domain] = "cifar10"
+    return clean
 
 
 def summary_table(found: Sequence[Part], clean_of: dict[str, str], baseline: str | None) -> pd.DataFrame:
     """Return ``shift_summary.csv``: means over cells, gap to clean accuracy, mCE, worst corruption, worst class.
 
+    Clean accuracy and the gap are over the classes that the shifted images have; `classes` is their number, and
+    `clean_n` the number of clean images of these classes.
+
     Args:
         found: The parts.
-        clean_of: Domain -> the domain whose images it shifts, by whose accuracy the gap is measured.
+        clean_of: Domain -> the domain that it shifts, by whose accuracy the gap is measured.
         baseline: The model by whose errors those of each corruption are divided in mCE (Hendrycks & Dietterich 2019,
             arXiv 1903.12261); None for no division: then mCE is the mean error.
     """
@@ -135,7 +150,7 @@ def summary_table(found: Sequence[Part], clean_of: dict[str, str], baseline: str
         entry: dict[str, Any] = {
             "model": part.model, "domain": part.domain, "part": part.name, "cells": len(part.cells),
             "n": len(part.examples), "accuracy": part.scores.mean(), "ci_low": low, "ci_high": high,
-            **_gap(part, clean), **_worst(part)}
+            "classes": len(np.unique(part.labels)), **_gap(part, clean), **_worst(part)}
         reference = by_key.get((baseline or "", part.domain, part.name))
         if part.name != "all" and baseline is None:
             entry |= {"mce": 1 - entry["accuracy"], "mce_low": 1 - high, "mce_high": 1 - low}
@@ -146,47 +161,26 @@ def summary_table(found: Sequence[Part], clean_of: dict[str, str], baseline: str
     return pd.DataFrame(entries, columns=SUMMARY_COLUMNS)
 
 
-def severity_table(found: Sequence[Part]) -> pd.DataFrame:
-    """Return mean accuracy over the benchmark's corruptions at each severity: model, domain, severity, accuracy, CI."""
+def severity_table(found: Sequence[Part], clean_of: dict[str, str]) -> pd.DataFrame:
+    """Return mean accuracy over the benchmark's corruptions by severity, 0 for the same images as they are.
+
+    Columns: model, domain, severity, accuracy, ci_low, ci_high.
+    """
+    by_key = {(part.model, part.domain, part.name): part for part in found}
     entries = []
     for part in found:
         if part.name != "benchmark":
             continue
-        for severity in sorted({severity for _, severity in part.cells}):
-            scores = part.right[:, [i for i, (_, s) in enumerate(part.cells) if s == severity]].mean(1)
-            low, high = _mean_interval(scores)
-            entries.append({"model": part.model, "domain": part.domain, "severity": severity,
-                            "accuracy": scores.mean(), "ci_low": low, "ci_high": high})
+        scores = {severity: part.correct[:, [i for i, (_, s) in enumerate(part.cells) if s == severity]].mean(1)
+                  for severity in sorted({severity for _, severity in part.cells})}
+        clean = by_key.get((part.model, clean_of.get(part.domain, ""), "all"))
+        if clean is not None and np.isin(part.examples, clean.examples).all():
+            scores = {0: clean.scores[np.isin(clean.examples, part.examples)], **scores}
+        for severity, own in scores.items():
+            low, high = _mean_interval(own)
+            entries.append({"model": part.model, "domain": part.domain, "severity": severity, "accuracy": own.mean(),
+                            "ci_low": low, "ci_high": high})
     return pd.DataFrame(entries, columns=["model", "domain", "severity", "accuracy", "ci_low", "ci_high"])
-
-
-def paired_shift_table(found: Sequence[Part]) -> pd.DataFrame:
-    """Compare every two models on the images and the cells that both have rows for.
-
-    Accuracy of a minus b. Of one cell: with Newcombe's interval and McNemar's exact test; of the mean over cells: with
-    a bootstrap interval over images and a sign-flip test of the images' differences. p adjusted (Holm) over the pairs
-    of models.
-    """
-    entries: list[dict[str, Any]] = []
-    for _, group in itertools.groupby(sorted(found, key=lambda p: (p.domain, p.name)), lambda p: (p.domain, p.name)):
-        compared = []
-        for a, b in itertools.combinations(group, 2):
-            common, rows_a, rows_b = np.intersect1d(a.examples, b.examples, return_indices=True)
-            cells = [cell for cell in a.cells if cell in b.cells]
-            if not len(common) or not cells:
-                continue
-            right_a, right_b = (part.right[rows][:, [part.cells.index(cell) for cell in cells]]
-                                for part, rows in ((a, rows_a), (b, rows_b)))
-            x, y, single = right_a.mean(1), right_b.mean(1), len(cells) == 1
-            difference, low, high = paired_proportions(x, y) if single else paired_difference(x, y)
-            p_value = mcnemar(right_a[:, 0], right_b[:, 0]).p_value if single else sign_flip(x, y)
-            compared.append({"model_a": a.model, "model_b": b.model, "domain": a.domain, "part": a.name,
-                             "cells": len(cells), "n": len(common), "a": x.mean(), "b": y.mean(),
-                             "difference": difference, "ci_low": low, "ci_high": high,
-                             "test": "McNemar" if single else "sign flip", "p_value": p_value})
-        for entry, adjusted in zip(compared, holm(np.array([c["p_value"] for c in compared])), strict=True):
-            entries.append({**entry, "p_holm": float(adjusted)})
-    return pd.DataFrame(entries, columns=PAIRED_COLUMNS)
 
 
 def _mean_interval(scores: np.ndarray) -> tuple[float, float]:
@@ -198,17 +192,22 @@ def _mean_interval(scores: np.ndarray) -> tuple[float, float]:
 
 
 def _gap(part: Part, clean: Part | None) -> dict[str, float]:
+    """Return the gap to clean accuracy, which is over the same images, or over the classes that the part has."""
     if clean is None:
         return {}
     if part.name == "all":  # other images: the two accuracies are independent
-        gap, low, high = independent_difference((int(clean.scores.sum()), int(part.scores.sum())),
-                                                (len(clean.scores), len(part.scores)))
-        return {"clean_accuracy": clean.scores.mean(), "gap": gap, "gap_low": low, "gap_high": high}
-    _, own, theirs = np.intersect1d(part.examples, clean.examples, return_indices=True)
-    paired = paired_proportions if len(part.cells) == 1 else paired_difference
-    gap, low, high = paired(clean.scores[theirs], part.scores[own])
-    return {"clean_accuracy": clean.scores[theirs].mean() if len(theirs) else np.nan, "gap": gap, "gap_low": low,
-            "gap_high": high}
+        scores = clean.scores[np.isin(clean.labels, part.labels)]
+        if not len(scores):
+            return {"clean_n": 0}
+        gap, low, high = independent_difference((int(scores.sum()), int(part.scores.sum())),
+                                                (len(scores), len(part.scores)))
+    else:
+        _, own, theirs = np.intersect1d(part.examples, clean.examples, return_indices=True)
+        scores = clean.scores[theirs]
+        paired = paired_proportions if len(part.cells) == 1 else paired_difference
+        gap, low, high = paired(scores, part.scores[own])
+    return {"clean_n": len(scores), "clean_accuracy": scores.mean() if len(scores) else np.nan, "gap": gap,
+            "gap_low": low, "gap_high": high}
 
 
 def _worst(part: Part) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -93,7 +94,7 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> McNemar:
     """Test whether two outcomes of the same examples have the same rate (McNemar 1947, exact binomial form).
 
     Args:
-        a: bool [n], e.g. whether model A was right.
+        a: bool [n], e.g. whether model A was correct.
         b: bool [n], the same examples in the same order.
 
     Raises:
@@ -182,11 +183,23 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def sign_flip(a: np.ndarray, b: np.ndarray, draws: int = 9999, seed: int = 0) -> float:
-    """Return the two-sided p-value of a paired sign-flip permutation test that mean(a) = mean(b).
+class SignFlip(NamedTuple):
+    """The outcome of a sign-flip test.
+
+    Attributes:
+        p_value: Two-sided; 1 where no example differs.
+        bound: Whether no flip was as extreme as what was observed: then p is at most `p_value`, 1 / (draws + 1).
+    """
+
+    p_value: float
+    bound: bool
+
+
+def sign_flip(a: np.ndarray, b: np.ndarray, draws: int = 9999, seed: int = 0) -> SignFlip:
+    """Test whether mean(a) = mean(b) by a paired sign-flip permutation test.
 
     Under the hypothesis each example's difference is as likely to have either sign. The p-value counts the observed
-    outcome among the `draws` (Phipson & Smyth 2010), so it is never 0; 1 where no example differs.
+    outcome among the `draws` (Phipson & Smyth 2010), so it is never 0.
 
     Args:
         a: Scores [n].
@@ -198,11 +211,11 @@ def sign_flip(a: np.ndarray, b: np.ndarray, draws: int = 9999, seed: int = 0) ->
     # Only how many of each distinct size keep their sign matters: a binomial number.
     sizes, counts = np.unique(np.abs(difference[difference != 0]).round(12), return_counts=True)
     if not len(sizes):
-        return 1.0
+        return SignFlip(1.0, False)
     positive = generator(seed, "sign-flip").binomial(counts, 0.5, size=(draws, len(sizes)))
     flipped = np.abs((2 * positive - counts) @ sizes)
-    extreme = flipped >= abs(float(difference.sum())) - 1e-9
-    return float((1 + extreme.sum()) / (draws + 1))
+    extreme = int((flipped >= abs(float(difference.sum())) - 1e-9).sum())
+    return SignFlip((1 + extreme) / (draws + 1), extreme == 0)
 
 
 def independent_difference(successes: tuple[int, int], n: tuple[int, int]) -> tuple[float, float, float]:

@@ -6,31 +6,15 @@ and images of the same evaluation are joined, as those of --shard runs), and its
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from bench.cli.messages import print_warnings, report_line
+from bench.options.report import ReportOptions
+
+OPTIONS = ReportOptions
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's options."""
-    parser.add_argument("out", nargs="*", type=Path, metavar="OUT", default=[Path("runs")],
-                        help="output folders (default: runs)")
-
-
-def run(arguments: argparse.Namespace) -> None:
+def run(options: ReportOptions) -> None:
     """Join and rebuild."""
-    from bench.analysis.reporting import write_report
-    from bench.frames.bounds import kept_frames
-    from bench.rows.joining import take
-    from bench.rows.store import Store
-    from framebench.errors import InputError
+    from bench.analysis.reporting import run as report
 
-    first, *others = arguments.out
-    for out in others or [first]:  # with others, the first may be new
-        if not (out / "examples").is_dir() and not kept_frames(out):
-            raise InputError(f"{out} is not the output of a run: it has no folder examples/ or frames/")
-    store = Store(first)
-    with store.lock():
-        for out in others:
-            take(first, store, out)
-        write_report(first)
-    print(f"report: {first / 'report' / 'index.html'}")
+    print_warnings(report(options))
+    print(report_line(options.out[0]))

@@ -1,199 +1,96 @@
-"""Frame bounds of a model's layers: measured once a model, kept as JSON, made into a table and a page."""
+"""Frame bounds of the layers of models, measured once per model and request."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
-from tqdm import tqdm
 
+from bench.analysis.reporting import Results, write_report
+from bench.options.frames import FramesOptions
+from bench.rows.frames import has_frames, keep_frames, read_frames
+from bench.rows.store import Store
+from bench.running.checks import load_models
+from bench.running.computing import device as device_of
+from bench.running.computing import threads
 from bench.running.provenance import provenance
-from bench.training.logs import TrainingLogs
+from bench.training.logs import find_logs, read_logs
 from framebench.domains.samples import load_samples
 from framebench.errors import InputError
-from framebench.files import atomic
+from framebench.files import writable_folder
 from framebench.models import spectrum
 from framebench.models.dual_frame import reconstruct
 from framebench.models.operators import Extremes
 from framebench.models.registry import LoadedModel
-from framebench.reports.frames import frames_section, ratio
-from framebench.reports.page import Section
+from framebench.progress import progress
 from framebench.user_code import reason
 
-#: The columns of ``frames.csv``; the first eight are a contract.
-COLUMNS = ["model", "layer", "side", "lower", "upper", "condition", "gershgorin_lower", "gershgorin_upper",
-           "lower_converged", "upper_converged", "kind", "c_out", "c_in", "kernel", "stride", "groups", "height",
-           "width", "padding", "batch_norm", "image", "images", "reconstruction_error", "recovered"]
 #: At which shares of all eigenvalues a spectrum is kept, for plots.
 SHARES = np.linspace(0, 1, 65)
 #: Raised whenever the same request on the same model would give other numbers.
 _VERSION = 1
-_NUMBER = int | float
-#: The fields of a request and of a layer, as they are kept.
-_REQUEST = {"model": str, "digest": str, "size": int, "padding": str, "fold": bool, "images": int, "version": int}
-_LAYER: dict[str, Any] = {
-    **dict.fromkeys(["layer", "side", "kind", "kernel", "stride"], str),
-    **dict.fromkeys(["c_out", "c_in", "groups", "height", "width"], int),
-    **dict.fromkeys(["lower", "upper"], _NUMBER),
-    **dict.fromkeys(["gershgorin_lower", "gershgorin_upper", "reconstruction_error", "recovered"], _NUMBER | None),
-    "spectrum": list | None}
-#: Fields of a layer that older files lack.
-_CONVERGED = ["lower_converged", "upper_converged"]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked of a model.
+def run(options: FramesOptions, models: Sequence[LoadedModel] | None = None) -> Results:
+    """Measure the layers of models, and write ``frames.csv`` and the report under ``options.out``.
 
-    Attributes:
-        size: Height and width of its input images.
-        padding: "circular" or "own", see `framebench.models.spectrum.frame_bounds`.
-        fold: Whether batch norms are folded into the layers that they directly follow.
-        images: Number of real images whose activations are reconstructed; 0 for none.
+    Args:
+        options: What is asked.
+        models: The models, where the caller has loaded them already.
+
+    Raises:
+        InputError: for models, logs, a device or stored results that can't be used, and see `measure`. All but the
+            latter are tried before anything is measured.
     """
-
-    size: int
-    padding: spectrum.Padding
-    fold: bool
-    images: int
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The bounds of a model's layers as they are kept.
-
-    Attributes:
-        path: Their file.
-        request: What was asked: the fields of `Request`, the model's name and digest, and a version.
-        provenance: Where they come from, `bench.running.provenance.provenance`.
-        layers: A row a layer: the numbers of ``frames.csv``, and the spectrum at `SHARES` where that is exact.
-    """
-
-    path: Path
-    request: dict[str, Any]
-    provenance: dict[str, Any]
-    layers: list[dict[str, Any]]
+    read_logs(find_logs(options.log))
+    device = device_of(options.device)
+    if device.type == "mps":
+        raise InputError("frame bounds need float64, which mps lacks; use --device cpu")
+    torch.set_num_threads(threads(options.threads))
+    models = load_models(options.models) if models is None else models
+    out = writable_folder(options.out)
+    with Store(out).lock():
+        read_frames(out)
+        for model in models:
+            measure(model, options, out, device)
+        return write_report(out, options.made_by())
 
 
-def measure(model: LoadedModel, request: Request, out: Path, device: torch.device) -> None:
+def measure(model: LoadedModel, options: FramesOptions, out: Path, device: torch.device) -> None:
     """Measure all layers of a model and keep the result under ``out/frames/``, unless it is there already.
 
     Raises:
         InputError: if the model has no convolution or linear layer, does not take such images, has weights that are
             not finite, or can't be traced where batch norms are to be folded.
     """
-    asked = {"model": model.name, "digest": model.digest, **dataclasses.asdict(request), "version": _VERSION}
-    path = out / "frames" / f"{_key(asked)}.json"
-    if path.exists():
+    request = {"model": model.name, "digest": model.digest, "size": options.size, "padding": options.padding,
+               "fold": options.fold, "images": options.images, "version": _VERSION}
+    if has_frames(out, request):
         return
-    module = (_folded(model) if request.fold else model.module).to(device)
-    inputs = _inputs(module, model.name, request, device)
-    rows = []
-    for name, (layer, z) in tqdm(inputs.items(), desc=model.name, unit="layer", dynamic_ncols=True):
-        try:
-            rows.append({"layer": name, **_row(layer, z, request)})
-        except InputError as error:
-            raise InputError(f"{model.name}, layer {name}: {error}") from None
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps({"request": asked, "provenance": provenance(), "layers": rows}, indent=1))
+    module = (_folded(model) if options.fold else model.module).to(device)
+    inputs = _inputs(module, model.name, options, device)
+    layers = []
+    with progress(len(inputs), desc=model.name, unit="layer") as bar:
+        for name, (layer, z) in inputs.items():
+            try:
+                layers.append({"layer": name, **_row(layer, z, options)})
+            except InputError as error:
+                raise InputError(f"{model.name}, layer {name}: {error}") from None
+            bar.update()
+    keep_frames(out, request, provenance(), layers)
 
 
-def kept_frames(out: Path) -> list[Path]:
-    """Return the files of all models that were measured into an output folder."""
-    return sorted((out / "frames").glob("*.json"))
-
-
-def read_frames(out: Path) -> list[Measured]:
-    """Read all that was measured into an output folder.
-
-    Raises:
-        InputError: if one of the files is damaged.
-    """
-    return [_read(path) for path in kept_frames(out)]
-
-
-def take_frames(out: Path, others: Iterable[Measured]) -> None:
-    """Add what was measured into another output folder and is missing in `out`."""
-    for theirs in others:
-        mine = out / "frames" / theirs.path.name
-        if not mine.exists():
-            with atomic(mine) as temporary:
-                temporary.write_bytes(theirs.path.read_bytes())
-
-
-def stored_frames(kept: Sequence[Measured], names: dict[tuple[str, str], str], logs: TrainingLogs,
-                  ) -> tuple[pd.DataFrame, Section]:
-    """Return the table and the part of the report of what is kept.
-
-    Args:
-        kept: What `read_frames` returned, not nothing.
-        names: Name and digest of a model -> what it is called, which must be unique
-            (`bench.analysis.labels.unique_names`).
-        logs: Of trainings, drawn as well.
-    """
-    kept = sorted(kept, key=lambda entry: (entry.request["model"] != "baseline", *map(str, entry.request.values())))
-    frames = {label: _frame(entry, names[_model(entry.request)])
-              for label, entry in zip(_labels([entry.request for entry in kept], names), kept, strict=True)}
-    section = frames_section(
-        frames, SHARES, logs.bounds, logs.epochs, [f"{path.parent.name}/{path.name}" for path in logs.skipped],
-        [{"heading": label, "request": entry.request, **entry.provenance}
-         for label, entry in zip(frames, kept, strict=True)])
-    return pd.concat(frames.values(), ignore_index=True)[COLUMNS], section
-
-
-def _key(request: dict[str, Any]) -> str:
-    """Return what the file of a request is called."""
-    return hashlib.sha256(json.dumps(request).encode()).hexdigest()[:16]
-
-
-def _model(request: dict[str, Any]) -> tuple[str, str]:
-    return request["model"], request["digest"]
-
-
-def _read(path: Path) -> Measured:
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        measured = Measured(path, kept["request"], kept["provenance"], kept["layers"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        measured = None
-    # Under another name it would be a second file of the same, such as a copy.
-    if measured is None or not (_has(measured.request, _REQUEST) and _key(measured.request) == path.stem
-                                and isinstance(measured.provenance, dict) and isinstance(measured.layers, list)
-                                and measured.layers and all(map(_whole, measured.layers))):
-        raise InputError(f"{path} is not a whole file of frame bounds; remove it, and bench frames measures them anew")
-    return measured
-
-
-def _has(entry: Any, fields: dict[str, Any]) -> bool:
-    """Tell whether what a file holds is an object with these fields, each of its type."""
-    return isinstance(entry, dict) and all(name in entry and isinstance(entry[name], kind)
-                                           for name, kind in fields.items())
-
-
-def _whole(layer: Any) -> bool:
-    """Tell whether what a file holds is all that is kept of a layer."""
-    if not _has(layer, _LAYER) or not all(isinstance(layer.get(name, False), bool) for name in _CONVERGED):
-        return False
-    values = layer["spectrum"]
-    return values is None or (len(values) == len(SHARES) and all(isinstance(value, _NUMBER) for value in values))
-
-
-def _row(layer: nn.Conv2d | nn.Linear, z: torch.Tensor, request: Request) -> dict[str, Any]:
+def _row(layer: nn.Conv2d | nn.Linear, z: torch.Tensor, options: FramesOptions) -> dict[str, Any]:
     """Return a layer's part of the table, and its spectrum where that is exact."""
     conv = isinstance(layer, nn.Conv2d)
     size = spectrum.size_of(z)
-    exact = request.padding == "circular" or spectrum.on_torus(layer, size)
-    if request.padding == "circular" and isinstance(layer, nn.Conv2d):  # a stride must divide the size of a torus
+    exact = options.padding == "circular" or spectrum.on_torus(layer, size)
+    if options.padding == "circular" and isinstance(layer, nn.Conv2d):  # a stride must divide the size of a torus
         size = (size[0] + -size[0] % layer.stride[0], size[1] + -size[1] % layer.stride[1])
     values = spectrum.spectrum(layer, size) if exact else None
     bounds = spectrum.lanczos_bounds(layer, size) if values is None else Extremes(
@@ -201,7 +98,7 @@ def _row(layer: nn.Conv2d | nn.Linear, z: torch.Tensor, request: Request) -> dic
         upper_converged=True, steps=0)
     certified_lower, certified_upper = spectrum.gershgorin_bounds(layer)
     certain = exact or (isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros")
-    error, recovered = _reconstruction(layer, z) if request.images else (None, None)
+    error, recovered = _reconstruction(layer, z) if options.images else (None, None)
     return {"side": spectrum.side_of(layer), "lower": bounds.lower, "upper": bounds.upper,
             "lower_converged": bounds.lower_converged, "upper_converged": bounds.upper_converged,
             # A border of zeros shortens the rows next to it: only the upper bound holds there.
@@ -226,47 +123,20 @@ def _reconstruction(layer: nn.Conv2d | nn.Linear, z: torch.Tensor) -> tuple[floa
     return (float(((found - z) * read).norm()) / norm, float(found.norm()) / norm) if norm else (None, None)
 
 
-def _frame(measured: Measured, model: str) -> pd.DataFrame:
-    """Return a model's table: `COLUMNS` and spectrum."""
-    request = measured.request
-    # What was kept before estimates said whether they have converged is not taken for converged.
-    frame = pd.DataFrame([{**dict.fromkeys(_CONVERGED, layer["spectrum"] is not None), **layer}
-                          for layer in measured.layers])
-    numbers = [name for name, kind in _LAYER.items() if kind == _NUMBER | None]
-    return frame.astype(dict.fromkeys(numbers, float)).assign(
-        model=model, padding=request["padding"], image=request["size"], images=request["images"],
-        batch_norm="folded" if request["fold"] else "left out",
-        condition=ratio(frame).where(frame[_CONVERGED].all(axis=1)))
-
-
-def _labels(requests: list[dict[str, Any]], names: dict[tuple[str, str], str]) -> list[str]:
-    """Return a label of each request: the model's name, with whatever else tells it from others of that model."""
-    words: dict[str, Callable[[dict[str, Any]], str]] = {
-        "size": lambda r: f"{r['size']} pixels", "padding": lambda r: f"{r['padding']} padding",
-        "fold": lambda r: "batch norm folded" if r["fold"] else "batch norm left out",
-        "images": lambda r: f"{r['images']} images"}
-    labels = []
-    for request in requests:
-        others = [other for other in requests if _model(other) == _model(request)]
-        labels.append(", ".join([names[_model(request)], *(say(request) for key, say in words.items()
-                                                           if any(other[key] != request[key] for other in others))]))
-    return labels
-
-
-def _inputs(module: nn.Module, name: str, request: Request, device: torch.device,
+def _inputs(module: nn.Module, name: str, options: FramesOptions, device: torch.device,
             ) -> dict[str, tuple[nn.Conv2d | nn.Linear, torch.Tensor]]:
     """Return what each layer sees of real images (of black ones, where no activations are asked for)."""
-    if request.images:
-        samples = load_samples()
-        x, _ = samples.load(samples.first(request.images))
-        if request.size != x.shape[2]:
-            x = F.interpolate(x, (request.size, request.size), mode="bilinear", antialias=True)
-    else:
-        x = torch.zeros(1, 3, request.size, request.size)
-    try:
+    samples = load_samples()
+    try:  # memory may be too small for the images
+        if options.images:
+            x, _ = samples.load(samples.first(options.images))
+            if options.size != x.shape[2]:
+                x = F.interpolate(x, (options.size, options.size), mode="bilinear", antialias=True)
+        else:
+            x = torch.zeros(1, 3, options.size, options.size)
         inputs = spectrum.layer_inputs(module, x.to(device))
     except (Exception, SystemExit) as error:  # a stranger's model can raise anything
-        raise InputError(f"the model {name} fails on images of {request.size}x{request.size} ({reason(error)}); give "
+        raise InputError(f"the model {name} fails on images of {options.size}x{options.size} ({reason(error)}); give "
                          "the size that it takes with --size, or correct it") from None
     if not inputs:
         raise InputError(f"the model {name} has no nn.Conv2d or nn.Linear that it calls; it has no frame bounds")

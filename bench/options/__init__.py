@@ -1,1 +1,1 @@
-"""What can be asked, as typed options: the only home of defaults, choices, checks and their messages."""
+"""Typed options of every command: the only home of their defaults, choices, checks and messages."""

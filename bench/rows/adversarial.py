@@ -1,149 +1,177 @@
-"""Attacked images kept for others to read, and models evaluated on images that another model was attacked by."""
+"""Attacked images kept for others to read: ``OUT/adversarial/EVALUATION/images-*.safetensors``, in parts.
+
+Tensors of a part: images float32 [n, C, H, W] in [0, 1], ids int64 [n], labels int64 [n]; its metadata say of what, and
+its name carries its checksum.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
-from bench.analysis.stats import wilson
+from bench.rows.facts import from_json
 from bench.rows.store import Rows, Store
-from framebench.domains import Domain
 from framebench.errors import InputError
-from framebench.files import atomic
+from framebench.files import seal, unseal
 
-TRANSFER_KEYS = ["source", "target", "domain", "attack", "epsilon"]
-TRANSFER_COLUMNS = [*TRANSFER_KEYS, "n", "n_correct", "successes", "asr", "ci_low",
-                    "ci_high", "clean_accuracy", "attacked_accuracy"]
+
+@dataclass(frozen=True)
+class Origin:
+    """What saved images are of.
+
+    Attributes:
+        model: The model that was attacked.
+        domain: Name of the domain.
+        domain_digest: sha256 of its images and labels.
+        title: What the data are.
+        attack: What tables call the attack.
+        epsilon: Its epsilon, if it has one.
+        budget: The largest number of iterations.
+        key: Key of the evaluation.
+    """
+
+    model: str
+    domain: str
+    domain_digest: str
+    title: str
+    attack: str
+    epsilon: float | None
+    budget: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Saved images.
+
+    Attributes:
+        images: float32 [n, C, H, W] in [0, 1].
+        ids: int64 [n], ascending.
+        labels: int64 [n].
+        origin: What they are of.
+    """
+
+    images: torch.Tensor
+    ids: np.ndarray
+    labels: np.ndarray
+    origin: Origin
 
 
 class Adversarial:
-    """The final images of one evaluation, in ``OUT/adversarial/*.safetensors``.
-
-    Tensors: images float32 [n, C, H, W] in [0, 1], ids int64 [n], labels int64 [n]; the file's metadata say of what.
+    """The final images of one evaluation, as they are added.
 
     Args:
         rows: The evaluation's rows; each of them must have its image.
 
     Raises:
-        InputError: if the file is damaged, or rows were made without their images being kept.
+        InputError: if a file is damaged, or rows were made without their images being kept.
     """
 
     def __init__(self, rows: Rows) -> None:
-        self.path = _file_of(rows)
-        self._evaluation, self._title = rows.evaluation, str(rows.facts["title"])
-        self._parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        if self.path.is_file():
-            images, ids, labels, _ = read(self.path)
-            self._parts.append((images, torch.from_numpy(ids), torch.from_numpy(labels)))
-        kept = np.concatenate([np.zeros(0, np.int64), *(ids.numpy() for _, ids, _ in self._parts)])
-        missing = np.setdiff1d(rows.ids, kept)
-        if len(missing):
-            raise InputError(f"{len(missing)} rows of {rows.evaluation.model} were made without --save-adversarial, "
-                             "so their images are gone; attack into another --out to have all")
+        self.folder, self._origin = folder_of(rows), _origin(rows)
+        self._added: list[tuple[torch.Tensor, np.ndarray, np.ndarray]] = []
+        kept = read(self.folder).ids if parts_of(self.folder) else np.zeros(0, np.int64)
+        if missing := len(np.setdiff1d(rows.ids, kept)):
+            raise InputError(f"{missing} rows of {self._origin.model} were made without --save-adversarial, so their "
+                             "images are gone; attack into another --out to have all")
 
     def add(self, ids: np.ndarray, labels: np.ndarray, images: torch.Tensor) -> None:
         """Keep attacked images [r, C, H, W]; `flush` writes them."""
-        self._parts.append((images.detach().float().cpu().contiguous().clone(), torch.from_numpy(ids.astype(np.int64)),
-                            torch.from_numpy(labels.astype(np.int64))))
+        self._added.append((images.detach().float().cpu().contiguous().clone(), ids, labels))
 
     def flush(self) -> None:
-        """Write all of them, the last one of an example that was attacked twice."""
-        if not self._parts:
-            return
-        images, ids, labels = (torch.cat(tensors) for tensors in zip(*self._parts, strict=True))
-        last = np.unique(ids.numpy()[::-1], return_index=True)[1]
-        order = torch.from_numpy(len(ids) - 1 - last)
-        self._parts = [(images[order], ids[order], labels[order])]
-        evaluation = self._evaluation
-        facts = {"model": evaluation.model, "domain": evaluation.domain, "domain_digest": evaluation.domain_digest,
-                 "title": self._title, "attack": evaluation.label, "epsilon": evaluation.options.get("epsilon"),
-                 "key": evaluation.key}
-        _save(self.path, *self._parts[0], facts)
+        """Write what was added since the last time as a part."""
+        if self._added:
+            images, ids, labels = zip(*self._added, strict=True)
+            _write(self.folder, Saved(torch.cat(images), np.concatenate(ids), np.concatenate(labels), self._origin))
+            self._added = []
 
 
-def _file_of(rows: Rows) -> Path:
-    return rows.path.parent.parent / "adversarial" / rows.path.with_suffix(".safetensors").name
+def folder_of(rows: Rows) -> Path:
+    """Return where the attacked images of an evaluation are kept."""
+    return rows.folder.parent.parent / "adversarial" / rows.folder.name
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """Return the files of saved images in a folder."""
+    return sorted(folder.glob("images-*.safetensors"))
+
+
+def read(folder: Path) -> Saved:
+    """Read the saved images in a folder; of an example that was saved twice, the first part's image.
+
+    Raises:
+        InputError: if there are none, or a file is damaged or does not hold what it should.
+    """
+    found = [_read_part(path) for path in parts_of(folder)]
+    if not found:
+        raise InputError(f"{folder} is no folder of attacked images; bench attack --save-adversarial writes such "
+                         "folders below OUT/adversarial/")
+    if len({part.origin for part in found}) > 1:
+        raise InputError(f"{folder} has images of several evaluations; keep those of one")
+    ids, first = np.unique(np.concatenate([part.ids for part in found]), return_index=True)
+    images, labels = torch.cat([part.images for part in found]), np.concatenate([part.labels for part in found])
+    return Saved(images[torch.from_numpy(first)], ids, labels[first], found[0].origin)
 
 
 def take_adversarial(store: Store, other: Store) -> None:
     """Add the images that another store keeps to those of the same evaluations, whose rows are joined already."""
     own = {rows.evaluation.key: rows for rows in store.all()}
     for theirs in other.all():
-        source, target = _file_of(theirs), _file_of(own[theirs.evaluation.key])
-        if not source.is_file():
-            continue
-        parts = [read(path) for path in (target, source) if path.is_file()]  # of an image that both have, the target's
-        ids, first = np.unique(np.concatenate([part[1] for part in parts]), return_index=True)
-        images, labels = (torch.cat([torch.as_tensor(part[column]) for part in parts])[torch.from_numpy(first)]
-                          for column in (0, 2))
-        _save(target, images, torch.from_numpy(ids), labels, parts[0][3])
+        if parts_of(source := folder_of(theirs)):
+            mine = own[theirs.evaluation.key]
+            saved, target = read(source), folder_of(mine)
+            known = read(target).ids if parts_of(target) else np.zeros(0, np.int64)
+            new = ~np.isin(saved.ids, known)
+            if new.any():
+                # Of one evaluation, but the other folder may know the model or the data by other names.
+                _write(target, Saved(saved.images[torch.from_numpy(new)], saved.ids[new], saved.labels[new],
+                                     _origin(mine)))
 
 
-def _save(path: Path, images: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor, facts: dict[str, Any]) -> None:
-    with atomic(path) as temporary:
-        save_file({"images": images, "ids": ids, "labels": labels}, temporary,
-                  metadata={"framebench": json.dumps(facts)})
+def _origin(rows: Rows) -> Origin:
+    evaluation, traits = rows.evaluation, rows.facts.traits
+    return Origin(evaluation.model, evaluation.domain, evaluation.domain_digest, rows.facts.title, rows.label,
+                  None if traits is None else traits.epsilon, evaluation.budget, evaluation.key)
 
 
-def read(path: Path) -> tuple[torch.Tensor, np.ndarray, np.ndarray, dict[str, Any]]:
-    """Read saved images: float32 [n, C, H, W], ids int64 [n], labels int64 [n], and of what they are.
+def _write(folder: Path, saved: Saved) -> None:
+    tensors = {"images": saved.images, "ids": torch.from_numpy(saved.ids.astype(np.int64)),
+               "labels": torch.from_numpy(saved.labels.astype(np.int64))}
+    content = save(tensors, metadata={"framebench": json.dumps(dataclasses.asdict(saved.origin))})
+    seal(folder, f"images-{len(parts_of(folder)) + 1:05}", ".safetensors", content)
 
-    Raises:
-        InputError: if the file is not there, not whole, or not such a file.
-    """
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; bench attack --save-adversarial writes such files into "
-                         "OUT/adversarial/")
+
+def _read_part(path: Path) -> Saved:
+    content = unseal(path)
     try:
-        with safe_open(path, framework="pt") as stored:
-            facts = json.loads((stored.metadata() or {})["framebench"])
-            images, ids, labels = (stored.get_tensor(name) for name in ("images", "ids", "labels"))
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is not a whole file of attacked images ({type(error).__name__}); write it anew with "
-                         "bench attack --save-adversarial") from None
-    return images, ids.numpy(), labels.numpy(), facts
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        origin = from_json(Origin, json.loads(header["__metadata__"]["framebench"]))
+        tensors = load(content)
+        images, ids, labels = (tensors[name] for name in ("images", "ids", "labels"))
+        problem = _problem(images, [ids, labels])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        problem, origin = type(error).__name__, None
+    if problem or origin is None:
+        raise InputError(f"{path} does not hold attacked images ({problem}); write it anew with bench attack "
+                         "--save-adversarial")
+    return Saved(images, ids.numpy(), labels.numpy(), origin)
 
 
-def transfer(path: Path, model: str, predict: Callable[[torch.Tensor], torch.Tensor], domain: Domain, *,
-             batch_size: int) -> dict[str, Any]:
-    """Evaluate a model on images that another one was attacked with; return an entry of ``transfer.csv``.
-
-    The rate is over the images that the target classifies right before the attack and that the attack has changed,
-    which leaves out those that the source got wrong by itself.
-
-    Args:
-        path: File of saved images.
-        model: Name of the target.
-        predict: The target: maps images [n, C, H, W] in [0, 1] to logits.
-        domain: Where the clean images come from.
-        batch_size: Images a forward pass.
-
-    Raises:
-        InputError: see `read`, and if the images are of another domain.
-    """
-    images, ids, labels, facts = read(path)
-    if facts["domain_digest"] != domain.digest:
-        raise InputError(f"{path} holds images of {facts['title']}, not of {domain.title}; name their domain with "
-                         "--domain and --data-root")
-    clean, attacked, changed = [], [], []
-    for start in range(0, len(ids), batch_size):
-        x, _ = domain.load(ids[start : start + batch_size])
-        x_adv = images[start : start + batch_size]
-        clean.append(predict(x).argmax(1).cpu().numpy())
-        attacked.append(predict(x_adv).argmax(1).cpu().numpy())
-        changed.append((x_adv != x).flatten(1).any(1).numpy())
-    right, still = np.concatenate(clean) == labels, np.concatenate(attacked) == labels
-    among = right & np.concatenate(changed)
-    n, successes = int(among.sum()), int((among & ~still).sum())
-    low, high = wilson(successes, n)
-    return {"source": facts["model"], "target": model, "domain": facts["domain"], "attack": facts["attack"],
-            "epsilon": facts["epsilon"], "n": len(ids), "n_correct": n, "successes": successes,
-            "asr": successes / n if n else np.nan, "ci_low": low, "ci_high": high,
-            "clean_accuracy": float(right.mean()), "attacked_accuracy": float(still.mean())}
+def _problem(images: torch.Tensor, integers: Sequence[torch.Tensor]) -> str | None:
+    """Return what keeps tensors from being images, ids and labels; None if nothing does."""
+    if images.dtype != torch.float32 or images.ndim != 4:
+        return f"images are {images.dtype} {list(images.shape)}"
+    if any(column.dtype != torch.int64 or column.shape != images.shape[:1] for column in integers):
+        return "ids or labels do not fit the images"
+    if len(images) and not (bool((images >= 0).all()) and bool((images <= 1).all())):
+        return "values outside [0, 1]"
+    return "negative ids or labels" if any(bool((column < 0).any()) for column in integers) else None

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pandas as pd
 
-from bench.frames.bounds import read_frames, take_frames
-from bench.rows.adversarial import TRANSFER_COLUMNS, TRANSFER_KEYS, take_adversarial
-from bench.rows.kept_tables import read_table, write_table
+from bench.rows.adversarial import take_adversarial
+from bench.rows.frames import read_frames, take_frames
+from bench.rows.kept import DUPLICATES, TRANSFER
 from bench.rows.store import Store
-from bench.running.overlap import COLUMNS, KEYS
 
-#: Table -> what tells its entries apart, and its columns.
-_TABLES = {"transfer.csv": (TRANSFER_KEYS, TRANSFER_COLUMNS), "duplicates.csv": (KEYS, COLUMNS)}
+_log = logging.getLogger(__name__)
 
 
 def take(out: Path, store: Store, other: Path) -> None:
@@ -28,17 +27,17 @@ def take(out: Path, store: Store, other: Path) -> None:
         InputError: if what either has is damaged.
     """
     # All of these before anything is joined, as they may be damaged.
-    tables = {name: [read_table(folder / name, columns) for folder in (out, other)]
-              for name, (_, columns) in _TABLES.items()}
+    tables = [(table, table.read(out), table.read(other)) for table in (TRANSFER, DUPLICATES)]
     read_frames(out)
     frames = read_frames(other)
     theirs = Store(other)
     store.take(theirs)
     take_adversarial(store, theirs)
     take_frames(out, frames)
-    for name, parts in tables.items():
-        keys, _ = _TABLES[name]
-        write_table(out / name, *parts, keys=keys)
-        both = pd.concat(parts).drop_duplicates()
-        if n := len(both) - len(both.drop_duplicates(keys)):
-            print(f"{n} entries of {other / name} differ from those in {out / name}, which stay", flush=True)
+    for table, ours, more in tables:
+        if len(more):
+            table.write(out, ours, more)
+        both = pd.concat([ours, more]).drop_duplicates()
+        if differ := len(both) - len(both.drop_duplicates(list(table.keys))):
+            _log.warning("%d entries of %s.csv in %s differ from those in %s, which stay", differ, table.name, other,
+                         out)

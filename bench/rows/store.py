@@ -1,21 +1,22 @@
-"""Rows on disk: one parquet file an evaluation, always whole, with its provenance inside.
+"""Rows on disk: a folder for each evaluation, and in it parts, each of them whole.
 
-A file is written anew (atomically) whenever rows are added; at some hundred bytes a row that is cheaper than any
-scheme of parts. A killed run loses at most the rows since the last write; the next run attacks the ids that have
-no row.
+A part is a parquet file with rows, what they are of, and facts about them; its name carries its checksum, which is
+verified whenever it is read. Parts are only ever added, so several processes can write to one evaluation, and a killed
+run loses at most the rows since its last part. Whoever finishes an evaluation joins its parts into one. Where two parts
+have a row of the same example (a run was killed while it joined them), the rows are the same and one of them counts.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
-import os
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -23,18 +24,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.rows.evaluation import Evaluation
+from bench.rows.facts import VERSION, Facts, from_json
+from bench.rows.pictures import Pictures
 from framebench.errors import InputError
-from framebench.files import atomic, lock, writable_folder
+from framebench.files import lock, seal, unseal, writable_folder
 
-#: Columns of a row and their types. `steps` holds one signed byte an iteration: +1, -1, or 0 where no sign helped.
+#: Columns of a row and their types; docs/results.md says what each means.
 SCHEMA = pa.schema([
     ("example", pa.int64()), ("label", pa.int64()), ("goal", pa.int64()), ("clean_prediction", pa.int64()),
     ("prediction", pa.int64()), ("success_iteration", pa.int64()), ("queries", pa.int64()), ("l2", pa.float64()),
     ("linf", pa.float64()), ("margin", pa.float64()), ("confidence", pa.float64()), ("steps", pa.binary())])
 
 _META = b"framebench"
-#: Facts that grow with every run that adds rows.
-_LISTS = ("budgets", "l2_caps", "provenance", "warnings")
 _WRITE_EVERY = 10.0  # seconds
 
 
@@ -42,7 +43,7 @@ class Store:
     """The rows under one output folder."""
 
     def __init__(self, out: Path) -> None:
-        self.folder = out / "examples"
+        self.out, self.folder = out, out / "examples"
         self._known: list[Rows] | None = None
 
     @contextmanager
@@ -53,159 +54,159 @@ class Store:
             InputError: if another run holds it.
         """
         writable_folder(self.folder)
-        busy = f"another run is writing to {self.folder.parent}; wait for it, or choose another --out"
+        busy = f"another run is writing to {self.out}; wait for it, or choose another --out"
         with lock(self.folder / ".lock", busy):
-            for folder in (self.folder, self.folder.parent / "adversarial"):
-                for path in folder.glob(".*.part"):
-                    path.unlink(missing_ok=True)  # of a run that was killed as it wrote
+            folders = [self.out / name for name in ("examples", "adversarial", "kept", "frames", "report")]
+            for path in [*self.out.glob(".*.part"), *(path for folder in folders for path in folder.rglob(".*.part"))]:
+                path.unlink(missing_ok=True)  # of a run that was killed as it wrote
             yield
 
-    def open(self, evaluation: Evaluation, facts: dict[str, Any]) -> Rows:
-        """Return the rows of an evaluation, the stored ones loaded.
-
-        Args:
-            evaluation: What is asked.
-            facts: Facts kept with the rows: titles, the lists `budgets` and `provenance`, the predictor's kind, ...
-        """
-        return self._find(evaluation, facts, _covers)
-
-    def _find(self, evaluation: Evaluation, facts: dict[str, Any],
-              same: Callable[[Evaluation, Evaluation], bool]) -> Rows:
+    def open(self, evaluation: Evaluation, facts: Facts) -> Rows:
+        """Return the rows of an evaluation, the stored ones among them, with these facts joined to theirs."""
         known = self._stored()
-        if found := [rows for rows in known if same(rows.evaluation, evaluation)]:
-            # Of several the shortest: the others' missing rows would cost a longer attack than is asked for.
-            rows = min(found, key=lambda rows: int(rows.evaluation.options.get("max_iterations", 0)))
-            joined = {name: _union(rows.facts.get(name, []), facts.get(name, [])) for name in _LISTS
-                      if name in rows.facts or name in facts}
-            rows.facts = {**facts, **rows.facts, **joined}
-            return rows
-        rows = Rows(self.folder / evaluation.file_name, evaluation, facts)
-        known.append(rows)
+        rows = next((rows for rows in known if rows.evaluation.key == evaluation.key), None)
+        if rows is None:
+            rows = Rows(self.folder / folder_name(evaluation, facts), evaluation, facts)
+            known.append(rows)
+        else:
+            rows.note(facts)
         return rows
+
+    def answering(self, evaluation: Evaluation) -> list[Rows]:
+        """Return the stored rows that answer an evaluation: its own, and those of longer runs, shortest first."""
+        found = [rows for rows in self._stored() if rows.evaluation.answers(evaluation)]
+        return sorted(found, key=lambda rows: rows.evaluation.budget)
 
     def take(self, other: Store) -> None:
         """Add all rows and pictures of another store that this one lacks."""
         for theirs in other.all():
-            # Equal evaluations alone: rows of a larger budget answer for a smaller one, but are not joined with it.
-            mine = self._find(theirs.evaluation, theirs.facts, lambda a, b: a.key == b.key)
+            mine = self.open(theirs.evaluation, theirs.facts)
             mine.join(theirs)
-            pictures = Pictures(mine)
-            pictures.join(Pictures(theirs))
+            pictures = Pictures(mine.folder)
+            pictures.join(Pictures(theirs.folder))
             pictures.flush()
-            mine.flush()
+            mine.finish()
 
     def all(self) -> list[Rows]:
-        """Return the rows of every stored evaluation, by file name.
+        """Return the rows of every stored evaluation, by folder name.
 
         Raises:
             InputError: if one of the files is damaged.
         """
-        return sorted(self._stored(), key=lambda rows: rows.path)
+        return sorted(self._stored(), key=lambda rows: rows.folder)
+
+    def models(self) -> list[tuple[str, str]]:
+        """Return the name and the digest of the model of every stored evaluation."""
+        return [(rows.evaluation.model, rows.evaluation.model_digest) for rows in self._stored()]
 
     def _stored(self) -> list[Rows]:
         if self._known is None:  # once: nobody else writes here while we do (`lock`)
-            self._known = [Rows.read(path) for path in sorted(self.folder.glob("*.parquet"))]
+            folders = sorted({path.parent for path in self.folder.glob("*/rows-*.parquet")})
+            self._known = [Rows.read(folder) for folder in folders]
         return self._known
 
 
-def _covers(stored: Evaluation, asked: Evaluation) -> bool:
-    """Tell whether stored rows answer what is asked: the same evaluation, or one with a larger budget.
+def seeded(label: str, seed: int) -> str:
+    """Return what an attack is called with its seed: a seed of 0 is left out."""
+    return f"{label}-s{seed}" if seed else label
 
-    A larger budget does: what an attack did by iteration k does not depend on how many were to follow.
-    """
-    most = "max_iterations"
-    same = ("model_digest", "domain_digest", "attack", "seed")
-    if any(getattr(stored, name) != getattr(asked, name) for name in same):
-        return False  # told without hashing: there can be many thousand pairs
-    return stored.options.get(most, 0) >= asked.options.get(most, 0) and stored.family == asked.family
+
+def folder_name(evaluation: Evaluation, facts: Facts) -> str:
+    """Return the name of an evaluation's folder: readable, and unique by its key."""
+    cell = [f"{evaluation.corruption}-{evaluation.severity}"] if evaluation.corruption else []
+    attack = [] if facts.traits is None else [facts.traits.label, f"s{evaluation.seed}"]
+    words = "-".join([evaluation.model, evaluation.domain, *cell, *attack, evaluation.key[:12]])
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", words)[-180:].lstrip(".")
 
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    """Turn what a damaged file of rows raises into the error that names it."""
+    """Turn what a file that is no part raises into the error that names it."""
     try:
         yield
+    except InputError:
+        raise
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is not a whole file of rows ({type(error).__name__}); remove it, and the same "
-                       "command computes its rows anew") from None
-
-
-def _union(old: list[Any], new: list[Any]) -> list[Any]:
-    return old + [entry for entry in new if entry not in old]
+                         "command computes its rows anew") from None
 
 
 class Rows:
     """The rows of one evaluation, on disk and, once they are asked for, in memory.
 
     Args:
-        path: Their file.
+        folder: Where their parts are.
         evaluation: What they are of.
-        facts: What else is kept with them.
-        stored: Whether the file is there.
+        facts: What else is known of them.
+        parts: Their files.
     """
 
-    def __init__(self, path: Path, evaluation: Evaluation, facts: dict[str, Any], *, stored: bool = False) -> None:
-        self.path, self.evaluation, self.facts = path, evaluation, facts
-        self._tables: list[pa.Table] | None = None if stored else []
+    def __init__(self, folder: Path, evaluation: Evaluation, facts: Facts, parts: tuple[Path, ...] = ()) -> None:
+        self.folder, self.evaluation, self.facts = folder, evaluation, facts
+        self._parts, self._added = list(parts), list[pa.Table]()
+        self._kept = facts if parts else None  # the facts as they are on disk
         self._frame: pd.DataFrame | None = None
         self._written = time.monotonic()
 
     @classmethod
-    def read(cls, path: Path) -> Rows:
-        """Read what a file of rows is of; its rows are read when they are asked for.
+    def read(cls, folder: Path) -> Rows:
+        """Read what the parts in a folder are of; the rows themselves are read when they are asked for.
 
         Raises:
-            InputError: if it is damaged or not such a file.
+            InputError: if a part is damaged, or of another version.
         """
-        with _damage_named(path):
-            meta = json.loads(pq.read_schema(path).metadata[_META])
-            return cls(path, Evaluation(**meta["evaluation"]), meta["facts"], stored=True)
+        parts = tuple(sorted(folder.glob("rows-*.parquet")))
+        found: list[tuple[Evaluation, Facts]] = []
+        for path in parts:
+            with _damage_named(path):
+                meta = json.loads(pq.read_schema(io.BytesIO(unseal(path))).metadata[_META])
+                if meta["version"] != VERSION:
+                    raise InputError(f"{path} was written by another version of framebench; use that one, or another "
+                                     "--out")
+                found.append((from_json(Evaluation, meta["evaluation"]), from_json(Facts, meta["facts"])))
+                if found[-1][0].key != found[0][0].key:
+                    raise ValueError("two evaluations in one folder")
+        evaluation, facts = found[0]
+        for _, more in found[1:]:
+            facts = facts.joined(more)
+        return cls(folder, evaluation, facts, parts)
 
     @property
-    def _parts(self) -> list[pa.Table]:
-        if self._tables is None:
-            self._tables = self._columns(SCHEMA.names)
-        return self._tables
-
-    def _columns(self, names: list[str]) -> list[pa.Table]:
-        """Read some columns of the file."""
-        with _damage_named(self.path):
-            table = pq.read_table(self.path, columns=names, partitioning=None)
-            return [table.cast(pa.schema([SCHEMA.field(name) for name in table.column_names]))]
+    def label(self) -> str:
+        """What tables call the attack: its label, with the seed if that is not 0; "none" without an attack."""
+        return "none" if self.facts.traits is None else seeded(self.facts.traits.label, self.evaluation.seed)
 
     @property
     def ids(self) -> np.ndarray:
-        """Ids of the examples that have a row; the other columns are not read."""
-        parts = self._columns(["example"]) if self._tables is None else self._tables
-        return np.concatenate([np.zeros(0, np.int64), *(part.column("example").to_numpy() for part in parts)])
+        """Ids of the examples that have a row, int64, ascending; the other columns are not read."""
+        return np.unique(self._table(["example"]).column("example").to_numpy())
 
     def outcomes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return example ids, labels and predictions, int64 [n] each, by id; the other columns are not read."""
-        names = ["example", "label", "prediction"]
-        parts = self._columns(names) if self._tables is None else [part.select(names) for part in self._tables]
-        table = pa.concat_tables([SCHEMA.empty_table().select(names), *parts])
-        examples, labels, predictions = (table.column(name).to_numpy() for name in names)
-        order = np.argsort(examples, kind="stable")
-        return examples[order], labels[order], predictions[order]
+        table = self._table(["example", "label", "prediction"])
+        examples, labels, predictions = (table.column(name).to_numpy() for name in table.column_names)
+        _, first = np.unique(examples, return_index=True)
+        return examples[first], labels[first], predictions[first]
 
     def frame(self) -> pd.DataFrame:
         """Return the rows as a data frame, sorted by example id. It is shared: don't change it."""
         if self._frame is None:
-            table = pa.concat_tables(self._parts) if self._parts else SCHEMA.empty_table()
-            self._frame = table.to_pandas().sort_values("example", ignore_index=True)
+            self._frame = _distinct(self._table(SCHEMA.names)).to_pandas()
         return self._frame
+
+    def note(self, facts: Facts) -> None:
+        """Join more facts to those known; `finish` writes them."""
+        self.facts = self.facts.joined(facts)
 
     def add(self, columns: dict[str, Any]) -> None:
         """Add finished rows; `flush` writes them."""
-        self._append(pa.table(columns, schema=SCHEMA))
+        self._added.append(pa.table(columns, schema=SCHEMA))
+        self._frame = None
 
     def join(self, other: Rows) -> None:
         """Add the rows of the same evaluation, of examples that have none here."""
-        for table in other._parts:
-            self._append(table.filter(~np.isin(table.column("example").to_numpy(), self.ids)))
-
-    def _append(self, table: pa.Table) -> None:
-        self._parts.append(table)
+        table = other._table(SCHEMA.names)
+        self._added.append(table.filter(~np.isin(table.column("example").to_numpy(), self.ids)))
         self._frame = None
 
     @property
@@ -214,54 +215,42 @@ class Rows:
         return time.monotonic() - self._written > _WRITE_EVERY
 
     def flush(self) -> None:
-        """Write all rows, in the place of the file there was."""
-        if not self._parts:
-            return
-        meta = json.dumps({"evaluation": dataclasses.asdict(self.evaluation), "facts": self.facts})
-        table = pa.concat_tables(self._parts).sort_by("example").replace_schema_metadata({_META: meta.encode()})
-        self._tables = [table.replace_schema_metadata(None)]
-        with atomic(self.path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
-        self._written = time.monotonic()
+        """Write what was added since the last time as a part."""
+        if self._added:
+            self._write(pa.concat_tables(self._added))
+            self._added = []
+
+    def finish(self) -> None:
+        """Write what is new, and join several parts into one; an evaluation without a row has no file."""
+        self.flush()
+        if len(self._parts) > 1 or (self._parts and self.facts != self._kept):
+            old, table = self._parts, _distinct(self._table(SCHEMA.names))
+            self._parts = []
+            self._write(table, after=old)
+            for path in set(old) - set(self._parts):
+                path.unlink(missing_ok=True)
+
+    def _write(self, table: pa.Table, after: list[Path] | None = None) -> None:
+        meta = json.dumps({"version": VERSION, "evaluation": dataclasses.asdict(self.evaluation),
+                           "facts": dataclasses.asdict(self.facts)})
+        content = io.BytesIO()
+        pq.write_table(_distinct(table).replace_schema_metadata({_META: meta.encode()}), content, compression="zstd")
+        numbers = [int(path.name.split("-")[1]) for path in (self._parts if after is None else after)]
+        self._parts.append(seal(self.folder, f"rows-{max(numbers, default=0) + 1:05}", ".parquet", content.getvalue()))
+        self._kept, self._written = self.facts, time.monotonic()
+
+    def _table(self, names: list[str]) -> pa.Table:
+        """Return some columns of all rows, in the order of the parts."""
+        schema = pa.schema([SCHEMA.field(name) for name in names])
+        tables = [schema.empty_table()]
+        for path in self._parts:
+            with _damage_named(path):
+                tables.append(pq.read_table(io.BytesIO(unseal(path)), columns=names).cast(schema)
+                              .replace_schema_metadata(None))
+        return pa.concat_tables([*tables, *(table.select(names) for table in self._added)])
 
 
-class Pictures:
-    """A few attacked images of an evaluation and their clean ones, kept beside its rows for the report."""
-
-    def __init__(self, rows: Rows) -> None:
-        self.path = rows.path.with_suffix(".npz")
-        self._images: dict[str, np.ndarray] = {}
-        if self.path.is_file():
-            try:
-                with np.load(self.path, allow_pickle=False) as stored:
-                    self._images = dict(stored)
-            except (OSError, ValueError, EOFError, BadZipFile):
-                os.remove(self.path)  # pictures only; rows don't depend on them
-
-    def add(self, example: int, clean: np.ndarray, attacked: np.ndarray) -> None:
-        """Keep an image before and after, [C, H, W] in [0, 1]."""
-        self._images[f"{example}-clean"] = clean.astype(np.float32)
-        self._images[f"{example}-attacked"] = attacked.astype(np.float32)
-
-    def join(self, other: Pictures) -> None:
-        """Add another's images that are missing here."""
-        self._images = {**other._images, **self._images}
-
-    def get(self, example: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return an image before and after, float32 [H, W, C] in [0, 1], or None where it was not kept."""
-        if f"{example}-attacked" not in self._images:
-            return None
-        return tuple(self._images[f"{example}-{kind}"].transpose(1, 2, 0)  # type: ignore[return-value]
-                     for kind in ("clean", "attacked"))
-
-    @property
-    def examples(self) -> list[int]:
-        """Ids of the images that were kept, in the order in which they are shown."""
-        return sorted(int(name.removesuffix("-clean")) for name in self._images if name.endswith("-clean"))
-
-    def flush(self) -> None:
-        """Write them, if there are any."""
-        if not self._images:
-            return
-        with atomic(self.path) as temporary, open(temporary, "wb") as out:
-            np.savez_compressed(out, allow_pickle=False, **self._images)
+def _distinct(table: pa.Table) -> pa.Table:
+    """Return rows by example id, the first one of each."""
+    _, first = np.unique(table.column("example").to_numpy(), return_index=True)
+    return table.take(pa.array(first))

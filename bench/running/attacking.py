@@ -1,75 +1,38 @@
-"""The attack on models: what is asked, from the command's options, and the rows that answer it."""
+"""The attack on models: from typed options to rows, tables and a report."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 
+from bench.analysis.findings import check_settings
+from bench.analysis.reporting import Results, write_report
+from bench.options.attack import AttackOptions
+from bench.options.protocol import protocol_facts
 from bench.rows.adversarial import Adversarial
 from bench.rows.evaluation import Evaluation
+from bench.rows.facts import Facts
 from bench.rows.store import Rows, Store
-from bench.running.checks import check_classes
-from bench.running.evaluate import evaluate
+from bench.running.checks import check_classes, load_models
+from bench.running.computing import Computing, computing
+from bench.running.evaluate import attack_images
 from bench.running.prepare import Prepared, facts_of, prepare
 from bench.running.progress import AttackProgress
 from bench.running.provenance import provenance
-from framebench.attacks import registry
-from framebench.attacks.convention import CONVENTIONS, NormalisedClip
-from framebench.attacks.simba import Options
-from framebench.domains import Domain
+from framebench.attacks.base import Attack
+from framebench.attacks.registry import canonical, make
+from framebench.domains import Domain, data_root, default_domain, load_domain
 from framebench.errors import InputError
+from framebench.files import writable_folder
 from framebench.models.blackbox import BlackBoxModel
 from framebench.models.registry import LoadedModel
 
-#: Options that only SimBA has, and their defaults.
-SIMBA_ONLY = {"order": "random", "step": "first-improving", "objective": "margin", "linf": None, "targeted": False,
-              "clip": "anew", "convention": CONVENTIONS[0]}
-
-#: Those that are left out where they are the default: rows that were made before there was a choice keep their key.
-_LATER = ("clip", "convention")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """An attack as it is asked for.
-
-    Attributes:
-        attack: Its name.
-        variants: Its options as they are kept with the rows, once for every epsilon.
-        seeds: Seeds to run it with.
-        budgets: Budgets to be tabled, ascending.
-        cap: Cap on L2 to be tabled besides, or None.
-        keep_images: Whether all attacked images are kept.
-    """
-
-    attack: str
-    variants: list[dict[str, Any]]
-    seeds: list[int]
-    budgets: list[int]
-    cap: float | None
-    keep_images: bool
-
-
-@dataclass(frozen=True)
-class Computing:
-    """How to compute, which changes the speed and not the rows.
-
-    Attributes:
-        device: Where.
-        threads: CPU threads.
-        batch_size: Images a forward pass.
-    """
-
-    device: torch.device
-    threads: int
-    batch_size: int
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,137 +41,143 @@ class _Run:
 
     Attributes:
         name: What its progress bar is called.
-        rows: Its rows so far.
-        ready: The model in the form of the rows; None where no row is missing.
-        convention: Where the attack clips, if not in [0, 1] pixel space.
+        rows: Its rows so far, or, where no image is left to be attacked, rows that answer for it.
+        attack: The attack, made ready for the model.
+        left: Ids of the images that have no row yet.
+        ready: The model in the form of the rows; None where no image is left.
     """
 
     name: str
     rows: Rows
+    attack: Attack
+    left: np.ndarray
     ready: Prepared | None
-    convention: NormalisedClip | None
 
 
-def plan(arguments: argparse.Namespace, budgets: list[int]) -> Plan:
-    """Check the command's options and make them a plan.
+def run(options: AttackOptions) -> Results | None:
+    """Attack models, and write rows, tables and the report under ``options.out``.
+
+    Returns:
+        The tables and the report; None where a shard has none of the images.
 
     Raises:
-        InputError: for options that can't be, or that the attack does not have.
+        InputError: for options, models, images or stored results that can't be used. All are tried before anything is
+            attacked.
     """
-    name, cap = arguments.attack, arguments.l2
-    if cap is not None and not 0 < cap < float("inf"):
-        raise InputError(f"--l2 must be above 0 and finite, not {cap}")
-    seeds = arguments.seeds or [arguments.seed]
-    if len(set(seeds)) != len(seeds):
-        raise InputError(f"--seeds {' '.join(map(str, seeds))}: give each seed once")
-    epsilons = arguments.epsilon or [None]
-    if len(set(epsilons)) != len(epsilons):
-        raise InputError(f"--epsilon {' '.join(map(str, epsilons))}: give each epsilon once")
-    planned = _simba if name == "simba" else _other
-    variants = [planned(arguments, budgets[-1], epsilon) for epsilon in epsilons]
-    return Plan(name, variants, seeds, budgets, cap, arguments.save_adversarial)
+    attacks = [make(options.attack, budget=options.budgets[-1], epsilon=epsilon, max_queries=options.max_queries,
+                    options={**options.simba_options(), **options.attack_options})
+               for epsilon in options.epsilon or (None,)]
+    root = data_root(options.data_root)
+    chosen = options.domain or default_domain(root)
+    domain = chosen if isinstance(chosen, Domain) else load_domain(chosen, root)
+    height, width, channels = domain.shape
+    for attack in attacks:
+        attack.check((channels, height, width))
+    ids = domain.first(options.count(len(domain)))
+    part = ids if options.shard is None else ids[options.shard.part - 1 :: options.shard.parts]
+    how = computing(options)
+    writable_folder(options.out)
+    if not len(part):  # a cluster's script may make more shards than there are images
+        writable_folder(options.out / "examples")  # `report` joins it like the others
+        _log.info("nothing to do: shard %s has none of the %d images", options.shard, len(ids))
+        return None
+    models = load_models(options.models)
+    here = f", of which {len(part)} here" if options.shard else ""
+    hint = f"; {domain.hint}" if domain.hint else ""
+    _log.info("data: %s, n = %d%s%s", domain.title, len(ids), here, hint)
+    store = Store(options.out)
+    with store.lock():
+        check_settings(options.made_by(), [*store.models(), *((model.name, model.digest) for model in models)])
+        for planned in _plan(models, domain, part, attacks, options, store, how):
+            _attack(planned, domain, part, how, keep_images=options.save_adversarial)
+        return write_report(options.out, options.made_by())
 
 
-def _simba(arguments: argparse.Namespace, budget: int, epsilon: float | None) -> dict[str, Any]:
-    if arguments.attack_option:
-        raise InputError("simba takes no --attack-option; its options are --basis, --order, --step, --objective, "
-                         "--linf, --targeted, --clip and --convention")
-    chosen = {name: getattr(arguments, name) for name in SIMBA_ONLY}
-    convention = chosen.pop("convention")
-    options = dataclasses.asdict(Options(
-        max_iterations=budget, epsilon=Options.epsilon if epsilon is None else epsilon, basis=arguments.basis,
-        max_queries=arguments.max_queries, **chosen)) | {"convention": convention}
-    return {name: value for name, value in options.items() if name not in _LATER or value != SIMBA_ONLY[name]}
+def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attacks: Sequence[Attack],
+          options: AttackOptions, store: Store, how: Computing) -> list[_Run]:
+    """Open the rows of every model, epsilon and seed, and make the models ready that have images left."""
+    runs = []
+    for model in models:
+        check_classes(model, domain)  # though all rows may be there already, of the same weights under another card
+        forms: dict[str | None, Prepared] = {}
+        for attack, seed in itertools.product(attacks, options.all_seeds):
+            _check_needs(model, attack, options.attack)
+            evaluation = Evaluation(model.name, model.digest, domain.name, domain.digest, canonical(options.attack),
+                                    attack.settings, attack.traits.budget, seed)
+            facts = Facts(**facts_of(model, domain), traits=attack.traits, budgets=options.budgets,
+                          l2_caps=() if options.l2 is None else (options.l2,), protocol=protocol_facts(options),
+                          set=domain.digest)
+            name = model.name + (f" epsilon {attack.traits.epsilon:g}" if len(attacks) > 1 else "")
+            name += f" seed {seed}" if len(options.all_seeds) > 1 else ""
+            rows, left = _opened(evaluation, facts, ids, store, own=options.save_adversarial)
+            if options.save_adversarial:
+                Adversarial(rows)  # refuses rows whose images were not kept
+            ready = None
+            if len(left):
+                kind = rows.facts.predictor
+                if kind not in forms:
+                    made = prepare(model, domain, kind=kind, how=how, gradients=attack.traits.needs == "gradients")
+                    forms[kind] = forms[made.kind] = made
+                ready = forms[kind]
+            runs.append(_Run(name, rows, attack.on(model.module), left, ready))
+    return runs
 
 
-def _other(arguments: argparse.Namespace, budget: int, epsilon: float | None) -> dict[str, Any]:
-    defaults = SIMBA_ONLY if arguments.attack == "noise" else {**SIMBA_ONLY, "basis": "pixel"}
-    for option, default in defaults.items():
-        if getattr(arguments, option) != default:
-            raise InputError(f"--{option} is an option of simba, not of {arguments.attack}; leave it out")
-    return registry.plan(arguments.attack, budget, epsilon=epsilon, given=arguments.attack_option,
-                         basis=arguments.basis, max_queries=arguments.max_queries)
+def _opened(evaluation: Evaluation, facts: Facts, ids: np.ndarray, store: Store, *,
+            own: bool) -> tuple[Rows, np.ndarray]:
+    """Return the rows that the images without a row belong to, and the ids of these images.
 
-
-def attack_models(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, asked: Plan, store: Store, *,
-                  computing: Computing, facts: dict[str, Any]) -> None:
-    """Give every model a row for each of `ids`, once for every epsilon and seed, those that have one left out.
+    Rows of a longer run answer for the images that they have, and for no others: those are attacked no longer than is
+    asked for. Where the longer run has all images, its rows are returned.
 
     Args:
-        models: The models.
-        domain: Where the images come from.
-        ids: int64 [n].
-        asked: The attack.
-        store: Where the rows are kept.
-        computing: How to compute.
-        facts: Kept with all rows besides their own, those that were there before included.
-
-    Raises:
-        InputError: if models, images and attack don't fit each other; all are tried before anything is attacked.
+        evaluation: What is asked.
+        facts: Its facts.
+        ids: The images, int64 [n].
+        store: The stored rows.
+        own: Whether the evaluation's own rows alone count, since attacked images are kept with these.
     """
-    made = provenance(computing.device)
-    runs: list[_Run] = []
-    for model in models:
-        _check(model, asked)
-        check_classes(model, domain)  # though all rows may be there already, of the same weights under another card
-        convention = NormalisedClip(model.module) if "convention" in asked.variants[0] else None
-        forms: dict[str | None, Prepared] = {}
-        for options, seed in itertools.product(asked.variants, asked.seeds):
-            evaluation = Evaluation(model.name, model.digest, domain.name, domain.digest, asked.attack, options, seed)
-            rows = store.open(evaluation, _facts(model, domain, asked, options, made))
-            rows.facts |= facts
-            if rows.evaluation.model != model.name:
-                print(f"{model.name} is the same model as {rows.evaluation.model}, whose rows are used", flush=True)
-            if asked.keep_images:
-                Adversarial(rows)  # refuses rows whose images were not kept
-            name = model.name + (f" epsilon {options['epsilon']:g}" if len(asked.variants) > 1 else "")
-            name += f" seed {seed}" if len(asked.seeds) > 1 else ""
-            complete = np.isin(ids, rows.ids).all()
-            ready = None if complete else _prepared(model, rows, domain, forms, computing)
-            runs.append(_Run(name, rows, ready, convention))
-    for run in runs:
-        _attack(run, domain, ids, computing, keep_images=asked.keep_images)
+    answering = store.answering(evaluation)
+    longer = [rows for rows in answering if rows.evaluation.key != evaluation.key and not own]
+    mine = [rows for rows in answering if rows.evaluation.key == evaluation.key]
+    known = np.concatenate([np.zeros(0, np.int64), *(rows.ids for rows in mine + longer)])
+    left = ids[~np.isin(ids, known)]
+    if longer and not mine and not len(left):
+        longer[0].note(dataclasses.replace(facts, traits=longer[0].facts.traits))
+        rows = longer[0]
+    else:
+        rows = store.open(evaluation, facts)
+    for asked, stored, what in ((evaluation.model, rows.evaluation.model, "model"),
+                                (evaluation.domain, rows.evaluation.domain, "data set")):
+        if asked != stored:
+            _log.warning("%s is the same %s as %s, whose rows are used; tables call it %s", asked, what, stored, stored)
+    return rows, left
 
 
-def _check(model: LoadedModel, asked: Plan) -> None:
+def _check_needs(model: LoadedModel, attack: Attack, name: str) -> None:
     """Refuse an attack that asks for more than a black box answers."""
-    box, options = model.module, asked.variants[0]
+    box, needs = model.module, attack.traits.needs
     if not isinstance(box, BlackBoxModel):
         return
-    if box.labels_only and registry.needs_scores(asked.attack, options):
-        raise InputError(f"the model {model.name} gives labels alone, and {asked.attack} needs scores; use a "
-                         "decision-based attack such as foolbox:HopSkipJumpAttack or foolbox:BoundaryAttack")
-    if options.get("white_box"):
-        raise InputError(f"the model {model.name} gives no gradients, and {asked.attack} needs them; use simba, square "
-                         "or a decision-based attack such as foolbox:HopSkipJumpAttack")
+    if box.labels_only and needs != "labels":
+        raise InputError(f"the model {model.name} gives labels alone, and {name} needs {needs}; use a decision-based "
+                         "attack such as foolbox:HopSkipJumpAttack or foolbox:BoundaryAttack")
+    if needs == "gradients":
+        raise InputError(f"the model {model.name} gives no gradients, and {name} needs them; use simba, square or a "
+                         "decision-based attack such as foolbox:HopSkipJumpAttack")
 
 
-def _facts(model: LoadedModel, domain: Domain, asked: Plan, options: dict[str, Any],
-           made: dict[str, Any]) -> dict[str, Any]:
-    bound = registry.bound_of(asked.attack, options)
-    return {**facts_of(model, domain.title, domain.classes, made), "budgets": asked.budgets,
-            "l2_caps": [] if asked.cap is None else [asked.cap], "norm": bound.norm,
-            "bound": None if bound.norm is None else bound.epsilon}
-
-
-def _prepared(model: LoadedModel, rows: Rows, domain: Domain, forms: dict[str | None, Prepared],
-              computing: Computing) -> Prepared:
-    """Return the model in the form of the rows, from `forms` if it was made before, and note form and flags."""
-    kind = rows.facts.get("predictor")
-    if kind not in forms:
-        made = prepare(model, domain, kind=kind, device=computing.device, threads=computing.threads, say=print,
-                       white_box=bool(rows.evaluation.options.get("white_box")))
-        forms[kind] = forms[made.kind] = made
-    rows.facts["predictor"] = forms[kind].kind
-    rows.facts["warnings"] = list(dict.fromkeys([*rows.facts["warnings"], *forms[kind].flags]))
-    return forms[kind]
-
-
-def _attack(run: _Run, domain: Domain, ids: np.ndarray, computing: Computing, *, keep_images: bool) -> None:
-    rows = run.rows
-    with AttackProgress(run.name, len(ids), int(np.isin(ids, rows.ids).sum())) as progress:
-        if run.ready is not None:
-            evaluate(rows, progress.counting(run.ready.predict), domain, ids, batch_size=computing.batch_size,
-                     report=progress.update, convention=run.convention,
-                     saved=Adversarial(rows) if keep_images else None)
-        rows.flush()  # budgets, caps and versions may have been added
+def _attack(planned: _Run, domain: Domain, ids: np.ndarray, how: Computing, *, keep_images: bool) -> None:
+    """Attack the images that are left, and write what is new of the facts."""
+    rows, ready = planned.rows, planned.ready
+    with AttackProgress(planned.name, len(ids), len(ids) - len(planned.left)) as progress:
+        try:
+            if ready is not None:
+                # The machine is a fact of rows that it has made, and of no others.
+                made = dataclasses.replace(rows.facts, predictor=ready.kind, warnings=tuple(ready.flags),
+                                           provenance=(provenance(how.device),))
+                attack_images(rows, planned.attack, progress.counting(ready.predict), domain, planned.left, made=made,
+                              batch_size=how.batch_size, report=progress.update,
+                              saved=Adversarial(rows) if keep_images else None)
+        finally:
+            rows.finish()

@@ -8,7 +8,21 @@ import torch
 
 from framebench.domains import Domain
 from framebench.errors import InputError
-from framebench.models.registry import LoadedModel
+from framebench.models.registry import LoadedModel, default_models, load
+
+
+def load_models(models: Sequence[str | LoadedModel]) -> list[LoadedModel]:
+    """Load models by name, the default ones where none is named; those at hand are taken as they are.
+
+    Raises:
+        InputError: for names that can't be loaded, and for models that tables could not tell apart.
+    """
+    names = list(models) or default_models()
+    if not names:
+        raise InputError("no checkpoint is shipped with this version; name models with --models")
+    loaded = [model if isinstance(model, LoadedModel) else load(model) for model in names]
+    check_distinct(loaded)
+    return loaded
 
 
 def check_distinct(models: Sequence[LoadedModel]) -> None:
@@ -61,7 +75,7 @@ def check_model(model: LoadedModel, predict: Callable[[torch.Tensor], torch.Tens
         raise InputError(f"the model {model.name} fails on images {list(example.shape[1:])} ({type(error).__name__}: "
                          f"{detail}); it must map images [n, 3, H, W] in [0, 1] to logits [n, classes]") from None
     if logits.ndim != 2 or logits.shape[1] != len(domain.classes):
-        raise InputError(f"the model {model.name} returns {list(logits.shape[1:])} values an image, but the data have "
+        raise InputError(f"the model {model.name} returns {list(logits.shape[1:])} values per image, but the data have "
                          f"{len(domain.classes)} classes ({', '.join(domain.classes[:3])}, ...); name a model with "
                          "these classes, or a data set with the model's")
     if not torch.isfinite(logits).all():

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from bench.rows.adversarial import Adversarial
-from bench.rows.store import Pictures, Rows
-from framebench.attacks.convention import NormalisedClip
-from framebench.attacks.registry import stream
-from framebench.attacks.simba import Finished, Options, Predict
-from framebench.attacks.slots import judge
+from bench.rows.facts import Facts
+from bench.rows.pictures import Pictures
+from bench.rows.store import Rows
+from framebench.attacks.base import Attack, Finished, Predict
+from framebench.attacks.verdict import judge
 from framebench.domains.base import Domain
 from framebench.errors import InputError
 
-#: How many attacked images are kept; the report shows some of them, those that are right before the attack first.
+#: How many attacked images are kept; the report shows some of them, those that were correctly classified first.
 PICTURES = 24
 
 
@@ -28,40 +28,38 @@ def columns(done: Finished) -> dict[str, object]:
             "steps": [steps.tobytes() for steps in done.steps]}
 
 
-def evaluate(rows: Rows, predict: Predict, domain: Domain, ids: np.ndarray, *, batch_size: int,
-             report: Callable[[Finished], None], convention: NormalisedClip | None = None,
-             saved: Adversarial | None = None) -> None:
-    """Attack those of `ids` that have no row, and add their rows as they finish.
+def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, ids: np.ndarray, *, made: Facts,
+                  batch_size: int, report: Callable[[Finished], None], saved: Adversarial | None = None) -> None:
+    """Attack images, and add their rows as they finish.
 
     Args:
         rows: The rows so far and what they are of; written every few seconds and, whatever happens, at the end.
-        predict: Maps images [n, C, H, W] in [0, 1] to logits; differentiable if the attack is white-box.
+        attack: The attack, made ready for the model.
+        predict: Maps images [n, C, H, W] in [0, 1] to logits; differentiable if the attack needs gradients.
         domain: Where the images come from.
-        ids: int64 [n].
-        batch_size: Images a forward pass.
+        ids: The images, int64 [n], none of which has a row.
+        made: Facts that hold once there are rows of this run, such as the machine.
+        batch_size: Images per forward pass.
         report: Called with what has finished, for a progress bar.
-        convention: Where the attack clips, if not in [0, 1] pixel space.
         saved: Where to keep all attacked images, or None.
     """
-    left = ids[~np.isin(ids, rows.ids)]
-    if not len(left):
-        return
-    pictures = Pictures(rows)
-    shown = set(domain.first(min(PICTURES, len(domain))).tolist())
+    pictures = Pictures(rows.folder)
+    shown = domain.first(min(PICTURES, len(domain)))
 
     def write() -> None:
-        pictures.flush()  # before the rows: an image that has a row is never attacked again
         if saved is not None:
-            saved.flush()
+            saved.flush()  # before the rows: an image that has a row is never attacked again
         rows.flush()
+        pictures.flush()
 
     try:
-        for done in _attacked(rows, predict, domain, left, batch_size, convention):
-            for i in np.flatnonzero(np.isin(done.ids, list(shown))):
+        for done in attack.stream(predict, domain.load, ids, seed=rows.evaluation.seed, batch_size=batch_size):
+            for i in np.flatnonzero(np.isin(done.ids, shown)):
                 clean, _ = domain.load(done.ids[i : i + 1])
                 pictures.add(int(done.ids[i]), clean[0].numpy(), done.x_adv[i].cpu().numpy())
             if saved is not None:
                 saved.add(done.ids, done.labels, done.x_adv)
+            rows.note(made)
             rows.add(columns(done))
             report(done)
             if rows.due:
@@ -70,20 +68,11 @@ def evaluate(rows: Rows, predict: Predict, domain: Domain, ids: np.ndarray, *, b
         write()
 
 
-def _attacked(rows: Rows, predict: Predict, domain: Domain, ids: np.ndarray, batch_size: int,
-              convention: NormalisedClip | None) -> Iterator[Finished]:
-    evaluation = rows.evaluation
-    if convention is None:
-        return stream(evaluation.attack, evaluation.options, predict, domain.load, ids, seed=evaluation.seed,
-                      batch_size=batch_size)
-    options = {name: value for name, value in evaluation.options.items() if name != "convention"}
-    return convention.stream(predict, domain.load, ids, Options(**options), seed=evaluation.seed,
-                             batch_size=batch_size)
-
-
 def classify(rows: Rows, predict: Predict, images: np.ndarray, labels: np.ndarray, ids: np.ndarray, *,
              batch_size: int, report: Callable[[int], None]) -> None:
-    """Classify images as they are, no attack, and write their rows: a query each, success iteration 0 where wrong.
+    """Classify images as they are, without an attack, and write their rows.
+
+    Each costs one query; a misclassified image has the success iteration 0.
 
     Args:
         rows: The rows so far and what they are of; those of `ids` must be missing.
@@ -91,7 +80,7 @@ def classify(rows: Rows, predict: Predict, images: np.ndarray, labels: np.ndarra
         images: uint8 [n, H, W, C].
         labels: int64 [n].
         ids: Example ids, int64 [n].
-        batch_size: Images a forward pass.
+        batch_size: Images per forward pass.
         report: Called with the number of images done.
 
     Raises:
@@ -105,12 +94,11 @@ def classify(rows: Rows, predict: Predict, images: np.ndarray, labels: np.ndarra
     scores = np.concatenate(logits)
     if not np.isfinite(scores).all():
         raise InputError(f"the model {rows.evaluation.model} returned logits that are not finite (NaN or infinite) for "
-                       f"example {ids[~np.isfinite(scores).all(1)][0]}; its weights or its normalisation are wrong")
-    verdict = judge(scores, labels, Options())
+                         f"example {ids[~np.isfinite(scores).all(1)][0]}; its weights or its normalisation are wrong")
+    verdict = judge(scores, labels)
     nothing = np.zeros(len(ids))
     rows.add({"example": ids, "label": labels, "goal": labels, "clean_prediction": verdict.prediction,
               "prediction": verdict.prediction,
               "success_iteration": np.where(verdict.prediction == labels, -1, 0),
               "queries": np.ones(len(ids), dtype=np.int64), "l2": nothing, "linf": nothing, "margin": verdict.margin,
               "confidence": verdict.confidence, "steps": [b""] * len(ids)})
-    rows.flush()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from bench.running.checks import check_model
+from bench.running.computing import Computing
 from bench.running.flags import flagged
-from framebench.attacks.simba import Predict
+from framebench.attacks.base import Predict
 from framebench.domains import Domain
 from framebench.models.blackbox import BlackBoxModel
 from framebench.models.predictor import Predictor
@@ -33,45 +33,43 @@ class Prepared:
     flags: list[str]
 
 
-def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, device: torch.device, threads: int,
-            say: Callable[[str], object], white_box: bool = False) -> Prepared:
-    """Make a model ready, which takes seconds, and queries that may have to be paid for: once a model is enough.
+def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Computing,
+            gradients: bool = False) -> Prepared:
+    """Make a model ready. This takes seconds, and queries that may have to be paid for: once per model is enough.
 
     Args:
         model: The model.
-        domain: Whose images it is to be used on.
+        domain: The domain on whose images it is to be used.
         kind: The form that its rows so far were made with; None takes the fastest that agrees with the model.
-        device: Where to compute.
-        threads: CPU threads.
-        say: Told every flag.
-        white_box: Whether gradients with respect to the images are needed.
+        how: Where and with what to compute.
+        gradients: Whether gradients with respect to the images are needed.
 
     Raises:
         InputError: if the model does not fit the images, or `kind` can't be had here.
     """
     example, _ = domain.load(domain.order[:32])
     predict: Predict
-    if white_box:
-        predict, kind = _Differentiable(model.module, device), "eager"
+    if gradients:
+        predict, kind = _Differentiable(model.module, how.device), "eager"
     else:
-        predict = Predictor(model.module, example, device=device, threads=threads, kind=kind)
+        predict = Predictor(model.module, example, device=how.device, threads=how.threads, kind=kind)
         kind = predict.kind
     check_model(model, predict, domain, example)
-    black_box = isinstance(model.module, BlackBoxModel)  # only the queries of the attack, then
-    return Prepared(predict, kind, [] if black_box else flagged(predict, domain, model, say))
+    black_box = isinstance(model.module, BlackBoxModel)  # which is asked for the queries of the attack alone
+    return Prepared(predict, kind, [] if black_box else flagged(predict, domain, model))
 
 
-def facts_of(model: LoadedModel, title: str, classes: Sequence[str], made: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts that are kept with a model's rows, whatever was done to the images.
+def facts_of(model: LoadedModel, domain: Domain) -> dict[str, Any]:
+    """Return the facts that are kept with a model's rows, whatever is done to the images."""
+    return {"title": domain.title, "classes": tuple(domain.classes), "warnings": tuple(model.notes),
+            "card": None if model.card is None else _plain(dataclasses.asdict(model.card))}
 
-    Args:
-        model: The model.
-        title: What the data are.
-        classes: Their classes.
-        made: Where the rows come from, `bench.running.provenance.provenance`.
-    """
-    return {"title": title, "classes": list(classes), "provenance": [made], "warnings": list(model.notes),
-            "card": None if model.card is None else dataclasses.asdict(model.card)}
+
+def _plain(value: Any) -> Any:
+    """Return tuples as lists, as JSON has them, so that facts are the same before and after they are stored."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 class _Differentiable:

@@ -6,16 +6,16 @@ import time
 from types import TracebackType
 
 import torch
-from tqdm import tqdm
 
-from framebench.attacks.simba import Finished, Predict
+from framebench.attacks.base import Finished, Predict
+from framebench.progress import progress
 
 
 class AttackProgress:
-    """Shows images done, how many of them were right and are broken, queries a second and the time left."""
+    """Shows images done, how many correctly classified ones are broken, queries per second and the time left."""
 
     def __init__(self, name: str, total: int, done: int) -> None:
-        self._bar = tqdm(total=total, initial=done, desc=name, unit="image", dynamic_ncols=True)
+        self._bar = progress(total, initial=done, desc=name, unit="image")
         self._broken, self._queries, self._started, self._shown = 0, 0, time.monotonic(), 0.0
 
     def __enter__(self) -> AttackProgress:
@@ -32,16 +32,16 @@ class AttackProgress:
             self._queries += len(x)
             if time.monotonic() - self._shown > 0.5:
                 self._shown = time.monotonic()
-                self._bar.set_postfix_str(self._counts())
+                self._show(0)
             return logits
         return counted
 
     def update(self, done: Finished) -> None:
         """Count finished images."""
         self._broken += int(((done.clean_prediction == done.labels) & (done.success_iteration >= 0)).sum())
-        self._bar.set_postfix_str(self._counts(), refresh=False)
-        self._bar.update(len(done.ids))
+        self._show(len(done.ids))
 
-    def _counts(self) -> str:
+    def _show(self, finished: int) -> None:
         rate = self._queries / max(time.monotonic() - self._started, 1e-9)
-        return f"broken {self._broken}, {rate:,.0f} queries/s"
+        self._bar.set_postfix_str(f"broken {self._broken}, {rate:,.0f} queries/s", refresh=False)
+        self._bar.update(finished)

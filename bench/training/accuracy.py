@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from framebench.domains import Domain
+from framebench.progress import progress
 
 
 def batches(domain: Domain, ids: np.ndarray, device: torch.device, size: int,
             title: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield the examples `ids` in batches of images and labels on a device, with a progress bar."""
-    with tqdm(total=len(ids), desc=title, unit="image", dynamic_ncols=True) as bar:
+    with progress(len(ids), desc=title, unit="image") as bar:
         for start in range(0, len(ids), size):
             x, y = domain.load(ids[start : start + size])
             yield x.to(device), y.to(device)

@@ -24,12 +24,10 @@ class TrainingLogs:
         bounds: Name of a training -> its frame bounds: columns epoch, layer, lower, upper.
         epochs: Name of a training -> columns epoch, train_loss (without the penalty), penalty, train_accuracy and
             validation_accuracy (in [0, 1]).
-        skipped: Files that could not be read.
     """
 
     bounds: dict[str, pd.DataFrame] = field(default_factory=dict)
     epochs: dict[str, pd.DataFrame] = field(default_factory=dict)
-    skipped: list[Path] = field(default_factory=list)
 
 
 def find_logs(paths: Iterable[Path]) -> list[Path]:
@@ -48,26 +46,20 @@ def find_logs(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def read_logs(paths: Iterable[Path], *, skip: bool = False) -> TrainingLogs:
+def read_logs(paths: Iterable[Path]) -> TrainingLogs:
     """Read files that trainings wrote, each by the columns that it has.
 
     A training is called by its folder where the file has the name that it was written with, else by the file.
 
     Args:
-        paths: The files.
-        skip: Whether those that can't be used are left out, and named, rather than refused.
+        paths: The files, see `find_logs`.
 
     Raises:
         InputError: if a file can't be read as such, or two of a kind have one name.
     """
     logs = TrainingLogs()
     for path in paths:
-        try:
-            _add(logs, path)
-        except InputError:
-            if not skip:
-                raise
-            logs.skipped.append(path)
+        _add(logs, path)
     return logs
 
 

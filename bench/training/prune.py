@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from bench.options.prune import PruneOptions
+from bench.running.computing import device as device_of
+from bench.running.computing import threads
 from bench.running.provenance import provenance
 from bench.training.accuracy import batches, measure
-from framebench.domains import Domain
+from framebench.domains import Domain, data_root, load_domain, load_training
 from framebench.errors import InputError
 from framebench.files import writable_folder
 from framebench.models.checkpoint import HELD_OUT, Card, check_name, read_card, save
@@ -22,22 +25,44 @@ from framebench.models.prune import prune_
 from framebench.models.registry import load
 from framebench.models.train import split
 
+_log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Request:
-    """How to prune.
 
-    Attributes:
-        share: Share of all filters or weights of the convolutions, in (0, 1).
-        criterion: One of `framebench.models.prune.CRITERIA`.
-        units: One of `framebench.models.prune.UNITS`.
-        images: Training images for the criterion "taylor"; None for another.
+def run(options: PruneOptions) -> tuple[Path, Card]:
+    """Prune a checkpoint, measure the pruned copy and write it with its card.
+
+    Returns:
+        The path of the weights, and the card.
+
+    Raises:
+        InputError: for a model or a device that are not there, for data that the criterion needs, and see
+            `prune_checkpoint`.
     """
+    torch.set_num_threads(threads(options.threads))
+    device = device_of(options.device)
+    root = data_root(options.data_root)
+    model, source = load_source(options.model)
+    training = _training(options, root)
+    tests = [load_domain("samples")] if options.dataset == "cifar10" else []
+    try:
+        tests.append(load_domain(options.dataset, root))
+    except InputError as error:
+        _log.info("no accuracy on the test set: %s", error)
+    path, card = prune_checkpoint(model, source, options, training, tests, device)
+    if training is not None and all(entry["data"] != HELD_OUT for entry in card.accuracy):
+        _log.info("no accuracy on held-out images: %s was trained without any, or not on these files", source.name)
+    return path, card
 
-    share: float
-    criterion: str
-    units: str
-    images: int | None
+
+def _training(options: PruneOptions, root: Path | None) -> Domain | None:
+    """Return the training set; None where it is not at hand and not needed."""
+    try:
+        return load_training(options.dataset, root)
+    except InputError as error:
+        if options.criterion == "taylor":
+            raise InputError(f"--criterion taylor needs training images, magnitude needs none: {error}") from None
+        _log.info("no accuracy on held-out images: %s", error)
+        return None
 
 
 def load_source(name: str) -> tuple[nn.Module, Card]:
@@ -53,8 +78,8 @@ def load_source(name: str) -> tuple[nn.Module, Card]:
     return loaded.module, loaded.card
 
 
-def prune_checkpoint(model: nn.Module, source: Card, request: Request, name: str, training: Domain | None,
-                     tests: list[Domain], out: Path, device: torch.device) -> tuple[Path, Card]:
+def prune_checkpoint(model: nn.Module, source: Card, options: PruneOptions, training: Domain | None,
+                     tests: list[Domain], device: torch.device) -> tuple[Path, Card]:
     """Prune, measure and write ``OUT/NAME.safetensors`` with its card.
 
     Where `training` is what the source was trained on, its held-out part scores no filter and is measured at the end.
@@ -62,11 +87,9 @@ def prune_checkpoint(model: nn.Module, source: Card, request: Request, name: str
     Args:
         model: The checkpoint's model, pruned in place.
         source: The checkpoint's card.
-        request: How to prune.
-        name: Name of the pruned checkpoint.
+        options: How to prune, and where to write.
         training: The training set; None where it is not at hand, which "taylor" does not allow.
         tests: Sets to measure the pruned model on.
-        out: Where to write.
         device: Where to compute.
 
     Returns:
@@ -76,21 +99,23 @@ def prune_checkpoint(model: nn.Module, source: Card, request: Request, name: str
         InputError: if the classes are not those of the data, OUT has another checkpoint of that name, or the model
             can't be pruned so (`framebench.models.prune.prune_`).
     """
+    name = options.name_of(source.name)
     check_name(name)
     for domain in [*tests, *([] if training is None else [training])]:
         if domain.classes != source.classes:
             raise InputError(f"{source.name} has other classes than {domain.title}; name its own set with --dataset")
     started = time.perf_counter()
     recipe: dict[str, Any] = {
-        "method": "pruning", **dataclasses.asdict(request),
+        "method": "pruning", "share": options.share, "criterion": options.criterion, "units": options.units,
+        "images": options.images,
         "source": {"name": source.name, "sha256": source.sha256, "recipe": source.recipe}}
     held_out, scored = _held_out(source, training), None
-    if training is not None and request.images is not None:
-        scored = batches(training, _scoring_ids(training, held_out, request.images), device, 100, "scoring")
+    if training is not None and options.images is not None:
+        scored = batches(training, _scoring_ids(training, held_out, options.images), device, 100, "scoring")
         recipe["scored_on"] = {"title": training.title, "sha256": training.digest}
-    _check_target(writable_folder(out) / f"{name}.safetensors", recipe)
+    _check_target(writable_folder(options.out) / f"{name}.safetensors", recipe)
     model.to(device)
-    removed = prune_(model, request.share, criterion=request.criterion, units=request.units, batches=scored)
+    removed = prune_(model, options.share, criterion=options.criterion, units=options.units, batches=scored)
     recipe["removed"] = {layer: {"removed": part, "of": all_} for layer, (part, all_) in removed.items()}
     accuracy = [measure(model, domain, device) for domain in tests]
     if training is not None and len(held_out):
@@ -98,7 +123,7 @@ def prune_checkpoint(model: nn.Module, source: Card, request: Request, name: str
     made = {"device": str(device), **provenance(device), "seconds": round(time.perf_counter() - started),
             "threads": torch.get_num_threads()}
     card = dataclasses.replace(source, name=name, recipe=recipe, accuracy=accuracy, provenance=made)
-    return save(model, card, out), card
+    return save(model, card, options.out), card
 
 
 def _check_target(weights: Path, recipe: dict[str, Any]) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from bench.options.train import TrainOptions
+from bench.running.computing import device as device_of
+from bench.running.computing import threads
 from bench.running.provenance import provenance
 from bench.training.accuracy import measure
-from framebench.domains import Domain
+from framebench.domains import Domain, data_root, load_domain, load_training
 from framebench.errors import InputError
 from framebench.files import lock, writable_folder
 from framebench.models.architectures import ARCHITECTURES
@@ -19,6 +23,34 @@ from framebench.models.checkpoint import HELD_OUT, Card, check_name, save, store
 from framebench.models.recipe import Recipe
 from framebench.models.train import Trainer
 from framebench.models.watch import LayerLog
+
+_log = logging.getLogger(__name__)
+
+
+def run(options: TrainOptions) -> list[tuple[Path, Card]]:
+    """Train a checkpoint for every seed, and write it with its card, its kept epochs and its logs.
+
+    Returns:
+        The path of the weights and the card of each.
+
+    Raises:
+        InputError: for data or a device that are not there, and see `train_checkpoint`.
+    """
+    torch.set_num_threads(threads(options.threads))
+    device = device_of(options.device)
+    root = data_root(options.data_root)
+    training = load_training(options.dataset, root)
+    tests = [*([load_domain("samples")] if options.dataset == "cifar10" else []), load_domain(options.dataset, root)]
+    written = []
+    for seed in options.seeds:
+        recipe = options.recipe(seed, device)
+        name = options.name_of(recipe)
+        _log.info("training %s on %s, %s, %s", name, training.title, device, recipe.precision)
+        written.append(train_checkpoint(name, recipe, training, tests, options.out, device, half=options.half,
+                                        compile=options.compile, log_every=options.log_every,
+                                        keep_every=options.keep_every))
+        _log.info("%s is trained; logs, kept epochs and state are in %s", name, options.out / name)
+    return written
 
 
 def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Domain], out: Path,

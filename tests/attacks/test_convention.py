@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from framebench.attacks.convention import NormalisedClip
-from framebench.attacks.simba import Options
+from framebench.attacks.registry import make
 from framebench.errors import InputError
 from framebench.models.layers import Normalize
 from tests.attacks.reference import attack as reference
@@ -37,16 +36,17 @@ def data(model):
 @pytest.mark.parametrize("basis", ["pixel", "dct"])
 def test_it_is_simba_on_clipped_normalised_images(model, data, basis, clip):
     x, y = data
-    options = {"max_iterations": 30, "epsilon": 0.5, "basis": basis, "order": "random", "step": "best-of-two",
-               "objective": "margin", "targeted": False, "linf": None, "max_queries": None, "clip": clip}
+    options = {"basis": basis, "order": "random", "step": "best-of-two", "objective": "margin", "targeted": False,
+               "linf": None, "clip": clip}
+    attack = make("simba", budget=30, epsilon=0.5, options={**options, "convention": "normalised-clip"})
     z = model.normalize(x).clamp(0, 1)
     seen = {}
-    for done in NormalisedClip(model).stream(model, lambda ids: (x[ids], y[ids]), np.arange(40), Options(**options),
-                                             seed=3, batch_size=8):
+    for done in attack.on(model).stream(model, lambda ids: (x[ids], y[ids]), np.arange(40), seed=3, batch_size=8):
         for i, example in enumerate(done.ids.tolist()):
             expected, success, queries, steps = reference(
                 lambda image: model.rest(torch.from_numpy(image[None]))[0].numpy(), z[example].numpy(),
-                int(y[example]), example, seed=3, **options)
+                int(y[example]), example, seed=3, max_iterations=30, epsilon=0.5,
+                max_queries=None, **options)
             seen[example] = success
             assert done.success_iteration[i] == success and done.steps[i].tolist() == steps
             assert done.queries[i] == queries, "the control is not charged"
@@ -62,4 +62,4 @@ def test_it_is_simba_on_clipped_normalised_images(model, data, basis, clip):
 
 def test_a_model_without_its_normalisation_is_refused():
     with pytest.raises(InputError, match="needs a model with a layer `normalize`"):
-        NormalisedClip(nn.Sequential(nn.Flatten()))
+        make("simba", budget=3, options={"convention": "normalised-clip"}).on(nn.Sequential(nn.Flatten()))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from framebench.attacks.registry import canonical, load_attack, plan, stream
+from framebench.attacks.registry import canonical, make
 from framebench.errors import InputError
 from framebench.seeding import generator
 
@@ -14,11 +14,11 @@ SHAPE = (3, 8, 8)
 D = 192
 
 ATTACKS = {
-    "noise": [], "square": [], "apgd": [], "square L2": ["norm=L2"], "apgd dlr": ["loss=dlr"],
-    "foolbox:HopSkipJumpAttack": ["steps=3", "initial_gradient_eval_steps=10"], "foolbox:BoundaryAttack": ["steps=40"],
-    "foolbox:PointwiseAttack": ["distance=l0"], "foolbox:SaltAndPepperNoiseAttack": [],
-    "foolbox:LinearSearchBlendedUniformNoiseAttack": ["distance=linf"], "foolbox:PGD": ["steps=12"],
-    "foolbox:L2RepeatedAdditiveGaussianNoiseAttack": [], "foolbox:L2DeepFoolAttack": [],
+    "noise": {}, "square": {}, "apgd": {}, "square L2": {"norm": "L2"}, "apgd dlr": {"loss": "dlr"},
+    "foolbox:HopSkipJumpAttack": {"steps": 3, "initial_gradient_eval_steps": 10},
+    "foolbox:BoundaryAttack": {"steps": 40}, "foolbox:PointwiseAttack": {"distance": "l0"},
+    "foolbox:SaltAndPepperNoiseAttack": {}, "foolbox:LinearSearchBlendedUniformNoiseAttack": {"distance": "linf"},
+    "foolbox:PGD": {"steps": 12}, "foolbox:L2RepeatedAdditiveGaussianNoiseAttack": {}, "foolbox:L2DeepFoolAttack": {},
 }
 
 
@@ -38,10 +38,8 @@ def data(mlp):
     return lambda ids: (x[torch.as_tensor(ids)], y[torch.as_tensor(ids)])
 
 
-def rows(name, predict, load, ids, *, budget, max_queries=None, epsilon=None, given=(), **how):
-    name = canonical(name)
-    options = plan(name, budget, epsilon=epsilon, given=given, max_queries=max_queries)
-    done = list(stream(name, options, predict, load, np.asarray(ids), **how))
+def rows(name, predict, load, ids, *, seed=0, batch_size=256, **options):
+    done = list(make(name, **options).stream(predict, load, np.asarray(ids), seed=seed, batch_size=batch_size))
     return {int(d.ids[0]): d for d in done}
 
 
@@ -57,7 +55,7 @@ def test_budgets_are_exact(mlp, data, label, budget, max_queries):
             return mlp(x)
 
         done = rows(label.split()[0], predict, data, [example], budget=budget, max_queries=max_queries,
-                    given=ATTACKS[label], epsilon=0.02)[example]
+                    options=ATTACKS[label], epsilon=0.02)[example]
         assert int(done.queries[0]) == sum(seen) <= limit
         success = int(done.success_iteration[0])
         assert success in (-1, sum(seen) - 1)
@@ -68,7 +66,7 @@ def test_budgets_are_exact(mlp, data, label, budget, max_queries):
 
 @pytest.mark.parametrize("label", ATTACKS)
 def test_rows_depend_on_neither_batch_nor_order_nor_shard(mlp, data, label):
-    options = {"budget": 25, "given": ATTACKS[label], "seed": 4, "epsilon": 0.3}
+    options = {"budget": 25, "options": ATTACKS[label], "seed": 4, "epsilon": 0.3}
     name = label.split()[0]
     whole = rows(name, mlp, data, range(8), batch_size=64, **options)
     assert len({tuple(d.queries) for d in whole.values()}) > 1
@@ -131,11 +129,11 @@ def test_within_the_bound_a_linear_model_falls_only_where_it_can(name, norm, dua
     reach = float(torch.linalg.vector_norm(model.w, dual))
     margins = model.margins()
     never = rows(name, model, model.load, range(6), budget=60, epsilon=float(margins.min()) / reach * 0.98,
-                 given=[f"norm={norm}"])
+                 options={"norm": norm})
     assert all(d.success_iteration[0] == -1 for d in never.values())
     factor = 1.02 if name == "apgd" else 4 if norm == "Linf" else 15  # L2 squares fit a random w badly
     always = rows(name, model, model.load, range(6), budget=100, epsilon=float(margins.max()) / reach * factor,
-                  given=[f"norm={norm}"])
+                  options={"norm": norm})
     assert all(d.success_iteration[0] > 0 for d in always.values())
 
 
@@ -152,47 +150,55 @@ def test_decision_based_attacks_count_within_their_distance(name):
         assert least[example] <= d.l2[0] <= cap * 1.00001
 
 
-def test_white_box_attacks_are_told_apart():
-    for label, given in ATTACKS.items():
-        name = canonical(label.split()[0])
-        attack = load_attack(name, plan(name, 5, epsilon=0.1, given=given))
-        white = any(word in name for word in ("apgd", "Gradient", "DeepFool"))
-        assert attack.white_box == white == bool(plan(name, 5, epsilon=0.1, given=given).get("white_box")), name
-
-
-def test_defaults_are_the_usual_bounds():
-    assert plan("square", 5, epsilon=None, given=[])["epsilon"] == 8 / 255
-    assert plan("apgd", 5, epsilon=None, given=["norm=L2"])["epsilon"] == 0.5
-    assert plan("foolbox:HopSkipJumpAttack", 5, epsilon=None, given=[])["epsilon"] == 1.0
-    assert plan("foolbox:HopSkipJumpAttack", 5, epsilon=None, given=["constraint=linf"])["epsilon"] == 8 / 255
-    assert plan("noise", 5, epsilon=None, given=[])["epsilon"] == 0.2
-
-
 def test_an_attack_may_be_the_option_of_another(mlp, data):
-    given = ["init_attack=SaltAndPepperNoiseAttack", "steps=1", "initial_gradient_eval_steps=2"]
-    done = rows("foolbox:HopSkipJumpAttack", mlp, data, [1, 2], budget=30, given=given)
+    options = {"init_attack": "SaltAndPepperNoiseAttack", "steps": 1, "initial_gradient_eval_steps": 2}
+    done = rows("foolbox:HopSkipJumpAttack", mlp, data, [1, 2], budget=30, options=options)
     assert len(done) == 2
     with pytest.raises(InputError, match="unknown attack of foolbox 'SaltPepper'"):
-        plan("foolbox:HopSkipJumpAttack", 5, epsilon=None, given=["init_attack=SaltPepper"])
+        make("foolbox:HopSkipJumpAttack", budget=5, options={"init_attack": "SaltPepper"})
 
 
-@pytest.mark.parametrize(("name", "given", "message"), [
-    ("square", ["p_inti=0.5"], "unknown option of square 'p_inti'; did you mean p_init"),
-    ("square", ["norm=L7"], "unknown norm 'L7'"),
-    ("square", ["loss=dlr"], "unknown loss 'dlr'"),
-    ("square", ["eps=1"], "sets eps of square itself"),
-    ("square", ["p_init"], "must read KEY=VALUE"),
-    ("square", ["p_init=[1]"], "must be a number"),
-    ("square", ["p_init=1", "p_init=2"], "given twice"),
-    ("noise", ["x=1"], "noise takes no --attack-option"),
-    ("foolbox:HopSkipJumpAttack", ["step=3"], "did you mean steps"),
-    ("foolbox:HopSkipJumpAttack", ["constraint=l7"], "does not take these options"),
-    ("foolbox:PointwiseAttack", ["distance=l7"], "unknown distance 'l7'"),
-    ("foolbox:L1PGD", [], "no usual bound; give --epsilon"),
+@pytest.mark.parametrize(("name", "options", "message"), [
+    ("square", {"p_inti": 0.5}, "unknown option of square 'p_inti'; did you mean p_init"),
+    ("square", {"norm": "L7"}, "unknown norm 'L7'"),
+    ("square", {"loss": "dlr"}, "unknown loss 'dlr'"),
+    ("square", {"eps": 1}, "sets eps of square itself"),
+    ("square", {"p_init": "much"}, "p_init of square must be a number"),
+    ("square", {"resc_schedule": "false"}, "resc_schedule of square must be true or false"),
+    ("square", {"basis": "dct"}, "basis is an option of simba and noise, not of square"),
+    ("square", {"targeted": True}, "targeted is an option of simba, not of square"),
+    ("noise", {"x": 1}, "unknown option of noise 'x'"),
+    ("noise", {"order": "random"}, "order is an option of simba, not of noise"),
+    ("noise", {"basis": 3}, "must be text"),
+    ("simba", {"steps": 3}, "unknown option of simba 'steps'; did you mean step"),
+    ("simba", {"linf": "much"}, "linf of simba must be a number or none"),
+    ("simba", {"targeted": "yes"}, "targeted of simba must be true or false"),
+    ("simba", {"budget": 3}, "sets budget of simba itself"),
+    ("foolbox:HopSkipJumpAttack", {"step": 3}, "step is an option of simba"),
+    ("foolbox:HopSkipJumpAttack", {"stepz": 3}, "did you mean steps"),
+    ("foolbox:HopSkipJumpAttack", {"steps": "many"}, "steps of foolbox:HopSkipJumpAttack must be a whole number"),
+    ("foolbox:HopSkipJumpAttack", {"steps": True}, "must be a whole number"),
+    ("foolbox:HopSkipJumpAttack", {"constraint": "l7"}, "must be 'linf' or 'l2'"),
+    ("foolbox:HopSkipJumpAttack", {"init_attack": 3}, "does not take these options"),
+    ("foolbox:LinfPGD", {"random_start": "false"}, "random_start of .* must be true or false"),
+    ("foolbox:LinfPGD", {"random_start": 0}, "random_start of .* must be true or false"),
+    ("foolbox:LinfPGD", {"abs_stepsize": "none"}, "abs_stepsize of .* must be a number or none"),
+    ("foolbox:L2AdditiveGaussianNoiseAttack", {"steps": 3}, "has no options"),
+    ("foolbox:PointwiseAttack", {"distance": "l7"}, "unknown distance 'l7'"),
+    ("foolbox:L1PGD", {}, "no usual bound; give epsilon"),
 ])
-def test_bad_options_are_refused(name, given, message):
+def test_bad_options_are_refused(name, options, message):
     with pytest.raises(InputError, match=message):
-        plan(canonical(name), 10, epsilon=None, given=given)
+        make(name, budget=10, options=options)
+
+
+def test_a_truth_value_reaches_the_library(mlp, data):
+    """A projected gradient descent with no random start draws nothing: the seed is of no account."""
+    options = {"steps": 3, "abs_stepsize": None}
+    started = {start: [rows("foolbox:LinfPGD", mlp, data, [3], budget=2, epsilon=0.001, seed=seed,
+                            options={**options, "random_start": start})[3].x_adv for seed in (0, 1)]
+               for start in (False, True)}
+    assert torch.equal(*started[False]) and not torch.equal(*started[True])
 
 
 @pytest.mark.parametrize(("name", "message"), [
@@ -206,11 +212,21 @@ def test_unknown_attacks_are_refused(name, message):
 
 
 @pytest.mark.parametrize("how", [{"epsilon": 0.0}, {"epsilon": float("nan")}, {"epsilon": 1, "max_queries": 0}])
-def test_bad_bounds_are_refused(how):
+@pytest.mark.parametrize("name", ["simba", "noise", "square", "foolbox:PGD"])
+def test_bad_bounds_are_refused(name, how):
     with pytest.raises(InputError, match="above 0|at least 1"):
-        plan("square", 10, given=[], **how)
+        make(name, budget=10, **how)
 
 
-def test_a_failing_library_is_named_with_the_example(mlp, data):
-    with pytest.raises(InputError, match=r"foolbox:HopSkipJumpAttack failed on example \d \(TypeError"):
-        rows("foolbox:HopSkipJumpAttack", mlp, data, range(3), budget=500, given=["steps=many"], epsilon=0.001)
+def test_a_failing_library_is_named_with_the_example(mlp, data, monkeypatch):
+    attack = make("foolbox:HopSkipJumpAttack", budget=500, epsilon=0.001)
+    monkeypatch.setattr(attack._attack, "run", lambda *given, **named: 1 / 0)
+    with pytest.raises(InputError, match=r"foolbox:HopSkipJumpAttack failed on example \d \(ZeroDivisionError"):
+        list(attack.stream(mlp, data, np.arange(3), seed=0, batch_size=4))
+
+
+@pytest.mark.parametrize("name", ["noise", "apgd"])
+@pytest.mark.parametrize("answer", [lambda z: z[:-1], lambda z: z[:, 0], lambda z: z * float("nan")])
+def test_answers_that_can_not_be_are_refused(mlp, data, name, answer):
+    with pytest.raises(InputError, match="the model"):
+        rows(name, lambda x: answer(mlp(x)), data, range(3), budget=5)

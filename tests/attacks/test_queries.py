@@ -33,7 +33,7 @@ def clean():
 
 def test_every_forward_pass_is_charged_and_none_is_beyond_the_limit(clean):
     below = Sums()
-    model = CountedModel(below, clean, 0, limit=4, bound=Bound())
+    model = CountedModel(below, clean, 0, limit=4, bound=Bound(), example=7)
     model(clean + 0.01)
     assert (model.queries, len(below.seen), model.over) == (2, 2, False)
     with pytest.raises(AttackOver):  # five candidates where two are left
@@ -42,7 +42,7 @@ def test_every_forward_pass_is_charged_and_none_is_beyond_the_limit(clean):
     with pytest.raises(AttackOver):
         model(clean + 0.03)
     assert len(below.seen) == 4
-    done = model.finished(7)
+    done = model.finished()
     assert (done.ids[0], done.queries[0], done.success_iteration[0]) == (7, 4, -1)
 
 
@@ -67,7 +67,7 @@ def test_the_first_success_ends_the_attack(clean):
     model(clean + 0.2)
     with pytest.raises(AttackOver):
         model(torch.cat([clean + 0.1, clean + 0.3, clean + 0.4]))
-    done = model.finished(0)
+    done = model.finished()
     assert torch.equal(done.x_adv, clean + 0.3)
     assert (done.success_iteration[0], done.queries[0], done.prediction[0]) == (4, 5, 1)
     assert done.l2[0] == pytest.approx(0.6) and done.linf[0] == pytest.approx(0.3)
@@ -78,7 +78,7 @@ def test_a_success_beyond_the_bound_does_not_count(clean, norm, epsilon):
     """The changed image differs by 0.3 everywhere."""
     model = CountedModel(Sums(), clean, 0, limit=9, bound=Bound(norm, epsilon * 0.999))
     assert model(clean + 0.3).argmax(1).tolist() == [1]
-    done = model.finished(0)
+    done = model.finished()
     assert done.success_iteration[0] == -1 and torch.equal(done.x_adv, clean)
     model = CountedModel(Sums(), clean, 0, limit=9, bound=Bound(norm, epsilon))
     with pytest.raises(AttackOver):
@@ -97,20 +97,20 @@ def test_without_a_success_the_nearest_image_is_the_outcome(clean):
     model = CountedModel(Sums(), clean, 0, limit=9, bound=Bound())
     for step in (0.1, 0.2, 0.05, -0.1):
         model(clean + step)
-    done = model.finished(0)
+    done = model.finished()
     assert torch.equal(done.x_adv, clean + 0.2) and done.queries[0] == 5
     assert done.margin[0] == pytest.approx(0.4, abs=1e-6)  # two classes: the difference of the logits
 
 
 def test_a_clean_error_has_nothing_to_be_attacked(clean):
     model = CountedModel(Sums(), clean, 1, limit=9, bound=Bound())
-    done = model.finished(0)
+    done = model.finished()
     assert model.over and (done.success_iteration[0], done.queries[0]) == (0, 1)
 
 
 @pytest.mark.parametrize(("logits", "message"), [
     (torch.full((1, 2), float("nan")), "not finite"), (torch.zeros(2), r"must return logits"),
-    (torch.zeros(1, 1), r"more than 1 classes")])
+    (torch.zeros(1, 1), "has 1 classes"), (torch.zeros(2, 3), "must return logits")])
 def test_logits_that_can_not_be_are_refused(clean, logits, message):
     with pytest.raises(InputError, match=message):
         CountedModel(lambda x: logits, clean, 1, limit=2, bound=Bound())

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.fft import dctn
 
-from framebench.attacks.simba import Options, simba, stream
+from framebench.attacks.options import SimBAOptions
+from framebench.attacks.simba import SimBAAttack, simba
 from framebench.errors import InputError
 from framebench.seeding import generator
 from tests.attacks.reference import attack as reference
@@ -192,7 +193,8 @@ def test_stream_loads_what_it_needs_when_a_slot_is_free(mlp, data):
         loads.append(len(ids))
         return x[ids], y[ids]
 
-    done = list(stream(mlp, load, np.arange(30), Options(max_iterations=20, epsilon=0.1), batch_size=8))
+    attack = SimBAAttack(SimBAOptions(20, epsilon=0.1))
+    done = list(attack.stream(mlp, load, np.arange(30), seed=0, batch_size=8))
     assert sorted(np.concatenate([d.ids for d in done]).tolist()) == list(range(30))
     assert loads[0] == 8 and sum(loads) == 30 and len(loads) > 2
     for d in done:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from framebench.reports.attack import _comparisons, _cost, _success, _unseen
-from framebench.reports.page import number_of
+from framebench.reports.attack import _comparisons, _cost, _paired, _success, _unseen
+from framebench.reports.page import number_of, p_value
 from framebench.reports.plots import COLORS, asr_curves, coinciding, curve_labels
 
 
@@ -43,7 +43,7 @@ def test_the_caption_names_curves_that_coincide_or_can_not_be():
     assert coinciding(curves) == [[("a", "x"), ("c", "x")], [("b", "x")]]
     assert _unseen(curves) == " The curves of a, c coincide; their colours alternate."
     assert _unseen({("b", "x"): _curve(RISING)}) == ""
-    assert _unseen({("b", "x"): _curve(NONE)}) == " b can have no curve: no image is right before the attack."
+    assert _unseen({("b", "x"): _curve(NONE)}).startswith(" b can have no curve")
 
 
 def test_a_model_without_asr_hides_no_other():
@@ -59,16 +59,35 @@ def test_curves_are_called_what_tells_them_apart(keys, labels):
     assert list(curve_labels(keys).values()) == labels
 
 
+def _entry(model_a, model_b, budget, metric, **more):
+    return {"model_a": model_a, "model_b": model_b, "domain": "d", "attack": "x", "metric": metric, "budget": budget,
+            "n": 9, "a": 0.5, "b": 0.4, "difference": 0.1, "ci_low": 0, "ci_high": 0.2, "only_a": 1, "only_b": 0,
+            "p_value": 0.25, "p_holm": 1.0, **more}
+
+
 def test_smaller_budgets_are_folded():
-    entry = {"domain": "d", "attack": "x", "metric": "asr", "n": 9, "a": 0.5, "b": 0.4, "difference": 0.1, "ci_low": 0,
-             "ci_high": 0.2, "only_a": 1, "only_b": 0, "p_value": 1.0, "p_holm": 1.0}
-    rows = [{**entry, "model_a": a, "model_b": b, "budget": budget} for a, b, budgets in
-            (("a", "b", (1, 10, 100)), ("a", "c", (1, 7))) for budget in budgets]  # c was attacked for shorter
+    rows = [_entry(a, b, budget, metric) for a, b, budgets in (("a", "b", (1, 10, 100)), ("a", "c", (1, 7)))
+            for metric in ("robust_accuracy", "asr") for budget in budgets]  # c was attacked for shorter
     shown, rest = _comparisons(pd.DataFrame(rows))
     assert [re.findall(r"<td>(1|7|10|100)</td>", part) for part in (shown, rest)] == [["100", "7"], ["1", "10", "1"]]
     assert rest.startswith("<details><summary>The same at smaller budgets: 3 comparisons<")
-    (shown,) = _comparisons(pd.DataFrame(rows[-1:]))
+    (shown,) = _comparisons(pd.DataFrame(rows[-1:] + rows[7:8]))
     assert "<details>" not in shown
+
+
+def test_asr_stands_beside_robust_accuracy():
+    html = _paired(pd.DataFrame([_entry("a", "b", 10, "robust_accuracy"), _entry("a", "b", 10, "robust_accuracy",
+                                                                              domain="e", n=8),
+                                 _entry("a", "b", 10, "asr", n=6, a=0.75, p_holm=0.0004),
+                                 _entry("a", "b", 10, "asr", domain="e", n=0, a=np.nan, b=np.nan)]))
+    first, second = sorted(re.findall("<tr>.*?</tr>", html.split("<tbody>")[1]))
+    assert ">d<" in first and "50.0%<small>n = 9" in first and "75.0%<small>n = 6" in first and "&lt; 0.001" in first
+    assert ">e<" in second and "n = 8" in second and "n = 0" in second and "nan" not in second
+
+
+def test_a_bound_is_written_as_one():
+    assert p_value(0.0001, bound=True) == "≤ 0.0001" and p_value(0.0021, bound=True) == "≤ 0.0021"
+    assert p_value(0.0001) == "< 0.001" and p_value(0.25) == "0.250"
 
 
 def test_without_an_image_to_attack_there_are_dashes():

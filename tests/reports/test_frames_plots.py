@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -21,7 +20,7 @@ def _numbers(svg):
 
 
 @pytest.mark.parametrize(("lower", "upper"), [(0.98, 1.01), (0.6, 0.9), (0.3, 2.0), (0.03, 1.5)])
-@pytest.mark.parametrize("draw", [bounds_by_layer, lambda models: spectra(models, np.array([0, 1]))])
+@pytest.mark.parametrize("draw", [bounds_by_layer, spectra])
 def test_axes_of_less_than_two_decades_have_plain_numbers(draw, lower, upper):
     svg = draw(_bounds(["a", "b"], lower, upper))
     assert len([value for value in _numbers(svg) if lower / 3 <= value <= 3 * upper]) >= 2 and "×" not in svg
@@ -50,7 +49,7 @@ def test_layers_that_are_numbers_say_that_they_are_layers():
                                                                                 "layer1.0"]
     numbers, names = (bounds_by_layer(_bounds(layers)) for layers in (["0", "3"], ["stem.conv", "fc"]))
     assert "rotate(-40" not in numbers and ">layer<" in numbers and "rotate(-40" in names
-    assert ">layer 3<" in spectra(_bounds(["0", "3"]), np.array([0, 1]))
+    assert ">layer 3<" in spectra(_bounds(["0", "3"]))
 
 
 @pytest.mark.parametrize(("layers", "rows", "columns"), [(1, 1, 1), (5, 1, 5), (6, 2, 3), (8, 2, 4), (9, 2, 5),
@@ -61,5 +60,5 @@ def test_panels_fill_their_rows(layers, rows, columns):
 
 
 def test_panels_share_the_names_of_their_axes():
-    svg = spectra(_bounds([f"l{i}" for i in range(7)]), np.array([0, 1]))
+    svg = spectra(_bounds([f"l{i}" for i in range(7)]))
     assert svg.count("share of the eigenvalues") == svg.count(">eigenvalues<") == 1

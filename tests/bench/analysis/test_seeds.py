@@ -11,33 +11,22 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from bench.analysis.measured import measure
 from bench.analysis.reporting import write_report
 from bench.analysis.seeds import ATTACK_SEED_COLUMNS, TRAINING_COLUMNS, attack_seeds_table, trainings_table
 from bench.analysis.stats import shares_interval, wilson
-from bench.rows.evaluation import Evaluation
-from bench.rows.store import Rows, Store
 from framebench.models.recipe import Recipe
+from tests.bench.analysis.making import cell_of, kept, run_of
 
 
-def _rows(tmp_path, seed, success, *, first=0, budget=10, budgets=(1, 10), caps=(), **options):
-    """Rows of noise: images from id `first` on, success iterations as given (0: wrong from the start, -1: never)."""
-    evaluation = Evaluation("m", "w", "d", "dd", "noise", {
-        "max_iterations": budget, "epsilon": 0.2, "basis": "pixel", **options}, seed)
-    rows = Rows(tmp_path / evaluation.file_name, evaluation, {"budgets": list(budgets), "l2_caps": list(caps)})
-    n, success = len(success), np.array(success)
-    rows.add({
-        "example": np.arange(first, first + n), "label": [1] * n, "goal": [1] * n,
-        "clean_prediction": np.where(success == 0, 0, 1), "prediction": np.where(success >= 0, 0, 1),
-        "success_iteration": success, "queries": 1 + np.where(success < 0, budget, success),
-        "l2": 0.1 * np.maximum(success, 0), "linf": [0.2] * n, "margin": [0.0] * n, "confidence": [0.5] * n,
-        "steps": [b""] * n})
-    return rows
+def _run(tmp_path, seed, success, *, first=0, **more):
+    return run_of(tmp_path, success, seed=seed, examples=np.arange(first, first + len(success)), **more)
 
 
 def test_three_seeds_by_hand(tmp_path):
-    runs = [_rows(tmp_path, seed, success) for seed, success in
+    runs = [_run(tmp_path, seed, success) for seed, success in
             ((0, (0, 1, 5, -1, -1)), (1, (0, 1, -1, 9, -1)), (7, (0, 3, 4, -1, -1)))]
-    table = attack_seeds_table(runs)
+    table = attack_seeds_table(measure(runs))
     assert list(table.columns) == ATTACK_SEED_COLUMNS
     assert set(table["attack"]) == {"noise-pixel"} and set(table["seeds"]) == {3}
     at = table[table.unit == "iterations"].set_index("budget")
@@ -66,38 +55,47 @@ def _score_interval(p, n):
 
 
 def test_images_that_all_seeds_have_and_budgets_that_all_reach(tmp_path):
-    long = _rows(tmp_path, 0, (1, 5, -1, 50), budget=100, budgets=(2, 100))
-    short = _rows(tmp_path, 1, (4, 1, -1), first=1, budget=10, budgets=(10,))
-    table = attack_seeds_table([long, short]).query("unit == 'iterations'").set_index("budget")
+    long = _run(tmp_path, 0, (1, 5, -1, 50), budget=100, budgets=(2, 100))
+    short = _run(tmp_path, 1, (4, 1, -1), first=1, budget=10, budgets=(10,))
+    table = attack_seeds_table(measure([long, short])).query("unit == 'iterations'").set_index("budget")
     assert table.index.tolist() == [0, 2, 10] and set(table["n"]) == {3}
     assert table["asr"].tolist() == pytest.approx([0, 1 / 6, 3 / 6])  # ids 1 to 3: 5, -, 50 and 4, 1, -
     assert table["asr_any"].tolist() == pytest.approx([0, 1 / 3, 2 / 3])
-    older = _rows(tmp_path, 0, (1, 5, -1, 50), budget=5, budgets=(5,))
-    with_older = attack_seeds_table([older, long, short]).query("unit == 'iterations'").set_index("budget")
-    pd.testing.assert_frame_equal(with_older, table)
+    older = _run(tmp_path, 0, (1, 5, -1, 50), budget=5, budgets=(5,))
+    with_older = attack_seeds_table(measure([older, long, short])).query("unit == 'iterations'").set_index("budget")
+    pd.testing.assert_frame_equal(with_older.drop(index=5), table)
+
+
+def test_seeds_that_were_run_for_so_long_count(tmp_path):
+    runs = [_run(tmp_path, 0, (1, 5, -1), budget=100, budgets=(10, 100)),
+            _run(tmp_path, 1, (1, 50, -1), budget=100, budgets=(100,)), _run(tmp_path, 2, (-1, 1, 1))]
+    table = attack_seeds_table(measure(runs)).query("unit == 'iterations'").set_index("budget")
+    assert table["seeds"].to_dict() == {0: 3, 1: 3, 10: 3, 100: 2}
+    assert table["asr"].to_dict() == pytest.approx({0: 0, 1: 4 / 9, 10: 5 / 9, 100: 4 / 6})
 
 
 def test_caps_are_apart_and_epsilons_too(tmp_path):
-    runs = [_rows(tmp_path, seed, (1, 9, -1), caps=caps, epsilon=epsilon)
+    runs = [_run(tmp_path, seed, (1, 9, -1), caps=caps, epsilon=epsilon)
             for epsilon, (seed, caps) in itertools.product((0.2, 0.4), ((0, (0.5,)), (1, ())))]
-    table = attack_seeds_table(runs).query("unit == 'iterations' and budget == 10")
+    table = attack_seeds_table(measure(runs)).query("unit == 'iterations' and budget == 10")
     assert table["attack"].str.endswith("-L2cap0.5").tolist() == [False, True] * 2
     assert table["epsilon"].tolist() == [0.2, 0.2, 0.4, 0.4]
     assert table["asr"].tolist() == pytest.approx([2 / 3, 1 / 3] * 2)
 
 
 def test_one_seed_or_no_common_image_is_no_summary(tmp_path):
-    assert attack_seeds_table([_rows(tmp_path, 1, (1, -1))]).empty
-    apart = [_rows(tmp_path, 0, (1, -1)), _rows(tmp_path, 1, (1, -1), basis="dct")]
-    assert list(attack_seeds_table(apart).columns) == ATTACK_SEED_COLUMNS and attack_seeds_table(apart).empty
-    assert attack_seeds_table([_rows(tmp_path, 0, (1,)), _rows(tmp_path, 1, (1,), first=1)]).empty
-    wrong = attack_seeds_table([_rows(tmp_path, seed, (0, 0)) for seed in (0, 1)])
+    assert attack_seeds_table(measure([_run(tmp_path, 1, (1, -1))])).empty
+    apart = [_run(tmp_path, 0, (1, -1)), _run(tmp_path, 1, (1, -1), settings={"basis": "dct"})]
+    table = attack_seeds_table(measure(apart))
+    assert list(table.columns) == ATTACK_SEED_COLUMNS and table.empty
+    assert attack_seeds_table(measure([_run(tmp_path, 0, (1,)), _run(tmp_path, 1, (1,), first=1)])).empty
+    wrong = attack_seeds_table(measure([_run(tmp_path, seed, (0, 0)) for seed in (0, 1)]))
     assert wrong["asr"].isna().all() and (wrong[["ci_low", "ci_high"]].to_numpy() == [0, 1]).all()
 
 
 def test_targets_count_where_no_seed_starts_at_its_own(tmp_path):
-    runs = [_rows(tmp_path, seed, (0, 1, -1), targeted=True) for seed in (0, 1)]
-    assert set(attack_seeds_table(runs)["n_correct"]) == {1}, "all goals are class 1"
+    runs = [_run(tmp_path, seed, (0, 1, -1), targeted=True) for seed in (0, 1)]
+    assert set(attack_seeds_table(measure(runs))["n_correct"]) == {1}, "all goals are class 1"
 
 
 def test_shares_of_equal_outcomes_have_wilsons_interval():
@@ -179,8 +177,7 @@ def test_a_card_from_before_an_option_is_of_the_same_recipe():
 
 @pytest.mark.parametrize(("first", "second", "same"), [
     ({"seed": 0}, {"seed": 1}, True),  # each the training's own
-    ({}, {"seed": 1}, True),  # of a card from before the option
-    ({"seed": 0}, {"seed": 0}, False), ({}, {}, False),  # of trainings that share their draws, but for the name
+    ({"seed": 0}, {"seed": 0}, False),  # of trainings that share their draws, but for the name
     ({"seed": 7}, {"seed": 7}, True), ({"seed": 7}, {"seed": 1}, False)])
 def test_trainings_whose_regularizer_draws(first, second, same):
     table = _attack_csv({"a": 0.9, "b": 0.1})
@@ -225,26 +222,18 @@ def test_kept_epochs_of_several_trainings():
     assert table[["ci_low", "ci_high"]].isna().all(axis=None), "equal values tell nothing of how trainings differ"
 
 
-def _store(out, model, evaluation, outcomes):
-    """Write rows of a model of the training `model` for ten images, the success iterations as given."""
-    facts = {"title": "ten images", "classes": ["a", "b"], "budgets": [1, 10], "warnings": [], "provenance": [],
-             "clean": "", "card": _card(model, int(model[-1]))}
-    rows = Store(out).open(Evaluation(model, model, "d", "dd", *evaluation), facts)
-    success, n = np.array(outcomes), len(outcomes)
-    rows.add({"example": np.arange(n), "label": [1] * n, "goal": [1] * n,
-              "clean_prediction": np.where(success == 0, 0, 1), "prediction": np.where(success >= 0, 0, 1),
-              "success_iteration": success, "queries": [11] * n, "l2": [0.1] * n, "linf": [0.1] * n,
-              "margin": [0.0] * n, "confidence": [0.5] * n, "steps": [b""] * n})
-    rows.flush()
-
-
 def test_the_report_writes_and_shows_them(tmp_path):
-    options = {"max_iterations": 10, "epsilon": 0.2, "basis": "pixel"}
-    _store(tmp_path, "net-s0", ("noise", {**options, "max_iterations": 1}, 0), [-1] * 10)  # the longer one answers
+    folder = tmp_path / "examples"
+
+    def noise(model, seed, success, budget=10):
+        kept(run_of(folder, success, model=model, seed=seed, budget=budget, budgets=(1, budget) if budget > 1 else (1,),
+                    facts={"card": _card(model, int(model[-1]))}))
+
+    noise("net-s0", 0, [-1] * 10, budget=1)  # the longer one answers
     for model, seed, broken in (("net-s0", 0, 2), ("net-s0", 3, 4), ("net-s1", 0, 5), ("net-s1", 3, 5)):
-        _store(tmp_path, model, ("noise", options, seed), [5] * broken + [-1] * (10 - broken))
+        noise(model, seed, [5] * broken + [-1] * (10 - broken))
     for model, wrong in (("net-s0", 1), ("net-s1", 3)):
-        _store(tmp_path, model, (), [0] * wrong + [-1] * (10 - wrong))
+        kept(cell_of(folder, np.arange(10) >= wrong, model=model, card=_card(model, int(model[-1]))))
     results = write_report(tmp_path)
     assert not results.attack.duplicated(["model", "attack", "unit", "budget"]).any() and len(results.attack) == 24
     seeds = pd.read_csv(tmp_path / "attack_seeds.csv").query("unit == 'iterations' and budget == 10")

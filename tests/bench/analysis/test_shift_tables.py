@@ -4,56 +4,29 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.analysis.measured import measure
 from bench.analysis.shift_tables import (
     SHIFT_COLUMNS,
     SUMMARY_COLUMNS,
-    paired_shift_table,
+    clean_domains,
     parts,
     severity_table,
     shift_table,
     summary_table,
 )
-from bench.analysis.stats import mcnemar, paired_proportions, wilson
-from bench.rows.evaluation import Evaluation
-from bench.rows.store import Rows
-
-CELLS = [("fog", 1), ("fog", 5), ("contrast", 1), ("contrast", 5)]
-CLEAN_OF = {"c": "d"}
+from bench.analysis.stats import independent_difference, paired_proportions, wilson
+from tests.bench.analysis.making import CLASSES, cell_of
+from tests.bench.analysis.shifting import CELLS, CLEAN_OF, outcomes, shifted
 
 
-def _rows(tmp_path, right, model="m", domain="c", corruption="", severity=0, examples=None):
-    """Rows of images of the classes 0, 1, 0, 1, ..., right or wrong as told."""
-    n = len(right)
-    labels = np.arange(n) % 2
-    predictions = np.where(right, labels, 1 - labels)
-    evaluation = Evaluation(model, model, domain, f"{domain}{corruption}{severity}", corruption=corruption,
-                            severity=severity)
-    facts = {"classes": ["cat", "dog"], "budgets": [], "clean": ""}
-    rows = Rows(tmp_path / f"{model}-{domain}-{corruption}-{severity}.parquet", evaluation, facts)
-    rows.add({"example": list(range(n)) if examples is None else examples, "label": labels, "goal": labels,
-              "clean_prediction": predictions, "prediction": predictions,
-              "success_iteration": np.where(right, -1, 0), "queries": [1] * n, "l2": [0.0] * n, "linf": [0.0] * n,
-              "margin": [0.0] * n, "confidence": [1.0] * n, "steps": [b""] * n})
-    return rows
-
-
-def _outcomes(seed, n=400, clean=0.9, shares=(0.8, 0.5, 0.7, 0.2)):
-    """A clean column and four cells that share their images' difficulty."""
-    ease = np.random.default_rng(seed).random(n)
-    return ease < clean, np.stack([ease < share for share in shares], axis=1)
-
-
-def _stored(tmp_path, model="m", seed=0, **options):
-    clean, cells = _outcomes(seed, **options)
-    return [_rows(tmp_path, clean, model, "d"),
-            *(_rows(tmp_path, cells[:, i], model, "c", *cell) for i, cell in enumerate(CELLS))]
+def _parts(*cells):
+    return parts(measure(cells))
 
 
 def test_every_cell_has_its_accuracy_and_interval(tmp_path):
-    stored = _stored(tmp_path)
-    table = shift_table(stored)
+    table = shift_table(measure(shifted(tmp_path)))
     assert list(table.columns) == SHIFT_COLUMNS and len(table) == 5
-    clean, cells = _outcomes(0)
+    clean, cells = outcomes(0)
     row = table[(table.corruption == "contrast") & (table.severity == 5)].iloc[0]
     assert row["correct"] == cells[:, 3].sum() and row["n"] == 400
     assert (row["ci_low"], row["ci_high"]) == pytest.approx(wilson(int(cells[:, 3].sum()), 400))
@@ -61,8 +34,8 @@ def test_every_cell_has_its_accuracy_and_interval(tmp_path):
 
 
 def test_means_gap_and_worst_by_hand(tmp_path):
-    clean, cells = _outcomes(0)
-    table = summary_table(parts(_stored(tmp_path)), CLEAN_OF, None)
+    clean, cells = outcomes(0)
+    table = summary_table(_parts(*shifted(tmp_path)), CLEAN_OF, None)
     assert list(table.columns) == SUMMARY_COLUMNS
     row = table[table.part == "benchmark"].iloc[0]
     assert row["accuracy"] == pytest.approx(cells.mean()) and row["cells"] == 4 and row["n"] == 400
@@ -77,8 +50,8 @@ def test_means_gap_and_worst_by_hand(tmp_path):
 
 def test_the_interval_of_a_mean_respects_that_cells_share_images(tmp_path):
     """It must be the one of the image means, far wider than if the cells' outcomes were independent."""
-    _, cells = _outcomes(0)
-    row = summary_table(parts(_stored(tmp_path)), CLEAN_OF, None).query("part == 'benchmark'").iloc[0]
+    _, cells = outcomes(0)
+    row = summary_table(_parts(*shifted(tmp_path)), CLEAN_OF, None).query("part == 'benchmark'").iloc[0]
     per_image = cells.mean(1)
     spread = 1.96 * per_image.std() / np.sqrt(len(per_image))
     assert row["ci_high"] - row["ci_low"] == pytest.approx(2 * spread, rel=0.05)
@@ -87,9 +60,9 @@ def test_the_interval_of_a_mean_respects_that_cells_share_images(tmp_path):
 
 
 def test_mce_by_hand_and_against_itself(tmp_path):
-    a, b = _stored(tmp_path, "a"), _stored(tmp_path, "b", seed=1, clean=0.85, shares=(0.7, 0.6, 0.6, 0.3))
-    table = summary_table(parts([*a, *b]), CLEAN_OF, "b").query("part == 'benchmark'").set_index("model")
-    (clean_a, cells_a), (clean_b, cells_b) = _outcomes(0), _outcomes(1, clean=0.85, shares=(0.7, 0.6, 0.6, 0.3))
+    a, b = shifted(tmp_path, "a"), shifted(tmp_path, "b", seed=1, clean=0.85, shares=(0.7, 0.6, 0.6, 0.3))
+    table = summary_table(_parts(*a, *b), CLEAN_OF, "b").query("part == 'benchmark'").set_index("model")
+    (clean_a, cells_a), (clean_b, cells_b) = outcomes(0), outcomes(1, clean=0.85, shares=(0.7, 0.6, 0.6, 0.3))
     errors = [1 - cells.reshape(400, 2, 2).mean((0, 2)) for cells in (cells_a, cells_b)]
     assert table.loc["a", "mce"] == pytest.approx(np.mean(errors[0] / errors[1]))
     beyond = [error - (1 - clean.mean()) for error, clean in zip(errors, (clean_a, clean_b), strict=True)]
@@ -99,57 +72,83 @@ def test_mce_by_hand_and_against_itself(tmp_path):
 
 
 def test_parts_hold_the_extras_apart_and_common_images_only(tmp_path):
-    stored = [_rows(tmp_path, [True, False, True, True], corruption="fog", severity=1),
-              _rows(tmp_path, [True, True, False], corruption="fog", severity=2, examples=[0, 1, 2]),
-              _rows(tmp_path, [True] * 4, corruption="spatter", severity=1)]
-    found = {part.name: part for part in parts(stored)}
+    stored = [cell_of(tmp_path, [True, False, True, True], corruption="fog", severity=1),
+              cell_of(tmp_path, [True, True, False], corruption="fog", severity=2, examples=[0, 1, 2]),
+              cell_of(tmp_path, [True] * 4, corruption="spatter", severity=1)]
+    found = {part.name: part for part in _parts(*stored)}
     assert set(found) == {"benchmark", "extras"}
     assert found["benchmark"].examples.tolist() == [0, 1, 2]
-    assert found["benchmark"].right.tolist() == [[True, True], [False, True], [True, False]]
-    by_severity = severity_table(list(found.values()))
+    assert found["benchmark"].correct.tolist() == [[True, True], [False, True], [True, False]]
+    by_severity = severity_table(list(found.values()), {})
     assert by_severity["severity"].tolist() == [1, 2] and by_severity["accuracy"].tolist() == pytest.approx([2 / 3] * 2)
 
 
-def test_pairs_of_models(tmp_path):
-    a, b = _stored(tmp_path, "a"), _stored(tmp_path, "b", seed=1)
-    better = _stored(tmp_path, "z", clean=0.95, shares=(0.9, 0.6, 0.8, 0.3))  # the same images, each cell easier
-    table = paired_shift_table(parts([*a, *b, *better])).set_index(["model_a", "model_b", "domain"])
-    single = table.loc[("a", "b", "d")]
-    assert single["test"] == "McNemar" and single["p_value"] == mcnemar(_outcomes(0)[0], _outcomes(1)[0]).p_value
-    newcombe = paired_proportions(_outcomes(0)[0], _outcomes(1)[0])
-    assert tuple(single[["difference", "ci_low", "ci_high"]]) == pytest.approx(newcombe)
-    many = table.loc[("a", "z", "c")]
-    assert many["test"] == "sign flip" and many["difference"] == pytest.approx(-0.1, abs=0.02)
-    assert many["p_value"] < 0.001 and many["ci_high"] < 0
-    assert table.loc[("a", "b", "c"), "p_value"] > 0.01
-    assert (table["p_holm"] >= table["p_value"]).all()
-
-
-def test_models_with_other_cells_are_compared_on_the_common_ones(tmp_path):
-    a, b = _stored(tmp_path, "a"), _stored(tmp_path, "b", seed=1)
-    (row,) = paired_shift_table(parts([*a, *b[:2]])).query("domain == 'c'").to_dict("records")
-    assert row["cells"] == 1 and row["test"] == "McNemar" and row["a"] == pytest.approx(_outcomes(0)[1][:, 0].mean())
-
-
 def test_a_gap_of_one_cell_is_newcombes_paired(tmp_path):
-    clean, cells = _outcomes(0)
-    row = summary_table(parts(_stored(tmp_path)[:2]), CLEAN_OF, None).query("domain == 'c'").iloc[0]
+    clean, cells = outcomes(0)
+    row = summary_table(_parts(*shifted(tmp_path)[:2]), CLEAN_OF, None).query("domain == 'c'").iloc[0]
     assert tuple(row[["gap", "gap_low", "gap_high"]]) == pytest.approx(paired_proportions(clean, cells[:, 0]))
 
 
 def test_a_baseline_without_errors_gives_no_ratio(tmp_path):
-    perfect = _stored(tmp_path, "p", shares=(1.0, 0.5, 0.7, 1.0), clean=1.0)
-    flawless = [_rows(tmp_path, [True] * 400, "f", "c", *cell) for cell in CELLS]
-    table = summary_table(parts([*perfect, *flawless]), CLEAN_OF, "f").query("part == 'benchmark'").set_index("model")
+    perfect = shifted(tmp_path, "p", shares=(1.0, 0.5, 0.7, 1.0), clean=1.0)
+    flawless = [cell_of(tmp_path, [True] * 400, model="f", domain="c", corruption=name, severity=severity)
+                for name, severity in CELLS]
+    table = summary_table(_parts(*perfect, *flawless), CLEAN_OF, "f").query("part == 'benchmark'").set_index("model")
     assert table["mce"].isna().all() and table["relative_mce"].isna().all()
 
 
 def test_a_gap_between_other_images_is_newcombes(tmp_path):
-    clean, other = _rows(tmp_path, [True] * 20, domain="d"), _rows(tmp_path, [True] * 20, domain="e")
-    row = summary_table(parts([clean, other]), {"e": "d"}, None).query("domain == 'e'").iloc[0]
+    clean, other = cell_of(tmp_path, [True] * 20, domain="d"), cell_of(tmp_path, [True] * 20, domain="e")
+    row = summary_table(_parts(clean, other), {"e": "d"}, None).query("domain == 'e'").iloc[0]
     assert row["gap"] == 0 and row["gap_high"] == pytest.approx(1 - wilson(20, 20)[0]) == -row["gap_low"]
 
 
-def test_nothing_to_compare_is_an_empty_table(tmp_path):
-    assert paired_shift_table(parts(_stored(tmp_path))).empty
+def test_nothing_measured_is_an_empty_table():
     assert isinstance(summary_table([], {}, None), pd.DataFrame)
+
+
+def _seven(tmp_path, n=700, **more):
+    """A clean set of ten classes, the last three of which are hard, and another set of the first seven."""
+    labels = np.arange(n) % 10
+    rng = np.random.default_rng(2)
+    clean = rng.random(n) < np.where(labels < 7, 0.95, 0.5)
+    own = labels[labels < 7]
+    other = rng.random(len(own)) < 0.8
+    return (cell_of(tmp_path, clean, domain="cifar10", labels=labels, classes=CLASSES, **more),
+            cell_of(tmp_path, other, domain="tiny", labels=own, classes=CLASSES, **more), clean[labels < 7], other)
+
+
+def test_the_gap_of_a_set_that_lacks_classes_is_over_those_it_has(tmp_path):
+    clean, tiny, seven, other = _seven(tmp_path)
+    found = measure([clean, tiny])
+    row = summary_table(parts(found), clean_domains(found), None).query("domain == 'tiny'").iloc[0]
+    assert row["clean_accuracy"] == seven.mean() and row["clean_n"] == len(seven) and row["classes"] == 7
+    assert tuple(row[["gap", "gap_low", "gap_high"]]) == pytest.approx(independent_difference(
+        (int(seven.sum()), int(other.sum())), (len(seven), len(other))))
+    assert row["gap"] > 0.1, "and not some points less, as against all ten"
+
+
+def test_a_clean_set_without_these_classes_gives_no_gap(tmp_path):
+    clean = cell_of(tmp_path, [True, False], domain="cifar10", labels=[8, 9], classes=CLASSES)
+    tiny = cell_of(tmp_path, [True, False], domain="tiny", labels=[0, 1], classes=CLASSES)
+    row = summary_table(_parts(clean, tiny), {"tiny": "cifar10"}, None).query("domain == 'tiny'").iloc[0]
+    assert np.isnan(row["gap"]) and np.isnan(row["clean_accuracy"])
+
+
+def test_severity_0_is_the_same_images_without_corruption(tmp_path):
+    stored = shifted(tmp_path)
+    more = cell_of(tmp_path, [False] * 400 + [True] * 600, model="m", domain="d", examples=range(400, 1400))
+    stored[0].join(more)  # images of the clean set that the cells don't have
+    clean, cells = outcomes(0)
+    table = severity_table(_parts(*stored), CLEAN_OF).set_index("severity")
+    assert table.index.tolist() == [0, 1, 5]
+    assert table.loc[0, "accuracy"] == clean.mean()
+    assert (table.loc[0, "ci_low"], table.loc[0, "ci_high"]) == pytest.approx(wilson(int(clean.sum()), 400))
+    assert table.loc[5, "accuracy"] == pytest.approx(cells[:, [1, 3]].mean())
+
+
+def test_a_set_is_of_its_own_clean_images_else_of_cifar10_if_classes_agree(tmp_path):
+    cells = [cell_of(tmp_path, [True], domain="cifar10"), cell_of(tmp_path, [True], domain="new"),
+             cell_of(tmp_path, [True], domain="digits", classes=("0", "1")),
+             cell_of(tmp_path, [True], domain="new-c", corruption="fog", severity=1, clean="new0")]
+    assert clean_domains(measure(cells)) == {"new": "cifar10", "new-c": "new"}

@@ -124,11 +124,12 @@ def test_sign_flip_agrees_with_scipy_and_with_exact_enumeration():
     difference = a - b
     sums = [abs(sum(s * d for s, d in zip(signs, difference, strict=True))) for signs in product((-1, 1), repeat=12)]
     exact = np.mean(np.array(sums) >= abs(difference.sum()) - 1e-9)
-    assert sign_flip(a, b, draws=99999) == pytest.approx(exact, abs=0.006)
+    assert sign_flip(a, b, draws=99999).p_value == pytest.approx(exact, abs=0.006)
     reference = scipy.stats.permutation_test((a, b), lambda x, y: np.mean(x - y), permutation_type="samples",
                                              n_resamples=np.inf)
-    assert sign_flip(a, b, draws=99999) == pytest.approx(reference.pvalue, abs=0.006)
-    assert sign_flip(a, a) == 1.0 and sign_flip(np.ones(100), np.zeros(100)) == pytest.approx(1 / 10000)
+    assert sign_flip(a, b, draws=99999).p_value == pytest.approx(reference.pvalue, abs=0.006)
+    assert not sign_flip(a, b).bound and sign_flip(a, a) == (1.0, False)
+    assert sign_flip(np.ones(100), np.zeros(100)) == (1 / 10000, True), "no flip reaches what was observed"
 
 
 def test_resample_weights_are_those_of_a_bootstrap():

@@ -108,8 +108,8 @@ def clock(monkeypatch):
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch):
     """Leave the report out, which is slow and not what is tested."""
-    monkeypatch.setattr("bench.analysis.reporting.write_report", lambda out: type("Results", (), {
-        "attack": pd.DataFrame(columns=["model", "domain", "attack", "epsilon", "unit", "budget"])}))
+    monkeypatch.setattr("bench.running.attacking.write_report", lambda out, settings: type("Results", (), {
+        "attack": pd.DataFrame(columns=["model", "domain", "attack", "epsilon", "unit", "budget"]), "warnings": ()}))
 
 
 def attack(service, function, out, *more):

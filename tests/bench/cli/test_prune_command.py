@@ -116,15 +116,15 @@ def test_a_training_set_of_other_files_has_no_held_out_part(tmp_path, data_root,
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (["--share", "0"], "must be a number between 0 and 1"),
-    (["--share", "1"], "must be a number between 0 and 1"),
-    (["--share", "abc"], "must be a number between 0 and 1"),
-    (["--share", "nan"], "must be a number between 0 and 1"),
+    (["--share", "0"], "between 0 and 1"),
+    (["--share", "1"], "between 0 and 1"),
+    (["--share", "abc"], "must be a number"),
+    (["--share", "nan"], "between 0 and 1"),
     (["--share", "half"], "half"),
     (["--share", "0.001"], "a share of 0.001 is 0 of 96"),
     (["--share", "0.99"], "choose a share from"),
-    (["--criterion", "tailor"], "invalid choice: 'tailor'"),
-    (["--structured", "layers"], "invalid choice: 'layers'"),
+    (["--criterion", "tailor"], "did you mean taylor"),
+    (["--structured", "layers"], "did you mean filters"),
     (["--criterion", "taylor"], "--criterion taylor needs training images, magnitude needs none: "),
     (["--images", "5"], "--images without --criterion taylor does nothing"),
     (["--criterion", "taylor", "--data-root", "{root}", "--images", "101"], "choose 1 to 100"),
@@ -139,10 +139,7 @@ def test_bad_input(tmp_path, data_root, capsys, options, message):
     given = [option.format(root=data_root, source=source, folder=tmp_path) for option in options]
     defaults = {"--share": "0.5", "--criterion": "magnitude", "--out": str(tmp_path / "out")}
     more = [word for key, value in defaults.items() if key not in given for word in (key, value)]
-    try:
-        code = main(["prune", str(source), *given, *more])
-    except SystemExit as stopped:  # of the argument parser
-        code = stopped.code
+    code = main(["prune", str(source), *given, *more])
     captured = capsys.readouterr()
     errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     assert code == 2 and len(errors) == 1 and message in errors[0], captured.err

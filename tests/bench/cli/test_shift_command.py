@@ -15,6 +15,7 @@ from PIL import Image
 from bench.analysis.shift_tables import SHIFT_COLUMNS
 from bench.rows.store import Store
 from bench.run import main
+from framebench.attacks.registry import make
 
 SMALL = ["--corruptions", "fog", "contrast", "spatter", "--severities", "1", "5"]
 
@@ -25,7 +26,7 @@ def shift(out, model_file, *more, models=("linear",)):
 
 
 def rows(out):
-    return {rows.path.name: rows.frame() for rows in Store(out).all()}
+    return {rows.folder.name: rows.frame() for rows in Store(out).all()}
 
 
 def same(a, b):
@@ -71,7 +72,7 @@ def test_the_data_root_decides_and_a_second_call_redoes_nothing(tmp_path, model_
 def test_a_kept_set_gives_the_same_rows_as_one_made_on_the_fly(tmp_path, model_file, data_root, monkeypatch, capsys):
     root = ["--data-root", str(data_root), *SMALL]
     assert shift(tmp_path / "fly", model_file, *root, "-n", "30") == 0
-    monkeypatch.setattr("bench.running.shifting.KEEP_FROM", 5)
+    monkeypatch.setattr("bench.running.cells.KEEP_FROM", 5)
     assert shift(tmp_path / "kept", model_file, *root, "--batch-size", "7") == 0
     assert "making 6 cells" in capsys.readouterr().out
     same(tmp_path / "fly", tmp_path / "kept")
@@ -97,8 +98,9 @@ def test_attack_and_shift_share_a_folder_and_a_report(tmp_path, model_file, caps
     page = (out / "report" / "index.html").read_text()
     assert "Black-box attack, domain shift" in page and "ASR at 5" in page and "What the shift costs" in page
     assert len(pd.read_csv(out / "attack.csv")) == 4 and len(pd.read_csv(out / "shift.csv")) == 7
+    tables = {path: path.read_bytes() for path in out.glob("*.csv")}
     assert main(["report", str(out)]) == 0
-    assert (out / "report" / "index.html").read_text() == page
+    assert {path: path.read_bytes() for path in out.glob("*.csv")} == tables
 
 
 def test_a_folder_of_the_users_own(tmp_path, model_file, data_root):
@@ -128,12 +130,19 @@ def test_edited_weights_and_other_seeds_are_told_apart_not_averaged(tmp_path, mo
     assert pd.read_csv(out / "shift_paired.csv")["domain"].nunique() == 2, "the edited model was run at seed 1 alone"
 
 
-def test_a_rebuilt_report_keeps_the_baseline(tmp_path, model_file):
+def test_the_baseline_comes_from_the_command_and_nothing_is_remembered(tmp_path, model_file):
     out = tmp_path / "out"
-    assert shift(out, model_file, *SMALL, "--baseline", "factories:other", models=("linear", "other")) == 0
-    before = (out / "shift_summary.csv").read_bytes()
+    other = ["--baseline", "factories:other"]
+    assert shift(out, model_file, *SMALL, models=("linear", "other")) == 0
+    bare = (out / "shift_summary.csv").read_bytes()
+    assert shift(out, model_file, *SMALL, *other, models=("linear", "other")) == 0
+    divided, page = (out / "shift_summary.csv").read_bytes(), (out / "report" / "index.html").read_text()
+    assert divided != bare and "bench shift" in page and "--baseline factories:other" in page, "it says so"
     assert main(["report", str(out)]) == 0
-    assert (out / "shift_summary.csv").read_bytes() == before
+    assert (out / "shift_summary.csv").read_bytes() == bare
+    assert main(["report", str(out), *other]) == 0
+    assert (out / "shift_summary.csv").read_bytes() == divided
+    assert not (out / "report" / "settings.json").exists()
 
 
 def test_a_single_cell_is_one_of_its_set(tmp_path, model_file):
@@ -147,8 +156,10 @@ def test_a_single_cell_is_one_of_its_set(tmp_path, model_file):
 
 def test_a_set_that_nobody_named_and_can_not_be_read_is_left_out(tmp_path, model_file, data_root, capsys):
     (data_root / "CIFAR-10.1").mkdir()
+    for part in ("data", "labels"):
+        (data_root / "CIFAR-10.1" / f"cifar10.1_v6_{part}.npy").write_bytes(b"no array")
     assert shift(tmp_path / "out", model_file, "--data-root", str(data_root), *SMALL) == 0
-    assert "cifar10.1 is left out: " in capsys.readouterr().out
+    assert "warning: cifar10.1 is left out: " in capsys.readouterr().out
 
 
 def test_training_images_among_them_are_named_and_flagged(tmp_path, model_file, data_root, capsys):
@@ -165,8 +176,8 @@ def test_training_images_among_them_are_named_and_flagged(tmp_path, model_file, 
     assert table["exact"].all() and (table["similarity"] == 1).all() and not table["mirrored"].any()
     (frame,) = [rows.frame() for rows in Store(out).all() if not rows.evaluation.corruption]
     right = (frame["label"] == frame["prediction"])
-    words = ("2 of 30 images of cifar10 (6.7%) are, exactly or nearly, images of CIFAR-10's training set: accuracy is "
-             f"{right.mean():.1%}, {right[~frame['example'].isin([7, 10])].mean():.1%} without them")
+    words = ("2 of 30 images of cifar10 (6.7%) are, exactly or nearly, images of CIFAR-10's training set; accuracy: "
+             f"factories:linear {right.mean():.1%}, {right[~frame['example'].isin([7, 10])].mean():.1%} without them")
     assert words in capsys.readouterr().out
     assert shift(out, model_file, *root, "--domains", f"folder:{data_root / 'cifar10' / 'train'}") == 0
     table = pd.read_csv(out / "duplicates.csv")
@@ -184,15 +195,15 @@ def test_training_images_that_can_not_be_read_are_not_looked_for(tmp_path, model
 
 
 def test_other_sets_are_loaded_once(tmp_path, model_file, data_root, monkeypatch):
-    import bench.running.shifting
+    import bench.running.cells
 
     pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
     (data_root / "CIFAR-10.1").mkdir()
     np.save(data_root / "CIFAR-10.1" / "cifar10.1_v6_data.npy", pixels)
     np.save(data_root / "CIFAR-10.1" / "cifar10.1_v6_labels.npy", np.arange(20) % 10)
     loaded = []
-    real = bench.running.shifting.load_domain
-    monkeypatch.setattr("bench.running.shifting.load_domain",
+    real = bench.running.cells.load_domain
+    monkeypatch.setattr("bench.running.cells.load_domain",
                         lambda name, root: loaded.append(name) or real(name, root))
     assert shift(tmp_path / "out", model_file, "--data-root", str(data_root), *SMALL) == 0
     assert loaded.count("cifar10.1") == 1 and loaded.count("cifar10") == 1
@@ -218,15 +229,16 @@ def test_the_form_of_a_model_is_that_of_its_rows_under_shift(tmp_path, model_fil
     few = ["--domains", "samples", "-n"]
     assert shift(tmp_path, model_file, *few, "5") == 0
     (first,) = Store(tmp_path).all()
-    other = "eager" if first.facts["predictor"] == "fused" else "fused"
-    options = {"white_box": True, "norm": "Linf", "epsilon": 8 / 255, "schedule": 1}
-    attacked = Store(tmp_path).open(dataclasses.replace(first.evaluation, attack="apgd", options=options),
-                                    {**first.facts, "predictor": other})
+    other = "eager" if first.facts.predictor == "fused" else "fused"
+    attack = make("apgd", budget=1)
+    attacked = Store(tmp_path).open(
+        dataclasses.replace(first.evaluation, attack="apgd", settings=attack.settings, budget=1),
+        dataclasses.replace(first.facts, predictor=other, traits=attack.traits, budgets=(1,)))
     attacked.join(first)
     attacked.flush()
     assert shift(tmp_path, model_file, *few, "10") == 0
-    after = {rows.evaluation.attack: rows.facts["predictor"] for rows in Store(tmp_path).all()}
-    assert after == {"none": first.facts["predictor"], "apgd": other}
+    after = {rows.evaluation.attack: rows.facts.predictor for rows in Store(tmp_path).all()}
+    assert after == {"none": first.facts.predictor, "apgd": other}
 
 
 def test_the_same_images_under_two_names_have_one_row_each(tmp_path, model_file, data_root):
@@ -252,7 +264,7 @@ def test_killed_and_resumed_gives_the_same_rows(tmp_path, model_file, data_root)
          "--threads", "1", *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        if len(list((cut / "examples").glob("*.parquet"))) >= 2:
+        if len(list((cut / "examples").rglob("*.parquet"))) >= 2:
             break
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
@@ -263,13 +275,13 @@ def test_killed_and_resumed_gives_the_same_rows(tmp_path, model_file, data_root)
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (["--corruptions", "fogg"], "unknown corruption 'fogg'; did you mean fog"),
-    (["--severities", "0"], "give some of 1 2 3 4 5"),
-    (["--severities", "2", "2"], "each once"),
+    (["--corruptions", "fogg"], "did you mean fog"),
+    (["--severities", "0"], "--severities '0'; known: 1, 2, 3, 4, 5"),
+    (["--severities", "2", "2"], "--severities 2 2: give each value once"),
     (["--domains", "cifar10-d"], "unknown domain 'cifar10-d'; did you mean cifar10"),
     (["--domains", "cifar10-c"], "needs --data-root"),
     (["--domains", "folder:/no/such"], "/no/such"),
-    (["--baseline", "other"], "--baseline other is none of the models factories:linear"),
+    (["--baseline", "other"], "factories:linear"),
     (["--match-clean", "{file}"], "is not a .safetensors file"),
     (["-n", "0"], "must be at least 1"),
     (["--models", "python:{file}:five"], "but the data have 10 classes"),
@@ -282,10 +294,7 @@ def test_killed_and_resumed_gives_the_same_rows(tmp_path, model_file, data_root)
 def test_bad_input(tmp_path, model_file, capsys, options, message):
     given = [option.format(file=model_file) for option in options]
     models = [] if "--models" in given else ["--models", f"python:{model_file}:linear"]
-    try:
-        code = main(["shift", *models, *given, "--out", str(tmp_path / "out")])
-    except SystemExit as stopped:  # of the argument parser
-        code = stopped.code
+    code = main(["shift", *models, *given, "--out", str(tmp_path / "out")])
     captured = capsys.readouterr()
     errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     assert code == 2 and len(errors) == 1 and message in errors[0], captured.err

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file
+import torch
 
+from bench.rows.adversarial import read
 from bench.rows.store import Store
 from bench.run import main
+from framebench.domains import load_domain
 from framebench.models.predictor import Predictor
 from tests.bench.conftest import attack, table
 
@@ -17,13 +19,11 @@ def test_saved_images_are_the_rows_and_transfer(tmp_path, model_file, capsys):
     assert attack(out, model_file, "--budgets", "60", "-n", "12", "--save-adversarial") == 0
     assert attack(out, model_file, "--budgets", "60", "--save-adversarial", "--batch-size", "7") == 0
     (path,), (rows,) = (out / "adversarial").iterdir(), Store(out).all()
-    saved, frame = load_file(path), rows.frame()
-    assert saved["images"].shape == (20, 3, 32, 32) and saved["images"].dtype == np.float32
-    assert saved["ids"].tolist() == frame["example"].tolist() and saved["labels"].tolist() == frame["label"].tolist()
-    from framebench.domains import load_domain
-    clean, _ = load_domain("samples", None).load(saved["ids"])
-    np.testing.assert_allclose(np.linalg.norm((saved["images"] - clean.numpy()).reshape(20, -1), axis=1),
-                               frame["l2"], atol=1e-5)
+    saved, frame = read(path), rows.frame()
+    assert saved.images.shape == (20, 3, 32, 32) and saved.origin.model == "factories:linear"
+    assert saved.ids.tolist() == frame["example"].tolist() and saved.labels.tolist() == frame["label"].tolist()
+    clean, _ = load_domain("samples", None).load(saved.ids)
+    np.testing.assert_allclose((saved.images - clean).flatten(1).norm(dim=1), frame["l2"], atol=1e-5)
     capsys.readouterr()
     assert attack(out, model_file, "--transfer-from", str(path), models=("linear", "other", "service")) == 0
     assert "factories:linear (simba-pixel) -> factories:other: " in capsys.readouterr().out
@@ -52,13 +52,27 @@ def test_shards_are_joined_with_their_images_and_transfers(tmp_path, model_file)
     joined = tmp_path / "joined"
     assert main(["report", str(joined), str(tmp_path / "1"), str(tmp_path / "2")]) == 0
     (path,) = (joined / "adversarial").iterdir()
-    saved, whole = load_file(path), load_file(want)
-    assert all(np.array_equal(saved[name], whole[name]) for name in whole)
+    saved, whole = read(path), read(want)
+    assert torch.equal(saved.images, whole.images) and saved.ids.tolist() == whole.ids.tolist()
+    assert saved.labels.tolist() == whole.labels.tolist()
     assert set(table(joined)["attack"]) == {"simba-pixel", "simba-pixel-L2cap0.1", "simba-pixel-L2cap0.2"}
     transfers = pd.read_csv(joined / "transfer.csv")
     assert transfers["target"].tolist() == ["factories:linear", "factories:other"]
     assert transfers["n"].tolist() == [10, 10], "the first part's entry stays where both have one"
     assert attack(joined, model_file, *options) == 0, "no image is missing"
+
+
+def test_runs_of_two_lengths_have_an_entry_each(tmp_path, model_file):
+    out = tmp_path / "out"
+    for budget in ("3", "60"):
+        assert attack(out, model_file, "--budgets", budget, "--save-adversarial") == 0
+    files = [str(path) for path in (out / "adversarial").iterdir()]
+    for _ in range(2):  # the second time in the place of the first
+        assert attack(out, model_file, "--transfer-from", *files, models=("linear", "other")) == 0
+        transfers = pd.read_csv(out / "transfer.csv")
+        assert transfers.groupby("target")["budget"].apply(sorted).tolist() == [[3, 60], [3, 60]]
+    own = transfers[transfers["target"] == "factories:linear"].set_index("budget")
+    assert own.loc[3, "successes"] < own.loc[60, "successes"]
 
 
 def test_a_transfer_makes_a_model_ready_once(tmp_path, model_file, capsys, monkeypatch):
@@ -96,14 +110,17 @@ def test_images_that_were_not_kept_are_missed(tmp_path, model_file, capsys):
 def test_a_damaged_table_is_refused_and_left(tmp_path, model_file, capsys):
     assert attack(tmp_path / "out", model_file, "--budgets", "3", "-n", "4", "--save-adversarial") == 0
     (path,) = (tmp_path / "out" / "adversarial").iterdir()
-    table = tmp_path / "out" / "transfer.csv"
-    for damage in (b"", b"\xff\xfe\x00", b"source,target\na,b\n", b'source\n"a'):
+    assert attack(tmp_path / "out", model_file, "--transfer-from", str(path)) == 0
+    (table,) = (tmp_path / "out" / "kept").glob("transfer-*")
+    good = table.read_bytes()
+    for damage in (b"", good[:-1], good.replace(b"0", b"1", 1)):
         table.write_bytes(damage)
         capsys.readouterr()
         for command in (["report", str(tmp_path / "out")], ["report", str(tmp_path / "joined"), str(tmp_path / "out")]):
             assert main(command) == 2
-            assert "transfer.csv can't be read as the table that it should be" in capsys.readouterr().err
+            assert f"{table} is damaged" in capsys.readouterr().err
         assert attack(tmp_path / "out", model_file, "--transfer-from", str(path)) == 2
         assert table.read_bytes() == damage and not list((tmp_path / "joined").rglob("*.parquet"))
     table.unlink()
-    assert attack(tmp_path / "out", model_file, "--transfer-from", str(path)) == 0 and len(pd.read_csv(table)) == 1
+    assert attack(tmp_path / "out", model_file, "--transfer-from", str(path)) == 0
+    assert len(pd.read_csv(tmp_path / "out" / "transfer.csv")) == 1

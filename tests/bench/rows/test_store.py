@@ -1,126 +1,195 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from bench.rows.evaluation import Evaluation
-from bench.rows.store import SCHEMA, Pictures, Store
+from bench.rows.facts import Facts
+from bench.rows.pictures import Pictures
+from bench.rows.store import SCHEMA, Store
+from framebench.attacks.base import Traits
 from framebench.errors import InputError
+from framebench.files import seal
 
-EVALUATION = Evaluation("m", "weights", "d", "images", "simba", {"max_iterations": 100, "basis": "dct"}, 0)
-FACTS = {"title": "t", "budgets": [1, 100], "provenance": [{"torch": "1"}]}
+EVALUATION = Evaluation("m", "weights", "d", "images", "simba", {"basis": "dct"}, 100, 0)
+TRAITS = Traits(label="simba-dct", needs="scores", budget=100, epsilon=0.2)
+FACTS = Facts("t", ("a", "b"), traits=TRAITS, budgets=(1, 100), provenance=({"torch": "1"},))
 
 
-def _columns(examples):
+def columns(examples):
     return {name: [b"\1"] * len(examples) if name == "steps" else list(examples) for name in SCHEMA.names}
 
 
-def _filled(store, examples, evaluation=EVALUATION, facts=FACTS):
+def filled(store, examples, evaluation=EVALUATION, facts=FACTS):
     rows = store.open(evaluation, facts)
-    rows.add(_columns(examples))
-    rows.flush()
+    rows.add(columns(examples))
+    rows.finish()
     return rows
 
 
-def test_the_key_is_of_what_changes_the_rows(tmp_path):
+def files(rows):
+    return sorted(rows.folder.glob("rows-*.parquet"))
+
+
+def test_the_key_is_of_what_changes_the_rows():
     key = EVALUATION.key
     for same in ({"model": "renamed"}, {"domain": "renamed"}):
         assert dataclasses.replace(EVALUATION, **same).key == key
-    for other in ({"model_digest": "x"}, {"domain_digest": "x"}, {"attack": "x"}, {"options": {}}, {"seed": 1}):
+    for other in ({"model_digest": "x"}, {"domain_digest": "x"}, {"attack": "x"}, {"settings": {}}, {"seed": 1},
+                  {"budget": 10}):
         assert dataclasses.replace(EVALUATION, **other).key != key
 
 
 def test_rows_survive_and_are_added_to(tmp_path):
-    store = Store(tmp_path)
-    _filled(store, [5, 3])
-    again = store.open(EVALUATION, {**FACTS, "budgets": [1, 50], "provenance": [{"torch": "2"}]})
-    assert sorted(again.ids) == [3, 5]
-    assert again.facts["budgets"] == [1, 100, 50] and again.facts["provenance"] == [{"torch": "1"}, {"torch": "2"}]
-    again.add(_columns([4]))
-    again.flush()
-    (stored,) = store.all()
+    filled(Store(tmp_path), [5, 3])
+    again = Store(tmp_path).open(EVALUATION, dataclasses.replace(FACTS, budgets=(1, 50), provenance=({"torch": "2"},)))
+    assert again.ids.tolist() == [3, 5]
+    again.add(columns([4]))
+    again.finish()
+    (stored,) = Store(tmp_path).all()
     assert stored.frame()["example"].tolist() == [3, 4, 5]
     assert stored.evaluation == EVALUATION
+    assert stored.facts == dataclasses.replace(FACTS, budgets=(1, 50, 100), provenance=({"torch": "1"}, {"torch": "2"}))
+    assert len(files(stored)) == 1
 
 
-def test_rows_of_a_larger_budget_answer_a_smaller_one_only(tmp_path):
+def test_parts_of_several_writers_are_one_evaluation(tmp_path):
+    """Two stores that know nothing of each other write parts; neither rewrites what the other has written."""
+    writers = [Store(tmp_path).open(EVALUATION, FACTS) for _ in range(2)]
+    for number, rows in enumerate(writers):
+        for example in (10 * number, 10 * number + 1):
+            rows.add(columns([example]))
+            rows.flush()
+    assert len(files(writers[0])) == 4
+    first = {path: path.read_bytes() for path in files(writers[0])}
+    (stored,) = Store(tmp_path).all()
+    assert stored.ids.tolist() == [0, 1, 10, 11]
+    assert first == {path: path.read_bytes() for path in files(stored)}, "reading changes nothing"
+    stored.finish()
+    assert len(files(stored)) == 1
+    assert Store(tmp_path).all()[0].frame()["example"].tolist() == [0, 1, 10, 11]
+
+
+def test_a_kill_while_parts_are_joined_doubles_no_row(tmp_path):
+    rows = filled(Store(tmp_path), [1, 2])
+    rows.add(columns([3]))
+    rows.flush()
+    before = {path: path.read_bytes() for path in files(rows)}
+    rows.finish()
+    for path, content in before.items():  # as if the joined part was written and the others not yet removed
+        path.write_bytes(content)
+    (stored,) = Store(tmp_path).all()
+    assert len(files(stored)) == 3
+    assert stored.ids.tolist() == [1, 2, 3] and len(stored.frame()) == 3 and len(stored.outcomes()[0]) == 3
+
+
+def test_facts_alone_are_kept_too_but_need_a_row(tmp_path):
+    filled(Store(tmp_path), [1])
+    rows = Store(tmp_path).open(EVALUATION, dataclasses.replace(FACTS, budgets=(7,)))
+    rows.finish()
+    (stored,) = Store(tmp_path).all()
+    assert stored.facts.budgets == (1, 7, 100) and stored.ids.tolist() == [1]
+    Store(tmp_path).open(dataclasses.replace(EVALUATION, seed=3), FACTS).finish()
+    assert len(Store(tmp_path).all()) == 1
+
+
+def test_rows_of_a_longer_run_answer_a_shorter_one_only(tmp_path):
+    filled(Store(tmp_path), [1])
+    shorter, longer = (dataclasses.replace(EVALUATION, budget=k) for k in (10, 1000))
     store = Store(tmp_path)
-    _filled(store, [1])
-    smaller, larger = (dataclasses.replace(EVALUATION, options={**EVALUATION.options, "max_iterations": k})
-                       for k in (10, 1000))
-    assert store.open(smaller, FACTS).ids.tolist() == [1]
-    assert store.open(larger, FACTS).ids.tolist() == []
-    assert store.open(dataclasses.replace(smaller, seed=1), FACTS).ids.tolist() == []
-
-
-@pytest.mark.parametrize("seed", range(6))  # which decides the order of the files
-def test_of_rows_of_several_budgets_the_shortest_answer(tmp_path, seed):
-    store = Store(tmp_path)
-    long, short = (dataclasses.replace(EVALUATION, seed=seed, options={**EVALUATION.options, "max_iterations": k})
-                   for k in (1000, 10))
-    _filled(store, [1, 2, 3], short)
-    _filled(store, [1], long)
-    for asked in (short, dataclasses.replace(short, options={**short.options, "max_iterations": 5})):
-        assert Store(tmp_path).open(asked, FACTS).ids.tolist() == [1, 2, 3]
-    assert Store(tmp_path).open(long, FACTS).ids.tolist() == [1]
+    assert [rows.ids.tolist() for rows in store.answering(shorter)] == [[1]]
+    for other in (longer, dataclasses.replace(shorter, seed=1), dataclasses.replace(shorter, settings={}),
+                  dataclasses.replace(shorter, attack="noise"), dataclasses.replace(shorter, model_digest="x")):
+        assert store.answering(other) == []
 
 
 def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
     store = Store(tmp_path)
-    rows = _filled(store, [1])
-    left = [tmp_path / "examples" / ".a.parquet.x.part", tmp_path / "adversarial" / ".b.safetensors.x.part"]
-    others = [tmp_path / "train" / ".c.json.x.part", tmp_path / "adversarial" / "b.safetensors"]
+    rows = filled(store, [1])
+    left = [tmp_path / "examples" / "a" / ".a.parquet.x.part", tmp_path / "adversarial" / "b" / ".b.safetensors.x.part",
+            tmp_path / "report" / ".index.html.x.part"]
+    others = [tmp_path / "train" / ".c.json.x.part", tmp_path / "adversarial" / "b" / "b.safetensors"]
     for path in left + others:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(b"half")
     with store.lock():
-        assert not any(path.exists() for path in left) and all(path.exists() for path in [*others, rows.path])
+        assert not any(path.exists() for path in left) and all(path.exists() for path in [*others, *files(rows)])
 
 
 def test_shards_are_joined(tmp_path):
     first, second = Store(tmp_path / "a"), Store(tmp_path / "b")
     for store, examples in ((first, [1, 2]), (second, [2, 3])):
-        rows = _filled(store, examples)
-        pictures = Pictures(rows)
+        rows = filled(store, examples)
+        pictures = Pictures(rows.folder)
         pictures.add(examples[1], np.zeros((3, 4, 4)), np.ones((3, 4, 4)))
         pictures.flush()
     first.take(second)
-    (joined,) = first.all()
+    (joined,) = Store(tmp_path / "a").all()
     assert joined.frame()["example"].tolist() == [1, 2, 3]
-    assert Pictures(joined).examples == [2, 3]
-    clean, attacked = Pictures(joined).get(3)
+    assert Pictures(joined.folder).examples == [2, 3]
+    clean, attacked = Pictures(joined.folder).get(3)
     assert clean.shape == (4, 4, 3) and (attacked == 1).all()
 
 
-@pytest.mark.parametrize("order", [(100, 1), (1, 100)])
-def test_rows_of_other_budgets_are_not_joined(tmp_path, order):
+def test_rows_of_other_budgets_are_not_joined(tmp_path):
     whole = Store(tmp_path / "all")
-    for i, budget in enumerate(order):
+    for i, budget in enumerate((1, 100)):
         part = Store(tmp_path / str(i))
-        _filled(part, [i], dataclasses.replace(EVALUATION, options={**EVALUATION.options, "max_iterations": budget}))
+        filled(part, [i], dataclasses.replace(EVALUATION, budget=budget))
         whole.take(part)
-    assert sorted((rows.evaluation.options["max_iterations"], rows.ids.tolist()) for rows in whole.all()) == sorted(
-        (budget, [i]) for i, budget in enumerate(order))
+    assert sorted((rows.evaluation.budget, rows.ids.tolist()) for rows in whole.all()) == [(1, [0]), (100, [1])]
 
 
-def test_outcomes_are_those_of_the_frame_whether_read_or_not(tmp_path):
-    rows = _filled(Store(tmp_path), [5, 3, 9])
+def test_outcomes_are_those_of_the_frame_whether_written_or_not(tmp_path):
+    rows = filled(Store(tmp_path), [5, 3, 9])
     (read,) = Store(tmp_path).all()
     for some in (rows, read):
         assert [column.tolist() for column in some.outcomes()] == [[3, 5, 9]] * 3
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1 nonsense", None])
-def test_a_damaged_file_is_named_and_kept(tmp_path, content):
-    store = Store(tmp_path)
-    path = _filled(store, list(range(100))).path
-    damaged = path.read_bytes()[:200] if content is None else content
-    path.write_bytes(damaged)
-    with pytest.raises(InputError, match="not a whole file of rows"):
+@pytest.mark.parametrize("where", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0])
+def test_a_flipped_bit_anywhere_is_found_and_the_file_kept(tmp_path, where):
+    (path,) = files(filled(Store(tmp_path), list(range(100))))
+    content = bytearray(path.read_bytes())
+    content[int(where * (len(content) - 1))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=path.name):
         [rows.frame() for rows in Store(tmp_path).all()]
-    assert path.read_bytes() == damaged
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 nonsense"])
+def test_a_file_that_is_no_part_is_named_though_its_checksum_is_right(tmp_path, content):
+    path = seal(tmp_path / "examples" / "x", "rows-00001", ".parquet", content)
+    with pytest.raises(InputError, match=path.name):
+        Store(tmp_path).all()
+
+
+def tampered(path, change):
+    """Write a part anew with other metadata, under the name that fits."""
+    table = pq.read_table(path)
+    meta = json.loads(table.schema.metadata[b"framebench"])
+    change(meta)
+    path.unlink()
+    pq.write_table(table.replace_schema_metadata({b"framebench": json.dumps(meta).encode()}), path.parent / "new")
+    return seal(path.parent, "rows-00001", ".parquet", (path.parent / "new").read_bytes())
+
+
+@pytest.mark.parametrize("change", [
+    lambda meta: meta.pop("facts"), lambda meta: meta["facts"].update(budgets=["ten"]),
+    lambda meta: meta["facts"].update(title=3), lambda meta: meta["facts"].update(unknown=1),
+    lambda meta: meta["facts"]["traits"].update(needs="sleep"), lambda meta: meta["evaluation"].update(seed="0"),
+    lambda meta: meta.update(version=0)])
+def test_facts_of_another_kind_are_refused(tmp_path, change):
+    (path,) = files(filled(Store(tmp_path), [1]))
+    assert Store(tmp_path).all()
+    path = tampered(path, change)
+    with pytest.raises(InputError, match=path.name):
+        Store(tmp_path).all()
 
 
 def test_a_second_writer_is_turned_away(tmp_path):
@@ -131,7 +200,31 @@ def test_a_second_writer_is_turned_away(tmp_path):
         pass
 
 
-def test_damaged_pictures_are_dropped(tmp_path):
-    rows = _filled(Store(tmp_path), [1])
-    rows.path.with_suffix(".npz").write_bytes(b"PK broken")
-    assert Pictures(rows).examples == []
+def test_pictures_come_back_as_they_were_whatever_their_memory_looks_like(tmp_path):
+    rng, pictures = np.random.default_rng(0), Pictures(tmp_path)
+    images = [rng.random((4, 5, 3), dtype=np.float32).transpose(2, 0, 1) for _ in range(4)]  # channels last in memory
+    pictures.add(7, images[0], images[1])
+    pictures.add(3, images[2], images[3])
+    pictures.flush()
+    for example, pair in ((7, images[:2]), (3, images[2:])):
+        for kept, image in zip(Pictures(tmp_path).get(example), pair, strict=True):
+            np.testing.assert_array_equal(kept.transpose(2, 0, 1), image)
+
+
+@pytest.mark.parametrize("content", [b"broken", b""])
+def test_damaged_pictures_are_left_out_and_said(tmp_path, caplog, content):
+    rows = filled(Store(tmp_path), [1])
+    path = rows.folder / "pictures-0123456789abcdef.safetensors"
+    path.write_bytes(content)
+    assert Pictures(rows.folder).examples == []
+    assert path.name in caplog.text
+
+
+def test_the_same_rows_are_the_same_bytes_whatever_order_they_came_in(tmp_path):
+    for name, order in (("a", [1, 2, 3]), ("b", [3, 1, 2])):
+        rows = Store(tmp_path / name).open(EVALUATION, FACTS)
+        for example in order:
+            rows.add(columns([example]))
+        rows.finish()
+    (a,), (b,) = (list((tmp_path / name).rglob("rows-*.parquet")) for name in "ab")
+    assert a.name == b.name and a.read_bytes() == b.read_bytes()

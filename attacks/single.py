@@ -1,0 +1,71 @@
+"""Attacks that own their loop, run on one image at a time: a library's and a user's."""
+
+from __future__ import annotations
+
+import functools
+from abc import abstractmethod
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from framebench.attacks.base import Attack, Finished, Load, Predict, guarded
+from framebench.attacks.interleave import interleave
+from framebench.attacks.queries import AttackOver, Bound, CountedModel
+from framebench.errors import InputError
+from framebench.seeding import generator
+from framebench.user_code import reason
+
+#: Images that are attacked at once. More fill the forward passes no better.
+_LANES = 64
+
+
+class SingleImageAttack(Attack):
+    """An attack on single images; an iteration is one query after the clean image's.
+
+    Many images are attacked at once, each in a lane of its own, so that forward passes are full (see
+    `framebench.attacks.interleave`). Attacks that take gradients run image by image.
+
+    Attributes:
+        name: What messages call it.
+        max_queries: Hard limit of forward passes per image, or None.
+    """
+
+    name: str
+    max_queries: int | None = None
+
+    @abstractmethod
+    def run(self, model: CountedModel, x: torch.Tensor, y: torch.Tensor, seed: int, example: int) -> None:
+        """Attack one image until `model` ends it.
+
+        Args:
+            model: What to ask. It keeps the outcome.
+            x: The image, float [1, C, H, W] in [0, 1].
+            y: Its label, int64 [1].
+            seed: The attack's seed.
+            example: The example's id, which keys the draws. Those of global generators start from it already.
+        """
+
+    def stream(self, predict: Predict, load: Load, ids: np.ndarray, *, seed: int,
+               batch_size: int) -> Iterator[Finished]:
+        """See `Attack.stream`."""
+        tasks = ((int(generator(seed, "library-attack", example).integers(2**62)),
+                  functools.partial(self._single, predict, load, seed, int(example))) for example in ids)
+        yield from interleave(tasks, guarded(predict), lanes=min(batch_size, _LANES), batch_size=batch_size)
+
+    def _single(self, predict: Predict, load: Load, seed: int, example: int, ask: Predict) -> Finished:
+        x, y = load(np.array([example]))
+        limit = min(self.traits.budget + 1, self.max_queries or self.traits.budget + 1)
+        model = CountedModel(predict if self.traits.needs == "gradients" else ask, x, int(y[0]), limit=limit,
+                             bound=Bound(self.traits.norm, self.traits.bound), example=example)
+        try:
+            if not model.over:
+                self.run(model, x.clone(), y.clone(), seed, example)
+        except AttackOver:
+            pass
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:  # others' code can fail in any way
+            raise InputError(f"the attack {self.name} failed on example {example} ({reason(error)}); check its "
+                             "options, or leave this example out") from error
+        return model.finished()

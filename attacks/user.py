@@ -1,0 +1,170 @@
+"""A user's function as an attack, named ``python:FILE.py:FUNCTION``; docs/attacks.md tells how to write one."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from framebench.attacks.base import Needs, Traits, label
+from framebench.attacks.options import check_common
+from framebench.attacks.queries import NORMS, CountedModel
+from framebench.attacks.signatures import check_options, plain
+from framebench.attacks.single import SingleImageAttack
+from framebench.errors import InputError, unknown
+from framebench.seeding import generator
+from framebench.user_code import load_function
+
+#: Attributes of a function that say what it is.
+_ATTRIBUTES = ("needs", "norm", "epsilon")
+
+#: Keyword arguments that the function gets besides its options.
+_GIVEN = ("epsilon", "budget", "generator")
+
+
+class UserAttack(SingleImageAttack):
+    """A function as an attack: ``FUNCTION(model, images, labels, *, epsilon, budget, generator) -> images``.
+
+    Args:
+        name: ``python:FILE.py:FUNCTION``.
+        budget: Queries after the clean image's.
+        epsilon: The bound; None for the function's attribute `epsilon`.
+        max_queries: Hard limit of forward passes per image, or None.
+        options: Further keyword arguments of the function.
+
+    Raises:
+        InputError: if the function can't be loaded, can't be called so, or has attributes that can't be.
+    """
+
+    def __init__(self, name: str, budget: int, epsilon: float | None, max_queries: int | None,
+                 options: Mapping[str, Any]) -> None:
+        user = load_function("python", name.removeprefix("python:"))
+        self.name, self.max_queries, self._function, self._options = name, max_queries, user.function, dict(options)
+        _check_call(name, user.function, options)
+        needs, norm, usual = _attributes(name, user.function)
+        epsilon = usual if epsilon is None else epsilon
+        if norm is not None and epsilon is None:
+            raise InputError(f"{name} is bounded in {norm} but has no epsilon; give one, or set the function's "
+                             "attribute epsilon")
+        self.settings = plain({"options": options, "epsilon": epsilon, "max_queries": max_queries, "budget": budget,
+                               "source": hashlib.sha256(user.source).hexdigest()})
+        # The function is told the budget, so what it does by query k can depend on it.
+        self.traits = Traits(
+            label(f"python:{user.label}", ["white-box"] if needs == "gradients" else [], max_queries=max_queries,
+                  schedule=budget, options=options, epsilon=epsilon, usual=usual),
+            needs=needs, budget=budget, epsilon=epsilon, norm=norm, bound=None if norm is None else epsilon,
+            prefix=False)
+
+    def run(self, model: CountedModel, x: torch.Tensor, y: torch.Tensor, seed: int, example: int) -> None:
+        """See `SingleImageAttack.run`. What the function returns is asked about too, unless that was done before."""
+        asked = _AskedModel(f"{self.name}, on example {example},", model, x.clone(), self.traits.needs)
+        draws = torch.Generator().manual_seed(int(generator(seed, "user-attack", example).integers(2**62)))
+        budget = min(self.traits.budget, (self.max_queries or self.traits.budget + 1) - 1)
+        result = self._function(asked, x, y, epsilon=self.traits.epsilon, budget=budget, generator=draws,
+                                **self._options)
+        if result is not None:
+            asked.judge(result)
+
+
+class _AskedModel:
+    """What the function gets as its model: it answers questions about images, and shows no more than is needed."""
+
+    def __init__(self, who: str, model: CountedModel, clean: torch.Tensor, needs: Needs) -> None:
+        self._who, self._model, self._clean, self._needs = who, model, clean, needs
+        self._seen = {_digest(clean)}
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Map images [m, C, H, W] in [0, 1] to logits [m, classes], or to one-hot rows of the predicted classes.
+
+        Raises:
+            InputError: for anything else than such images.
+        """
+        x = self._checked(images, "asked about")
+        self._seen.update(_digest(row) for row in x)
+        logits = self._model(x)
+        return F.one_hot(logits.argmax(1), logits.shape[1]).to(logits) if self._needs == "labels" else logits
+
+    def judge(self, result: Any) -> None:
+        """Ask about the image that the function has returned, unless it was asked about before.
+
+        Raises:
+            InputError: if it is not one image as the function was given.
+        """
+        x = self._checked(result, "returned").detach()
+        if len(x) != 1:
+            raise InputError(f"{self._who} returned {len(x)} images for one; return one, or None")
+        if _digest(x) not in self._seen:
+            self._model(x)
+
+    def _checked(self, images: Any, verb: str) -> torch.Tensor:
+        if not isinstance(images, torch.Tensor) or not images.is_floating_point():
+            kind = f"a tensor of {images.dtype}" if isinstance(images, torch.Tensor) else f"a {type(images).__name__}"
+            raise InputError(f"{self._who} {verb} {kind}; images are floating-point tensors")
+        if images.ndim != 4 or images.shape[1:] != self._clean.shape[1:]:
+            raise InputError(f"{self._who} {verb} images of the shape {list(images.shape)}; they must be "
+                             f"[m, {', '.join(map(str, self._clean.shape[1:]))}]")
+        if images.numel() and not (float(images.detach().min()) >= 0 and float(images.detach().max()) <= 1):
+            raise InputError(f"{self._who} {verb} an image that is not finite or not in [0, 1]; clamp it to [0, 1]")
+        return images.to(self._clean) if self._needs == "gradients" else images.detach().to(self._clean)
+
+
+def canonical(name: str) -> str:
+    """Return ``python:FILE:FUNCTION``, without the folder; the file is not read.
+
+    Raises:
+        InputError: if the name does not read so.
+    """
+    where, _, function = name.removeprefix("python:").rpartition(":")
+    if not where or not function:
+        raise InputError(f"the attack '{name}' must read python:FILE.py:FUNCTION")
+    return f"python:{Path(where).name.removesuffix('.py')}:{function}"
+
+
+def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | None,
+         options: Mapping[str, Any]) -> UserAttack:
+    """Make the attack; see `framebench.attacks.registry.make`."""
+    return UserAttack(name, budget, epsilon, max_queries, options)
+
+
+def _check_call(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Check that the function can be called with the options given, all of which it names."""
+    form = f"{name} must take (model, images, labels, *, epsilon, budget, generator), and its options with defaults"
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        raise InputError(f"{form}; its parameters can't be read") from None
+    check_options(name, function, options, (*list(signature.parameters)[:3], *_GIVEN))
+    try:
+        signature.bind(None, None, None, **dict.fromkeys(_GIVEN), **options)
+    except TypeError as error:
+        raise InputError(f"{form} ({error})") from None
+
+
+def _attributes(name: str, function: Callable[..., Any]) -> tuple[Needs, str | None, float | None]:
+    """Return what the function says of itself: what it needs, its norm, and its usual epsilon."""
+    for attribute in getattr(function, "__dict__", {}):
+        near = difflib.get_close_matches(attribute.lower(), _ATTRIBUTES, n=1, cutoff=0.6)
+        if near and attribute not in _ATTRIBUTES:
+            raise InputError(f"{name} has an attribute '{attribute}', which is no setting; did you mean {near[0]}?")
+    needs: Any = getattr(function, "needs", "scores")
+    norm = getattr(function, "norm", None)
+    if needs not in get_args(Needs):
+        raise unknown(f"needs of {name}", str(needs), get_args(Needs))
+    if norm is not None and norm not in NORMS:
+        raise unknown(f"norm of {name}", str(norm), NORMS)
+    usual = getattr(function, "epsilon", None)
+    if usual is not None and (isinstance(usual, bool) or not isinstance(usual, (int, float))):
+        raise InputError(f"the attribute epsilon of {name} must be a number, not {usual!r}")
+    check_common(0, usual, None)
+    return needs, norm, usual
+
+
+def _digest(image: torch.Tensor) -> bytes:
+    """Return what tells an image from others."""
+    return hashlib.blake2b(image.detach().contiguous().numpy().tobytes(), digest_size=16).digest()

@@ -1,0 +1,167 @@
+"""All that a report shows of an output folder: tables, what figures are drawn from, and what looks wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.attack_tables import attack_table
+from bench.analysis.comparisons import paired_shift_table, paired_table
+from bench.analysis.flags import attack_flags, duplicate_flags, model_flags
+from bench.analysis.frame_tables import FRAME_COLUMNS, frame_tables
+from bench.analysis.labels import meant, unique_names
+from bench.analysis.measured import Measured, measure
+from bench.analysis.seeds import attack_seeds_table, trainings_table
+from bench.analysis.shift_tables import Part, clean_domains, parts, shift_table, summary_table
+from bench.options.report import ReportSettings
+from bench.rows.evaluation import Evaluation
+from bench.rows.frames import read_frames
+from bench.rows.kept import DUPLICATES, TRANSFER
+from bench.rows.store import Rows, Store
+from bench.training.logs import TrainingLogs, find_logs, read_logs
+from framebench.domains.corruptions import NAMES
+from framebench.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What was measured into an output folder.
+
+    Attributes:
+        settings: What the report is made with.
+        tables: Name of a table, without ``.csv``, -> the table; those of which nothing was measured are not there.
+        warnings: What the reader must know before the numbers, each with the models that it concerns.
+        attacks: The runs of attacks.
+        shifts: The cells without an attack.
+        parts: The same, gathered.
+        clean_of: Domain -> the domain that it shifts.
+        baseline: The model by whose errors mCE divides, or None.
+        baseline_reason: Why it is that one, a sentence.
+        attack_trainings: The entries of ``trainings.csv`` that are of attacks.
+        shift_trainings: Those that are of shifts.
+        transfers: The table of ``transfer.csv``; may be empty.
+        frames: Label -> one row per layer, see `bench.analysis.frame_tables`.
+        frame_provenance: Label -> where its frame bounds come from.
+        logs: The logs of trainings.
+    """
+
+    settings: ReportSettings
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    attacks: Sequence[Measured] = ()
+    shifts: Sequence[Measured] = ()
+    parts: Sequence[Part] = ()
+    clean_of: Mapping[str, str] = field(default_factory=dict)
+    baseline: str | None = None
+    baseline_reason: str = ""
+    attack_trainings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    shift_trainings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    transfers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    frame_provenance: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    logs: TrainingLogs = field(default_factory=TrainingLogs)
+
+
+def find(out: Path, settings: ReportSettings) -> Findings:
+    """Make the tables of an output folder; log what looks wrong with them.
+
+    Raises:
+        InputError: if there is nothing, something is damaged, the baseline is no model of the folder, or a log can't be
+            read.
+    """
+    stored, kept = Store(out).all(), read_frames(out)
+    logs = read_logs(find_logs(settings.logs))
+    if not stored and not kept:
+        raise InputError(f"{out} holds no results; run bench attack, shift or frames with --out {out} first")
+    kept = sorted(kept, key=lambda entry: (entry.request["model"] != "baseline", *map(str, entry.request.values())))
+    names = unique_names([*((rows.evaluation.model, rows.evaluation.model_digest) for rows in stored),
+                          *((entry.request["model"], entry.request["digest"]) for entry in kept)])
+    found = measure(sorted(stored, key=_rank), names)
+    attacks = [run for run in found if run.facts.traits is not None]
+    shifts = [cell for cell in found if cell.facts.traits is None]
+    gathered, clean_of = parts(shifts), clean_domains(shifts)
+    baseline, reason = _baseline(settings.baseline, sorted(names.values()),
+                                 list(dict.fromkeys(cell.model for cell in shifts)))
+    tables: dict[str, pd.DataFrame] = {}
+    cards = {rows.model: rows.facts.card for rows in found}
+    trainings = {"attack": pd.DataFrame(), "shift": pd.DataFrame()}
+    if attacks:
+        tables |= {"attack": attack_table(attacks), "paired": paired_table(attacks),
+                   "attack_seeds": attack_seeds_table(attacks)}
+        trainings["attack"] = trainings_table(tables["attack"], cards)
+    if shifts:
+        tables |= {"shift": shift_table(shifts), "shift_summary": summary_table(gathered, clean_of, baseline),
+                   "shift_paired": paired_shift_table(gathered)}
+        trainings["shift"] = trainings_table(tables["shift_summary"], cards)
+    if found:
+        both = [table for table in trainings.values() if len(table.columns)]
+        tables["trainings"] = pd.concat(both).astype({"budget": "Int64"})  # shifts have none
+    frames = frame_tables(kept, names)
+    if frames:
+        tables["frames"] = pd.concat(frames.values(), ignore_index=True)[FRAME_COLUMNS]
+    flags = duplicate_flags(shifts, DUPLICATES.read(out))
+    if attacks:
+        flags += attack_flags(attacks, tables["attack"])
+    for flag in flags:  # those of models were said when they were found
+        _log.warning("%s", flag)
+    made = {label: {"request": entry.request, **entry.provenance} for label, entry in zip(frames, kept, strict=True)}
+    return Findings(
+        settings=settings, tables=tables, warnings=[*model_flags(found), *flags], attacks=attacks, shifts=shifts,
+        parts=gathered, clean_of=clean_of, baseline=baseline, baseline_reason=reason,
+        attack_trainings=trainings["attack"], shift_trainings=trainings["shift"], transfers=TRANSFER.read(out),
+        frames=frames, frame_provenance=made, logs=logs)
+
+
+def check_settings(settings: ReportSettings, models: Iterable[tuple[str, str]]) -> None:
+    """Refuse what `find` would refuse, before anything is computed.
+
+    Args:
+        settings: What the report will be made with.
+        models: Name and digest of every model that it will be about.
+
+    Raises:
+        InputError: if the baseline is none of the models, or a log can't be read.
+    """
+    read_logs(find_logs(settings.logs))
+    names = sorted(unique_names(models).values())
+    _baseline(settings.baseline, names, names)
+
+
+def _baseline(asked: str | None, models: Sequence[str], shifted: Sequence[str]) -> tuple[str | None, str]:
+    """Return the baseline, and why it is that one.
+
+    Args:
+        asked: What the command names.
+        models: The models of the folder.
+        shifted: Those with results under shift.
+
+    Raises:
+        InputError: if the name means none of the models, or several.
+    """
+    if asked is not None:
+        found = meant(shifted, asked) or meant(models, asked)
+        if not found:
+            raise InputError(f"--baseline {asked} is none of the models; they are {', '.join(models)}")
+        if len(found) > 1:
+            raise InputError(f"--baseline {asked} can mean any of the models {', '.join(found)}; name one of these")
+        if found[0] in shifted:
+            return found[0], f"mCE divides by the errors of {found[0]}, as --baseline says."
+        return None, f"{found[0]}, which --baseline names, has no results under shift; so mCE is the mean error."
+    if len(shifted) > 1 and "baseline" in shifted:
+        return "baseline", "mCE divides by the errors of baseline, since a model of that name is among those compared."
+    return None, "No model is named by --baseline, so mCE is the mean error over the cells."
+
+
+def _rank(rows: Rows) -> tuple[Any, ...]:
+    """Return the place of rows in tables: the baseline first, corruptions in the benchmark's order."""
+    asked: Evaluation = rows.evaluation
+    corruption = NAMES.index(asked.corruption) if asked.corruption in NAMES else -1
+    return (asked.domain, rows.label, asked.model != "baseline", asked.model, asked.seed, corruption, asked.severity,
+            asked.key)

@@ -1,0 +1,81 @@
+"""What the rows of an attack say within a budget: which count, which succeeded, what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from framebench.attacks.base import Traits
+
+
+def units(traits: Traits) -> tuple[str, ...]:
+    """Return the units in which an attack's budgets are counted; gradients don't belong on the axis of queries."""
+    return ("iterations",) if traits.needs == "gradients" else ("iterations", "queries")
+
+
+def attacked(rows: pd.DataFrame, traits: Traits) -> np.ndarray:
+    """Return which rows are in ASR's denominator, bool [n].
+
+    These are the images that the model classifies correctly; in a targeted attack, the images whose first prediction is
+    not the target.
+    """
+    first = rows["clean_prediction"].to_numpy()
+    if traits.targeted:
+        return np.asarray(first != rows["goal"].to_numpy())
+    return np.asarray(first == rows["label"].to_numpy())
+
+
+def succeeded(rows: pd.DataFrame, unit: str, budget: int, cap: float | None = None) -> np.ndarray:
+    """Return which rows the attack has succeeded on within a budget, bool [n].
+
+    Args:
+        rows: Rows of one evaluation.
+        unit: "iterations" or "queries".
+        budget: The number of them.
+        cap: The largest L2 distance of a success, or None.
+    """
+    success = rows["success_iteration"].to_numpy()
+    spent = success if unit == "iterations" else rows["queries"].to_numpy()
+    # A budget of 0 queries is the clean image: looking at it is not an attack.
+    won = (success >= 0) & ((spent <= budget) | (success == 0))
+    return np.asarray(won if cap is None else won & (rows["l2"].to_numpy() <= cap))
+
+
+def robust(rows: pd.DataFrame, unit: str, budget: int, cap: float | None = None) -> np.ndarray:
+    """Return which rows were classified correctly at first and are not broken within a budget, bool [n]."""
+    correct = rows["clean_prediction"].to_numpy() == rows["label"].to_numpy()
+    return np.asarray(correct & ~succeeded(rows, unit, budget, cap))
+
+
+def queries_within(rows: pd.DataFrame, traits: Traits, unit: str, budgets: Sequence[int]) -> np.ndarray:
+    """Return the queries that each row has spent within each budget, int64 [n, len(budgets)]."""
+    total, within = rows["queries"].to_numpy()[:, None], np.array(budgets)
+    if unit == "queries":
+        return np.asarray(np.minimum(total, within))
+    if traits.cost != "one-or-two":  # the clean image's query comes first
+        return np.asarray(np.minimum(total, 1 + within * (2 if traits.cost == "two" else 1)))
+    spent = np.empty((len(rows), len(budgets)), dtype=np.int64)
+    for i, blob in enumerate(rows["steps"]):
+        steps = np.frombuffer(blob, dtype=np.int8)
+        after = np.cumsum([1, *(2 - (steps == 1))])  # queries after each number of steps, the clean image's first
+        # Beyond the finished steps the total: an iteration that the query limit has cut short was paid for, too.
+        spent[i] = np.where(within < len(after), after[np.minimum(within, len(steps))], total[i])
+    return np.asarray(np.minimum(spent, total))
+
+
+def cut(rows: pd.DataFrame, traits: Traits, budget: int) -> pd.DataFrame:
+    """Return rows of a longer run as a run of `budget` iterations would have left them.
+
+    What the image was like when the budget was spent is not kept. So the distances, the margin and the confidence of
+    images that were not broken by then are missing (nan).
+    """
+    success = rows["success_iteration"].to_numpy()
+    unbroken = (success < 0) | (success > budget)
+    missing = {name: np.where(unbroken, np.nan, rows[name]) for name in ("l2", "linf", "margin", "confidence")}
+    queries = queries_within(rows, traits, "iterations", [budget])[:, 0]
+    return rows.assign(
+        success_iteration=np.where(unbroken, -1, success), queries=queries,
+        prediction=np.where(unbroken, rows["clean_prediction"], rows["prediction"]),
+        steps=[blob[:budget] for blob in rows["steps"]], **missing)

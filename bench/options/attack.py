@@ -1,0 +1,129 @@
+"""Options of `bench attack`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.options.common import Batched, WithData, option, out_folder
+from bench.options.kinds import (
+    AT_LEAST_ONE,
+    DOMAIN,
+    INTEGER,
+    MODEL,
+    NUMBER,
+    PAIRS,
+    PATH,
+    POSITIVE,
+    SEED,
+    SHARD,
+    TEXT,
+    TRUTH,
+    Kind,
+    Shard,
+)
+from bench.options.protocol import WithProtocol
+from bench.options.report import Reported
+from framebench.attacks.options import CHOICES, SimBAOptions
+from framebench.attacks.registry import ATTACKS
+from framebench.errors import InputError
+
+if TYPE_CHECKING:
+    from framebench.domains import Domain
+    from framebench.models.registry import LoadedModel
+
+#: Options of SimBA, which other attacks may lack.
+_SIMBA = ("basis", "order", "step", "objective", "targeted", "linf", "clip", "convention")
+#: Images that are attacked unless told otherwise.
+_IMAGES = 1000
+
+
+def models_option(names: str) -> Any:
+    """Return the option that names models; `names` are the kinds of names that matter most to the command."""
+    return option("--models", (), MODEL, f"{names} (`bench list` shows all kinds)", many="+", metavar="M",
+                  known_as="the shipped ones")
+
+
+def _simba(name: str, kind: Kind, help: str) -> Any:
+    """Return an option of SimBA, with the default and the choices that SimBA has."""
+    return option(f"--{name}", getattr(SimBAOptions, name), kind, f"simba: {help}", choices=CHOICES.get(name, ()))
+
+
+@dataclass(frozen=True, init=False)
+class AttackOptions(WithProtocol, Reported, WithData, Batched):
+    """Options of `bench attack`: which models are attacked, on which images, and how."""
+
+    command = "attack"
+
+    models: tuple[str | LoadedModel, ...] = models_option(
+        "shipped names, .safetensors paths, python:FILE.py:FUNCTION")
+    domain: str | Domain | None = option(
+        "--domain", None, DOMAIN, "images to attack; `bench list` shows all", metavar="D",
+        known_as="cifar10 under --data-root, else the 20 images that foolbox ships")
+    n: int | None = option("-n", None, INTEGER, "the first N images of the common, class-balanced order", metavar="N",
+                           rule=AT_LEAST_ONE, known_as=f"at most {_IMAGES}")
+    attack: str = option("--attack", "simba", TEXT, f"{', '.join(ATTACKS)}; `bench list` says what each is",
+                         metavar="A")
+    attack_options: Mapping[str, Any] = option(
+        "--attack-option", None, PAIRS, "further options of an attack other than simba, as its documentation has them",
+        many="+", metavar="KEY=VALUE")
+    basis: str = _simba("basis", TEXT, "the directions, also those of noise")
+    order: str = _simba("order", TEXT, "order of the directions")
+    step: str = _simba("step", TEXT, "the paper's algorithm, or the authors' batched code")
+    objective: str = _simba("objective", TEXT, "what a step must lower")
+    epsilon: tuple[float, ...] | None = option(
+        "--epsilon", None, NUMBER, "simba and noise: step along a direction, for pixels in [0, 1]; other attacks: "
+        "their bound; several are run one after the other", many="+", rule=POSITIVE, distinct=True, metavar="E",
+        known_as=f"simba and noise {SimBAOptions.epsilon:g}, other attacks their own")
+    clip: str = _simba("clip", TEXT, "clip to [0, 1] each image shown, or, as some harnesses do, each accepted image "
+                       "for good")
+    convention: str = _simba("convention", TEXT, "where images are clipped: pixels, or, to explain others' figures, "
+                             "normalised ones")
+    linf: float | None = _simba("linf", NUMBER, "bound on the largest change of a pixel value")
+    targeted: bool = _simba("targeted", TRUTH, "towards a random class instead of away from the label")
+    budgets: tuple[int, ...] = option(
+        "--budgets", (1, 10, 50, 100, 1000), INTEGER, "iterations after which success is tabled; of attacks but simba "
+        "one query each, after the clean image's", many="+", metavar="K", rule=AT_LEAST_ONE)
+    max_queries: int | None = option("--max-queries", None, INTEGER, "hard limit of queries per image", metavar="N",
+                                     rule=AT_LEAST_ONE, known_as="none")
+    l2: float | None = option("--l2", None, NUMBER, "also table ASR with successes within this L2 distance",
+                              metavar="CAP", rule=POSITIVE)
+    seed: int = option("--seed", 0, INTEGER, "seed of the attack's draws", rule=SEED)
+    seeds: tuple[int, ...] | None = option("--seeds", None, INTEGER, "several seeds, run one after the other",
+                                           many="+", rule=SEED, distinct=True, metavar="S")
+    save_adversarial: bool = option("--save-adversarial", False, TRUTH,
+                                    "keep all attacked images, in folders below OUT/adversarial/")
+    transfer_from: tuple[Path, ...] | None = option(
+        "--transfer-from", None, PATH, "attack nothing: let the models classify images that were kept so", many="+",
+        metavar="DIR", in_protocol=False)
+    shard: Shard | None = option("--shard", None, SHARD, "attack the I-th of N parts of the images; `bench report` "
+                                 "joins the outputs", metavar="I/N")
+    out: Path = out_folder("runs")
+
+    def _check(self) -> None:
+        if list(self.budgets) != sorted(set(self.budgets)):
+            raise InputError(f"--budgets {' '.join(map(str, self.budgets))}: each must be larger than the last (0, the "
+                             "control, is always added)")
+        if self.seeds is not None and self.seed != type(self).seed:
+            raise InputError("--seed and --seeds exclude each other; give one of them")
+        SimBAOptions(**self.simba_options())  # which checks them
+
+    def simba_options(self) -> dict[str, Any]:
+        """Return the options of SimBA that are not the defaults; attacks that lack them refuse them."""
+        return {name: value for name in _SIMBA if (value := getattr(self, name)) != getattr(SimBAOptions, name)}
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds to run."""
+        return (self.seed,) if self.seeds is None else self.seeds
+
+    @property
+    def part(self) -> Shard:
+        """Which part of the images is attacked."""
+        return self.shard or Shard(1, 1)
+
+    def count(self, available: int) -> int:
+        """Return how many images of a domain that has `available` are asked for; it may be more than there are."""
+        return min(available, _IMAGES) if self.n is None else self.n

@@ -1,0 +1,234 @@
+"""What the options of every command have in common.
+
+An option is a field of a frozen dataclass. The field knows its default, kind, choices, flag and help; from it come the
+flag on the command line (`bench.cli.flags`), the key in a protocol and the keyword in Python, with the same checks and
+messages. Nothing here imports what takes time, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bench.options.kinds import AT_LEAST_ONE, INTEGER, PAIRS, PATH, TEXT, TRUTH, Kind, Rule, resolve
+from framebench.errors import InputError, unknown
+from framebench.keyvalue import parse_pairs
+
+#: Groups in help.
+FILES, MESSAGES, REPORT = "files", "messages", "report"
+COMPUTING = "computing (changes the speed, not the rows)"
+
+
+@dataclass(frozen=True)
+class Option:
+    """How an option is given.
+
+    Attributes:
+        flag: As it is typed, such as ``--batch-size``; for what stands on the command line without a flag, its metavar.
+        kind: What one value is.
+        help: What it does, without the default.
+        many: Whether it takes several values: "+" for one or more, "*" also for none, "" for a single one.
+        choices: All values that there are, or where they are found (`bench.options.kinds.resolve`); () for any.
+        rule: What each value must be besides.
+        distinct: Whether no value may be given twice.
+        metavar: What help calls a value.
+        known_as: What help calls a default that is only known at run time.
+        group: Under which heading help has it.
+        positional: Whether it stands on the command line without a flag.
+        in_protocol: Whether a protocol may set it.
+    """
+
+    flag: str
+    kind: Kind
+    help: str
+    many: str = ""
+    choices: tuple[str, ...] | str = ()
+    rule: Rule | None = None
+    distinct: bool = False
+    metavar: str | None = None
+    known_as: str = ""
+    group: str = ""
+    positional: bool = False
+    in_protocol: bool = True
+
+    @property
+    def key(self) -> str:
+        """Its key in a protocol."""
+        return self.flag.lstrip("-")
+
+
+def option(flag: str, default: Any, kind: Kind, help: str, **more: Any) -> Any:
+    """Return a field of a command's options; see `Option`. Without a default (MISSING) the option must be given."""
+    start: Any = {"default_factory": dict} if kind is PAIRS else {"default": default}
+    return field(**start, metadata={"option": Option(flag, kind, help, **more)})
+
+
+def options_of(kind: type[Options]) -> dict[str, Option]:
+    """Return the options of a command by the names of their fields."""
+    return {found.name: found.metadata["option"] for found in fields(kind) if "option" in found.metadata}
+
+
+def default_of(kind: type[Options], name: str) -> Any:
+    """Return an option's default, MISSING where it must be given."""
+    (found,) = (found for found in fields(kind) if found.name == name)
+    return found.default if found.default_factory is MISSING else found.default_factory()
+
+
+@dataclass(frozen=True, init=False)
+class Options:
+    """Options of a command; an option that is None is as if it were not given.
+
+    Values may be numpy's; where an option takes several, a list, a tuple, a range, an array or a single value will do.
+
+    Attributes:
+        command: The command's name.
+        given: Names of the options that were given, by a protocol or else.
+
+    Raises:
+        InputError: for an unknown name, and for a value that can't be.
+    """
+
+    command: ClassVar[str] = ""
+
+    given: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset())
+    quiet: bool = option("--quiet", False, TRUTH, "print results, warnings and errors only", group=MESSAGES)
+
+    def __init__(self, **given: Any) -> None:
+        known = options_of(type(self))
+        for name in given:
+            if name not in known:
+                raise unknown(f"option of {self.command}", name, known)
+        given = self._completed({name: value for name, value in given.items() if value is not None})
+        object.__setattr__(self, "given", frozenset(given))
+        for name, how in known.items():
+            value = convert(how, given[name], how.flag) if name in given else default_of(type(self), name)
+            if value is MISSING:
+                raise InputError(f"{self.command} needs {how.flag}: {how.help}")
+            object.__setattr__(self, name, value)
+        self._check()
+
+    def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the options given, with those that come from elsewhere."""
+        return given
+
+    def _check(self) -> None:
+        """Check what no option can check alone, and `fill` those that were left open."""
+
+    def fill(self, name: str, value: Any) -> None:
+        """Set an option that was left open, before anyone uses it."""
+        object.__setattr__(self, name, value)
+
+    def _usual(self) -> dict[str, Any]:
+        """Return the values that a bare command would have."""
+        return {name: default_of(type(self), name) for name in options_of(type(self))}
+
+    def command_line(self) -> str:
+        """Return the command that these options mean, without what changes no number, such as folders."""
+        usual, words = self._usual(), ["bench", self.command]
+        for name, how in options_of(type(self)).items():
+            value = getattr(self, name)
+            if name not in self.given or value == usual[name] or value is False \
+                    or how.group in (FILES, MESSAGES, COMPUTING):
+                continue
+            words += [] if how.positional else [how.flag]
+            words += [] if value is True else _words(value)
+        return shlex.join(words)
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [f"{key}={entry}" for key, entry in value.items()]
+    values = value if type(value) is tuple else (value,)
+    return [str(getattr(entry, "name", entry)) if not isinstance(entry, Path) else str(entry) for entry in values]
+
+
+def convert(how: Option, value: Any, what: str) -> Any:
+    """Return an option's value, given from Python or TOML: several as a tuple, KEY=VALUE pairs as a dict.
+
+    Args:
+        how: The option.
+        value: The value.
+        what: What messages call it.
+
+    Raises:
+        InputError: for what the option does not take.
+    """
+    value = value.tolist() if hasattr(value, "tolist") else value  # numpy's
+    if how.kind is PAIRS:
+        return _pairs(value, what)
+    if not how.many:
+        return _single(how, value, what)
+    values = value if isinstance(value, list | tuple | range) else [value]
+    if not values and how.many == "+":
+        raise InputError(f"{what} needs one or more values")
+    converted = tuple(_single(how, entry, what) for entry in values)
+    if how.distinct and len(set(converted)) != len(converted):
+        raise InputError(f"{what} {' '.join(map(str, converted))}: give each value once")
+    return converted
+
+
+def _single(how: Option, value: Any, what: str) -> Any:
+    if isinstance(value, str) and not value:  # as of an unset variable of the shell
+        raise InputError(f"{what} is empty; give a value, or leave it out")
+    try:
+        converted = how.kind.take(value.tolist() if hasattr(value, "tolist") else value)
+    except InputError:
+        raise
+    except (TypeError, ValueError):
+        raise InputError(f"{what} must be {how.kind.word}, not {_shown(value)}") from None
+    if how.choices and converted not in (choices := resolve(how.choices)):
+        raise unknown(f"value of {what}", str(converted), map(str, choices))
+    if how.rule is not None and not how.rule.holds(converted):
+        raise InputError(f"{what} {how.rule.words}, not {converted}")
+    return converted
+
+
+def _pairs(value: Any, what: str) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {str(key).replace("-", "_"): tuple(entry) if isinstance(entry, list) else entry
+                for key, entry in value.items()}
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{what} must be {PAIRS.word}, not {_shown(value)}")
+    return parse_pairs(texts, what)
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message: in one line, whatever it is."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def out_folder(default: str) -> Any:
+    """Return the option that says where results go."""
+    return option("--out", Path(default), PATH, "where results go", metavar="DIR", group=FILES)
+
+
+@dataclass(frozen=True, init=False)
+class Computed(Options):
+    """Options of a command that computes."""
+
+    device: str = option("--device", "auto", TEXT, "cpu, cuda, cuda:1, mps, or auto: a GPU if there is one",
+                         group=COMPUTING)
+    threads: int | None = option("--threads", None, INTEGER, "CPU threads", rule=AT_LEAST_ONE, group=COMPUTING,
+                                 known_as="all cores that this process may use")
+
+
+@dataclass(frozen=True, init=False)
+class Batched(Computed):
+    """Options of a command that asks models about images."""
+
+    batch_size: int = option("--batch-size", 256, INTEGER, "images per forward pass", rule=AT_LEAST_ONE,
+                             group=COMPUTING)
+
+
+@dataclass(frozen=True, init=False)
+class WithData(Options):
+    """Options of a command that reads data sets."""
+
+    data_root: str | None = option(
+        "--data-root", None, TEXT, "folder with data sets: cifar-10-batches-py/, cifar10/{train,test}/<class>/*, ...",
+        metavar="DIR", group=FILES, known_as="$BENCH_DATA")

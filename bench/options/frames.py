@@ -1,0 +1,35 @@
+"""Options of `bench frames`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from bench.options.attack import models_option
+from bench.options.common import Computed, option, out_folder
+from bench.options.kinds import AT_LEAST_ONE, INTEGER, TEXT, TRUTH, Rule
+from bench.options.report import Reported
+
+if TYPE_CHECKING:
+    from framebench.models.registry import LoadedModel
+
+
+@dataclass(frozen=True, init=False)
+class FramesOptions(Reported, Computed):
+    """Options of `bench frames`: whose layers' frame bounds are computed, and of which kind."""
+
+    command = "frames"
+
+    models: tuple[str | LoadedModel, ...] = models_option(
+        "shipped names, .safetensors paths, python:FILE.py:FUNCTION")
+    size: int = option("--size", 32, INTEGER, "height and width of the images", rule=AT_LEAST_ONE, metavar="PIXELS")
+    padding: Literal["circular", "own"] = option(
+        "--padding", "circular", TEXT, "circular: exact bounds of the convolution on a torus; own: with the layer's "
+        "own padding, zeros or what its padding_mode says, by estimates (Lanczos) that are marked where they have not "
+        "converged", choices="framebench.models.spectrum:Padding", metavar="P")
+    fold: bool = option("--fold", False, TRUTH, "fold batch norms into the layers that they directly follow")
+    images: int = option("--images", 4, INTEGER, "real images whose activations are reconstructed, 0 for none",
+                         metavar="N", rule=Rule(lambda value: 0 <= value <= 20,
+                                                "must lie between 0 and 20, the number of images that foolbox ships"))
+    out: Path = out_folder("runs")

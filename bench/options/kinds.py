@@ -1,0 +1,138 @@
+"""Kinds of values that an option can have, as the command line, a protocol or Python gives them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from framebench.keyvalue import parse_number
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What one value of an option is.
+
+    Attributes:
+        word: What messages call it.
+        take: Returns the option's value for a value from Python or TOML; raises TypeError or ValueError for another.
+        read: Returns the value that a text on the command line means; raises ValueError where it means none.
+    """
+
+    word: str
+    take: Callable[[Any], Any]
+    read: Callable[[str], Any] = str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must be besides its kind.
+
+    Attributes:
+        holds: Whether a value is so.
+        words: How a message goes on after the option's name.
+    """
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def _exactly(kind: type) -> Callable[[Any], Any]:
+    def take(value: Any) -> Any:
+        if type(value) is not kind:  # a bool is an int, but not meant as one
+            raise TypeError
+        return value
+    return take
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str) and "/" in value:  # a fraction; TOML has none
+        return parse_number(value)
+    if type(value) not in (int, float):
+        raise TypeError
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    text = os.fspath(value)
+    if not isinstance(text, str):
+        raise TypeError
+    return text
+
+
+def _model(value: Any) -> Any:
+    """Return a name as it is, and a module as a `framebench.models.registry.LoadedModel`."""
+    if isinstance(value, str):
+        return value
+    from torch import nn
+
+    from framebench.models.registry import LoadedModel, wrap
+
+    if isinstance(value, LoadedModel):
+        return value
+    name, module = value if isinstance(value, tuple) and len(value) == 2 else (type(value).__name__, value)
+    if not isinstance(name, str) or not isinstance(module, nn.Module):
+        raise TypeError
+    return wrap(module, name)
+
+
+def _domain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    from framebench.domains import Domain
+
+    return _instance(Domain)(value)
+
+
+def _instance(kind: type) -> Callable[[Any], Any]:
+    def take(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise TypeError
+        return value
+    return take
+
+
+class Shard(NamedTuple):
+    """The I-th of N parts, with 1 <= I <= N."""
+
+    part: int
+    parts: int
+
+    def __str__(self) -> str:
+        return f"{self.part}/{self.parts}"
+
+
+def _shard(value: Any) -> Shard:
+    part, parts = map(int, value.split("/")) if isinstance(value, str) else map(_exactly(int), value)
+    if not 1 <= part <= parts:
+        raise ValueError
+    return Shard(part, parts)
+
+
+INTEGER = Kind("an integer", _exactly(int), int)
+NUMBER = Kind("a number, or a fraction such as 8/255", _number, parse_number)
+TEXT = Kind("a string", _text)
+PATH = Kind("a path", lambda value: Path(_text(value)))
+TRUTH = Kind("true or false", _exactly(bool))
+MODEL = Kind("a name, a torch.nn.Module, or a pair (name, torch.nn.Module)", _model)
+DOMAIN = Kind("a name or a Domain", _domain)
+SHARD = Kind("I/N with 1 <= I <= N, such as 1/4", _shard)
+#: KEY=VALUE texts (`framebench.keyvalue`), or a mapping; taken as a whole.
+PAIRS = Kind("KEY=VALUE pairs", _instance(Mapping))
+
+AT_LEAST_ONE = Rule(lambda value: value >= 1, "must be at least 1")
+POSITIVE = Rule(lambda value: 0 < value < float("inf"), "must be above 0 and finite")
+SEED = Rule(lambda value: 0 <= value < 2**63, "must lie between 0 and 2^63 - 1")
+SHARE = Rule(lambda value: 0 < value < 1, "must lie between 0 and 1, both excluded")
+
+
+def resolve(choices: tuple[str, ...] | str) -> tuple[Any, ...]:
+    """Return choices; a text names them, or a Literal of them, as MODULE:NAME, where the import takes time."""
+    if isinstance(choices, str):
+        module, _, name = choices.partition(":")
+        found = getattr(importlib.import_module(module), name)
+        return get_args(found) or tuple(found)
+    return choices

@@ -1,0 +1,47 @@
+"""Options of `bench prune`."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+
+from bench.options.common import Computed, WithData, option, out_folder
+from bench.options.kinds import AT_LEAST_ONE, INTEGER, NUMBER, SHARE, TEXT
+from bench.options.train import dataset_option
+from framebench.errors import InputError
+
+#: Training images that score filters, unless told otherwise.
+_IMAGES = 1000
+
+
+@dataclass(frozen=True, init=False)
+class PruneOptions(WithData, Computed):
+    """Options of `bench prune`: which checkpoint loses how much, and by which criterion."""
+
+    command = "prune"
+
+    model: str = option("MODEL", MISSING, TEXT, "a shipped name, a .safetensors path or RUN@EPOCH", positional=True)
+    share: float = option("--share", MISSING, NUMBER, "share of the filters (weights) of all convolutions to remove, "
+                          "between 0 and 1; each keeps one at least", rule=SHARE, metavar="S")
+    criterion: str = option("--criterion", "taylor", TEXT, "taylor: |activation * gradient|, of weights |w * gradient|;"
+                            " magnitude: the norm, needs no data", choices="framebench.models.prune:CRITERIA",
+                            metavar="C")
+    units: str = option("--structured", "filters", TEXT, "filters: whole channels, ranked relative to their layer; "
+                        "weights: one by one", choices="framebench.models.prune:UNITS", metavar="UNITS")
+    dataset: str = dataset_option("what the model was trained on")
+    images: int | None = option(
+        "--images", None, INTEGER, "for taylor, the first N training images of the common, class-balanced order",
+        rule=AT_LEAST_ONE, metavar="N", known_as=f"{_IMAGES}")
+    name: str | None = option("--name", None, TEXT, "name of the pruned checkpoint",
+                              known_as="MODEL-CRITERION-STRUCTURED-SHARE")
+    out: Path = out_folder("runs/prune")
+
+    def _check(self) -> None:
+        if self.criterion == "taylor":
+            self.fill("images", self.images or _IMAGES)
+        elif self.images:
+            raise InputError("--images without --criterion taylor does nothing; leave it away")
+
+    def name_of(self, source: str) -> str:
+        """Return what the pruned copy of a checkpoint is called."""
+        return self.name or f"{source}-{self.criterion}-{self.units}-{self.share:g}"

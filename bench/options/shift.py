@@ -1,0 +1,48 @@
+"""Options of `bench shift`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.options.attack import models_option
+from bench.options.common import Batched, WithData, option, out_folder
+from bench.options.kinds import AT_LEAST_ONE, DOMAIN, INTEGER, SEED, TEXT, resolve
+from bench.options.protocol import WithProtocol
+from bench.options.report import Reported
+
+if TYPE_CHECKING:
+    from framebench.domains import Domain
+    from framebench.models.registry import LoadedModel
+
+_SEVERITIES = "framebench.domains.corruptions:SEVERITIES"
+
+
+@dataclass(frozen=True, init=False)
+class ShiftOptions(WithProtocol, Reported, WithData, Batched):
+    """Options of `bench shift`: which models are measured on which images."""
+
+    command = "shift"
+
+    models: tuple[str | LoadedModel, ...] = models_option(
+        "shipped names, .safetensors paths, RUN@EPOCH, python:FILE.py:FUNCTION")
+    domains: tuple[str | Domain, ...] | None = option(
+        "--domains", None, DOMAIN, "domains; `bench list` shows all", many="+", metavar="D",
+        known_as="those under --data-root and cifar10-c, else the samples and samples-c")
+    n: int | None = option("-n", None, INTEGER, "the first N images of each cell in the common, class-balanced order",
+                           metavar="N", rule=AT_LEAST_ONE, known_as="all")
+    corruptions: tuple[str, ...] | None = option(
+        "--corruptions", None, TEXT, "corruptions", many="+", metavar="C", distinct=True,
+        choices="framebench.domains.corruptions:NAMES", known_as="all, the benchmark's and the extra ones")
+    severities: tuple[int, ...] = option("--severities", None, INTEGER, "severities", many="+", metavar="S",
+                                         distinct=True, choices=_SEVERITIES, known_as="all")
+    match_clean: str | None = option(
+        "--match-clean", None, TEXT, "take of each run folder among the models the kept epoch whose held-out accuracy "
+        "is nearest to this model's", metavar="M")
+    seed: int = option("--seed", 0, INTEGER, "seed of generated corruptions", rule=SEED)
+    out: Path = out_folder("runs")
+
+    def _check(self) -> None:
+        if self.severities is None:
+            self.fill("severities", resolve(_SEVERITIES))

@@ -1,0 +1,102 @@
+"""Options of `bench train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.options.common import Computed, WithData, option, out_folder
+from bench.options.kinds import AT_LEAST_ONE, INTEGER, NUMBER, PAIRS, SEED, TEXT, TRUTH, Kind
+from framebench.models.recipe import INITS, PRECISIONS, WEIGHT_DECAY, Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+_REGULARIZER = "regularizer"
+
+
+def dataset_option(help: str) -> Any:
+    """Return the option that names a data set with a training part."""
+    return option("--dataset", "cifar10", TEXT, help, metavar="D", choices="framebench.domains:TRAINING")
+
+
+def _recipe(name: str, kind: Kind, help: str, flag: str = "", **more: Any) -> Any:
+    """Return an option of the recipe, which has the default and checks the value."""
+    return option(flag or f"--{name.replace('_', '-')}", getattr(Recipe, name), kind, help, **more)
+
+
+@dataclass(frozen=True, init=False)
+class TrainOptions(WithData, Computed):
+    """Options of `bench train`: the recipe (`framebench.models.recipe.Recipe`), the data, and what is kept."""
+
+    command = "train"
+
+    dataset: str = dataset_option("training set; `bench list` shows them")
+    arch: str = _recipe("arch", TEXT, "architecture; `bench list` shows them", metavar="A")
+    width: int | None = _recipe("width", INTEGER, "channels of the first stage", rule=AT_LEAST_ONE,
+                                known_as="the architecture's usual width")
+    epochs: int = _recipe("epochs", INTEGER, "passes over the training part")
+    batch_size: int = _recipe("batch_size", INTEGER, "images per step", flag="--batch")
+    lr: float = _recipe("lr", NUMBER, "peak learning rate of the one-cycle schedule")
+    weight_decay: float | None = _recipe(
+        "weight_decay", NUMBER, "decay of all weight matrices", known_as=f"{WEIGHT_DECAY:g}; 0 for the layers that an "
+        "absolute frame takes, whose upper bound takes over")
+    label_smoothing: float = _recipe("label_smoothing", NUMBER, "share of the target spread over all classes")
+    pad: int = _recipe("pad", INTEGER, "random crops shift by up to this many pixels")
+    cutout: int = _recipe("cutout", INTEGER, "side of the blanked square, 0 for none")
+    validation: int = _recipe("validation", INTEGER, "training images held out")
+    regularizer: str = _recipe("regularizer", TEXT, "none, frame, ...; `bench list` shows all", metavar="R",
+                               group=_REGULARIZER)
+    gamma: float | None = _recipe("gamma", NUMBER, "coefficient of the penalty", group=_REGULARIZER,
+                                  known_as="the regularizer's own")
+    every: int | None = _recipe("every", INTEGER, "apply the penalty every K steps, times K", metavar="K",
+                                group=_REGULARIZER, known_as="the regularizer's own")
+    regularizer_options: Mapping[str, Any] = option(
+        "--option", None, PAIRS, "options of the regularizer, such as lower=0.5 upper=1.5 relative=true; all are in "
+        "docs/regularizers.md", many="+", metavar="KEY=VALUE", group=_REGULARIZER)
+    init: str = _recipe("init", TEXT, "how weights start", choices=INITS, group=_REGULARIZER)
+    precision: str = option("--precision", "auto", TEXT, "auto: bf16 where the processor computes it faster",
+                            choices=("auto", *PRECISIONS))
+    compile: bool = option("--compile", False, TRUTH, "compile the model (pays on a GPU)")
+    seeds: tuple[int, ...] = option("--seeds", (Recipe.seed,), INTEGER, "one training each", many="+", rule=SEED,
+                                    distinct=True, metavar="S")
+    name: str | None = option("--name", None, TEXT, "name of the checkpoint; with several seeds, -sSEED is added",
+                              known_as="ARCH-wWIDTH-REGULARIZER")
+    log_every: int = option("--log-every", 1, INTEGER, "log the layers' frame bounds every N epochs, first and last "
+                            "always", rule=AT_LEAST_ONE, metavar="N")
+    keep_every: int = option("--keep-every", 1, INTEGER, "keep every Nth epoch and the last one; with 1, half-epochs "
+                             "in the last third too", rule=AT_LEAST_ONE, metavar="N")
+    half: bool = option("--half", False, TRUTH, "store the weights as float16")
+    out: Path = out_folder("runs/train")
+
+    def _check(self) -> None:
+        for seed in self.seeds:
+            self.recipe(seed)
+
+    def recipe(self, seed: int, device: torch.device | None = None) -> Recipe:
+        """Return the recipe for one seed; what these options leave open it fills in itself.
+
+        Args:
+            seed: One of `seeds`.
+            device: Where is trained, on which the precision "auto" depends; None for fp32 then.
+
+        Raises:
+            InputError: for a value that can't be.
+        """
+        from framebench.models.recipe import best_precision
+
+        precision = self.precision
+        if precision == "auto":
+            precision = Recipe.precision if device is None else best_precision(device)
+        names = ("arch", "width", "epochs", "batch_size", "lr", "weight_decay", "label_smoothing", "pad", "cutout",
+                 "validation", "regularizer", "gamma", "every", "init")
+        return Recipe(**{name: getattr(self, name) for name in names}, seed=seed, precision=precision,
+                      regularizer_options=dict(self.regularizer_options),
+                      flip=self.dataset != "svhn")  # a mirrored digit is another or none
+
+    def name_of(self, recipe: Recipe) -> str:
+        """Return what the checkpoint of a recipe is called."""
+        base = self.name or "-".join([recipe.arch, f"w{recipe.width or 'default'}", recipe.regularizer])
+        return base if len(self.seeds) == 1 else f"{base}-s{recipe.seed}"

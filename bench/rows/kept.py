@@ -1,0 +1,81 @@
+"""Tables that do not derive from rows, ``transfer.csv`` and ``duplicates.csv``: they grow from run to run.
+
+Each is kept under ``OUT/kept/``, in a file whose name carries its checksum; ``OUT/NAME.csv`` is a copy for readers.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from framebench.errors import InputError
+from framebench.files import atomic, seal, unseal
+
+
+@dataclass(frozen=True)
+class KeptTable:
+    """One of these tables.
+
+    Attributes:
+        name: Its name, as in ``NAME.csv``.
+        keys: The columns that tell its entries apart.
+        columns: All its columns, in order.
+        texts: Those that are texts; a model may be called 007 or NA.
+    """
+
+    name: str
+    keys: Sequence[str]
+    columns: Sequence[str]
+    texts: Sequence[str]
+
+    def read(self, out: Path) -> pd.DataFrame:
+        """Read the table of an output folder; one that is not there is empty.
+
+        Raises:
+            InputError: if its file is damaged.
+        """
+        tables = [pd.DataFrame(columns=list(self.columns))]
+        for path in sorted((out / "kept").glob(f"{self.name}-*.csv")):
+            content = unseal(path)
+            try:
+                tables.append(pd.read_csv(
+                    io.BytesIO(content), dtype=dict.fromkeys(self.texts, str), keep_default_na=False,
+                    na_values={name: [""] for name in self.columns if name not in self.texts})[list(self.columns)])
+            except (ValueError, KeyError) as error:  # pandas' errors of a file that is no table are ValueErrors
+                raise InputError(f"{path} is not the table that it should be ({type(error).__name__}); remove it, and "
+                                 "run again what it was made by") from None
+        return self._joined(tables)
+
+    def write(self, out: Path, *parts: pd.DataFrame) -> None:
+        """Write the parts as the table; of entries with the same keys the first part's stays."""
+        table = self._joined(parts)
+        old = sorted((out / "kept").glob(f"{self.name}-*.csv"))
+        text = table.to_csv(index=False)
+        new = seal(out / "kept", self.name, ".csv", text.encode())
+        for path in set(old) - {new}:
+            path.unlink(missing_ok=True)
+        with atomic(out / f"{self.name}.csv") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def _joined(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        filled = [part for part in parts if len(part)]  # an empty part has no dtypes to agree with
+        if not filled:
+            return pd.DataFrame(columns=list(self.columns))
+        return pd.concat(filled).drop_duplicates(list(self.keys))[list(self.columns)].reset_index(drop=True)
+
+
+#: How models classify images that other models were attacked with.
+TRANSFER = KeptTable("transfer", keys=["evaluation", "target"],
+                     columns=["source", "target", "domain", "attack", "epsilon", "budget", "evaluation", "n",
+                              "n_correct", "successes", "asr", "ci_low", "ci_high", "clean_accuracy",
+                              "attacked_accuracy"],
+                     texts=["source", "target", "domain", "attack", "evaluation"])
+
+#: The images that are training images, and the training image that each is most alike.
+DUPLICATES = KeptTable("duplicates", keys=["domain_digest", "example"],
+                       columns=["domain", "domain_digest", "example", "train_example", "similarity", "mirrored",
+                                "exact"], texts=["domain", "domain_digest"])

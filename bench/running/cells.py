@@ -1,0 +1,151 @@
+"""The cells of a shift test: the sets of images that models are measured on, clean ones and corrupted ones."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from framebench.domains import Domain, default_domain, load_domain
+from framebench.domains.corrupted import default_corrupted, load_corrupted
+from framebench.domains.generated import GeneratedSet
+from framebench.errors import InputError, MissingDataError
+from framebench.progress import progress
+
+_log = logging.getLogger(__name__)
+
+#: From this many images on, a generated cell is kept on disk, since making it takes longer than reading it.
+KEEP_FROM = 2000
+
+#: Other shifts of CIFAR-10 that a bare ``shift`` takes where the data root has them.
+OTHERS = ("cinic10", "cifar10.1", "cifar10.2", "stl10")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Images that are evaluated together.
+
+    Attributes:
+        name: The domain's name.
+        title: What the data are.
+        set: Digest of the set of cells that this one belongs to.
+        images: The images.
+        corruption: What was done to them, or empty.
+        severity: 1 to 5, or 0.
+        clean: Digest of the same images without corruption, or empty.
+    """
+
+    name: str
+    title: str
+    set: str
+    images: Domain
+    corruption: str = ""
+    severity: int = 0
+    clean: str = ""
+
+
+def default_domains(root: Path | None) -> list[str | Domain]:
+    """Return what a bare ``shift`` uses: all that the data root has, CIFAR-10-C generated if need be, else samples.
+
+    Other shifts of CIFAR-10 are loaded; one that is damaged is left out with a warning.
+    """
+    domains: list[str | Domain] = [default_domain(root), default_corrupted(root)]
+    for name in OTHERS:
+        try:
+            domains.append(load_domain(name, root))
+        except MissingDataError:
+            continue
+        except InputError as error:
+            _log.warning("%s is left out: %s", name, error)
+    return domains
+
+
+def list_cells(domains: Sequence[str | Domain], root: Path | None, corruptions: Sequence[str] | None,
+         severities: Sequence[int], n: int | None, seed: int, *, workers: int = 1) -> list[Cell]:
+    """Load the domains and list the cells to be evaluated, those of clean images first.
+
+    Args:
+        domains: Names, or domains that are loaded. The clean set of a corrupted one is added where it is not named.
+        root: Where data lie.
+        corruptions: Which corruptions; None for all that a set has.
+        severities: Which severities.
+        n: Images of each cell; None for all.
+        seed: Seed of generated corruptions.
+        workers: Processes that generate.
+
+    Raises:
+        InputError: for unknown names, for data that are missing or damaged, and where no set has a corruption that is
+            asked for, or as many images.
+    """
+    plain: dict[str, Domain] = {}
+    wanted: dict[str, list[tuple[str, int]] | None] = {}  # a corrupted set -> its cells; None for all that are asked
+    for name in domains:
+        if isinstance(name, Domain):
+            plain[name.name] = name
+            continue
+        base, *cell = name.rsplit("/", 2)
+        if name.partition(":")[0].endswith("-c"):
+            wanted[name] = None
+        elif len(cell) == 2 and cell[1].isdigit() and base.partition(":")[0].endswith("-c"):
+            if (cells_of := wanted.setdefault(base, [])) is not None:
+                cells_of.append((cell[0], int(cell[1])))
+        else:
+            plain[name] = load_domain(name, root)
+    corrupted = [(load_corrupted(name, root, seed=seed), chosen) for name, chosen in wanted.items()]
+    for found, _ in corrupted:
+        if found.clean is not None and found.clean.digest not in {domain.digest for domain in plain.values()}:
+            plain = {found.clean.name: found.clean, **plain}
+    cells = [Cell(name, domain.title, domain.digest, domain) for name, domain in plain.items()]
+    for found, chosen in corrupted:
+        if chosen is None:
+            own = [name for name in found.corruptions if corruptions is None or name in corruptions]
+            chosen = [(corruption, severity) for corruption in own for severity in severities]
+            if lacking := [name for name in corruptions or () if name not in own]:
+                _log.warning("%s has no %s", found.name, ", ".join(lacking))
+        if isinstance(found, GeneratedSet) and (n or len(found.clean)) >= KEEP_FROM:
+            _generate(found, chosen, workers)
+        clean = "" if found.clean is None else found.clean.digest
+        digest = hashlib.sha256(f"{found.title}|{clean}".encode()).hexdigest()
+        cells += [Cell(found.name, found.title, digest, found.cell(corruption, severity), corruption, severity, clean)
+                  for corruption, severity in chosen]
+    if lacking := [name for name in corruptions or () if corrupted and name not in {c.corruption for c in cells}]:
+        raise InputError(f"none of the sets has the corruption {', '.join(lacking)}; leave it out")
+    if n is not None and n > max(len(cell.images) for cell in cells):
+        raise InputError(f"-n {n} is not possible: the largest set has {max(len(c.images) for c in cells)} images")
+    return cells
+
+
+def _generate(found: GeneratedSet, cells: Sequence[tuple[str, int]], workers: int) -> None:
+    """Make the cells that are missing and keep them."""
+    by_corruption: dict[str, list[int]] = {}
+    for corruption, severity in cells:
+        by_corruption.setdefault(corruption, []).append(severity)
+    groups: dict[tuple[int, ...], list[str]] = {}  # corruptions that the same severities are asked of
+    for corruption, own in by_corruption.items():
+        groups.setdefault(tuple(own), []).append(corruption)
+    missing = sum(len(found.missing(corruptions, severities)) for severities, corruptions in groups.items())
+    if not missing:
+        return
+    size = missing * found.files.cell_bytes / 1e9
+    _log.info("making %d cells of %s, %.1f GB, once", missing, found.title, size)
+    with progress(missing, unit="cell", desc=f"making {found.name}") as bar:
+        def advance(corruption: str, severity: int) -> None:
+            bar.update()
+            bar.set_postfix_str(f"{corruption} {severity}")
+        for severities, corruptions in groups.items():
+            found.generate(corruptions, severities, progress=advance, workers=workers)
+
+
+def picture_of(cell: Cell) -> str:
+    """Return an example as the data URI of a PNG: the first image of a corrupted set, of others the first five."""
+    ids = cell.images.order[: 1 if cell.corruption else 5]
+    out = io.BytesIO()
+    Image.fromarray(np.concatenate(list(cell.images.pixels(ids)), axis=1)).save(out, "PNG")
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

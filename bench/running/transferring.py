@@ -1,0 +1,105 @@
+"""Transfer: models classify images that other models were attacked with."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bench.analysis.reporting import write_report
+from bench.analysis.stats import wilson
+from bench.options.attack import AttackOptions
+from bench.rows.adversarial import Saved, read
+from bench.rows.kept import TRANSFER
+from bench.rows.store import Store
+from bench.running.checks import check_model, load_models
+from bench.running.computing import computing
+from framebench.domains import Domain, data_root, load_domain
+from framebench.errors import InputError
+from framebench.files import writable_folder
+from framebench.models.predictor import Predictor
+
+
+def run(options: AttackOptions) -> pd.DataFrame:
+    """Let every model classify saved attacked images, and write ``OUT/transfer.csv``.
+
+    Args:
+        options: `transfer_from` names folders of saved images; of the attack nothing is used.
+
+    Returns:
+        The new entries of the table.
+
+    Raises:
+        InputError: for folders that hold no such images, and images that are not of the domain.
+    """
+    saved = {path: _checked(path, read(path), options, data_root(options.data_root))
+             for path in map(Path, options.transfer_from or ())}
+    models, how = load_models(options.models), computing(options)
+    store = Store(writable_folder(options.out))
+    with store.lock():
+        known = TRANSFER.read(options.out)
+        predictors: dict[tuple[str, str], Predictor] = {}
+        targets = list(itertools.product(models, saved.values()))
+        for model, (_, domain) in targets:
+            if (model.name, domain.digest) not in predictors:
+                example, _ = domain.load(domain.order[:32])
+                predictor = Predictor(model.module, example, device=how.device, threads=how.threads)
+                check_model(model, predictor, domain, example)  # all, before any is asked for the attacked images
+                predictors[model.name, domain.digest] = predictor
+        entries = pd.DataFrame([transfer(images, model.name, predictors[model.name, domain.digest], domain,
+                                         batch_size=how.batch_size) for model, (images, domain) in targets],
+                               columns=list(TRANSFER.columns))
+        TRANSFER.write(options.out, entries, known)
+        if store.all():
+            write_report(options.out, options.made_by())
+    return entries
+
+
+def _checked(path: Path, saved: Saved, options: AttackOptions, root: Path | None) -> tuple[Saved, Domain]:
+    named = options.domain or saved.origin.domain
+    domain = named if isinstance(named, Domain) else load_domain(named, root)
+    if saved.origin.domain_digest != domain.digest:
+        raise InputError(f"{path} holds images of {saved.origin.title}, not of {domain.title}; name their domain with "
+                         "--domain and --data-root")
+    if len(saved.ids) and saved.ids.max() >= len(domain):
+        raise InputError(f"{path} has an image with the id {saved.ids.max()}, but {domain.title} has {len(domain)}; "
+                         "write it anew with bench attack --save-adversarial")
+    return saved, domain
+
+
+def transfer(saved: Saved, model: str, predict: Callable[[torch.Tensor], torch.Tensor], domain: Domain, *,
+             batch_size: int) -> dict[str, Any]:
+    """Evaluate a model on images that another one was attacked with; return an entry of ``transfer.csv``.
+
+    The rate is over the images that the target classifies correctly before the attack and that the attack has changed.
+    This leaves out the images that the source misclassified by itself.
+
+    Args:
+        saved: The attacked images.
+        model: Name of the target.
+        predict: The target: maps images [n, C, H, W] in [0, 1] to logits.
+        domain: Where the clean images come from.
+        batch_size: Images per forward pass.
+    """
+    clean, attacked, changed = [], [], []
+    for start in range(0, len(saved.ids), batch_size):
+        x, _ = domain.load(saved.ids[start : start + batch_size])
+        x_adv = saved.images[start : start + batch_size]
+        changed.append((x_adv != x).flatten(1).any(1).numpy())
+        clean.append(predict(x).argmax(1).cpu().numpy())
+        attacked.append(predict(x_adv.clone()).argmax(1).cpu().numpy())
+    correct, still = np.concatenate(clean) == saved.labels, np.concatenate(attacked) == saved.labels
+    among = correct & np.concatenate(changed)
+    n, successes = int(among.sum()), int((among & ~still).sum())
+    low, high = wilson(successes, n)
+    origin = saved.origin
+    return {"source": origin.model, "target": model, "domain": origin.domain, "attack": origin.attack,
+            "epsilon": origin.epsilon, "budget": origin.budget, "evaluation": origin.key[:12],
+            "n": len(saved.ids), "n_correct": n, "successes": successes,
+            "asr": successes / n if n else np.nan, "ci_low": low, "ci_high": high,
+            "clean_accuracy": float(correct.mean()), "attacked_accuracy": float(still.mean())}
