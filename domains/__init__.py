@@ -115,6 +115,10 @@ def load_domain(name: str, root: Path | None = None) -> Domain:
         if len(cell) == 2 and base.partition(":")[0].endswith("-c") and cell[1].isdigit():
             from framebench.domains.corrupted import load_corrupted  # here: it builds on this module
             return load_corrupted(base, root).cell(cell[0], int(cell[1]))
+        corrupted = name.partition("/")[0]
+        if corrupted.removesuffix("-c") in DOMAINS and corrupted.endswith("-c"):
+            raise InputError(f"{name} is not one set of images; name a corruption and a severity, as "
+                             f"{corrupted}/fog/3")
         raise unknown("domain", name, [*DOMAINS, "folder:PATH"])
     return DOMAINS[name].load(root)
 

@@ -162,3 +162,9 @@ def data_root_folder(tmp_path):
 def test_arrays_that_are_no_domain_are_refused(images, labels, message):
     with pytest.raises(InputError, match=message):
         Domain("d", "d", CIFAR10_CLASSES, images, np.array(labels, dtype=np.int64))
+
+
+@pytest.mark.parametrize("name", ["samples-c", "samples-c/fog", "cifar10-c"])
+def test_a_corrupted_set_is_no_domain_and_the_message_says_how_to_name_a_cell(name):
+    with pytest.raises(InputError, match="-c/fog/3"):
+        load_domain(name)
