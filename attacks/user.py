@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from framebench.attacks.signatures import check_options, plain
 from framebench.attacks.single import SingleImageAttack
 from framebench.errors import InputError, unknown
 from framebench.seeding import generator
-from framebench.user_code import load_function
+from framebench.user_code import load_function, settings_of
 
 #: Attributes of a function that say what it is.
 _ATTRIBUTES = ("needs", "norm", "epsilon")
@@ -148,17 +147,13 @@ def _check_call(name: str, function: Callable[..., Any], options: Mapping[str, A
 
 def _attributes(name: str, function: Callable[..., Any]) -> tuple[Needs, str | None, float | None]:
     """Return what the function says of itself: what it needs, its norm, and its usual epsilon."""
-    for attribute in getattr(function, "__dict__", {}):
-        near = difflib.get_close_matches(attribute.lower(), _ATTRIBUTES, n=1, cutoff=0.6)
-        if near and attribute not in _ATTRIBUTES:
-            raise InputError(f"{name} has an attribute '{attribute}', which is no setting; did you mean {near[0]}?")
-    needs: Any = getattr(function, "needs", "scores")
-    norm = getattr(function, "norm", None)
+    settings = settings_of(function, name, _ATTRIBUTES, alike=0.6)  # so that `eps` is told
+    needs, norm = settings.get("needs", "scores"), settings.get("norm")
     if needs not in get_args(Needs):
         raise unknown(f"needs of {name}", str(needs), get_args(Needs))
     if norm is not None and norm not in NORMS:
         raise unknown(f"norm of {name}", str(norm), NORMS)
-    usual = getattr(function, "epsilon", None)
+    usual = settings.get("epsilon")
     if usual is not None and (isinstance(usual, bool) or not isinstance(usual, (int, float))):
         raise InputError(f"the attribute epsilon of {name} must be a number, not {usual!r}")
     check_common(0, usual, None)

@@ -7,10 +7,11 @@ called ``models.py`` beside the user's is the one that the user's code imports.
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -65,6 +66,25 @@ def load_function(kind: str, name: str) -> UserFunction:
     # The function's name too: two functions of one file can give the same tensors and yet different models.
     source = _source(container) + f"\0{function}".encode()
     return UserFunction(found, name.rpartition("/")[2].replace(".py:", ":"), source)
+
+
+def settings_of(function: Callable[..., Any], what: str, names: Sequence[str], *, alike: float = 0.8) -> dict[str, Any]:
+    """Return the settings that a user has given a function as attributes, such as ``classify.classes = 10``.
+
+    Args:
+        function: The function.
+        what: What messages call it.
+        names: The settings that there are.
+        alike: From which likeness on, 0 to 1, another attribute is taken to be a misspelt setting.
+
+    Raises:
+        InputError: for an attribute that is nearly called like one: it was meant as one.
+    """
+    for attribute in getattr(function, "__dict__", {}):
+        near = difflib.get_close_matches(attribute.lower(), names, n=1, cutoff=alike)
+        if near and attribute not in names:
+            raise InputError(f"{what} has an attribute '{attribute}', which is no setting; did you mean {near[0]}?")
+    return {name: getattr(function, name) for name in names if hasattr(function, name)}
 
 
 def reason(error: BaseException) -> str:

@@ -6,7 +6,6 @@ failing, the run ends; the rows so far are kept, and the same command goes on fr
 
 from __future__ import annotations
 
-import difflib
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import torch
 from torch import nn
 
 from framebench.errors import InputError
-from framebench.user_code import reason
+from framebench.user_code import reason, settings_of
 
 Function = Callable[[np.ndarray], Any]
 
@@ -135,8 +134,4 @@ def black_box(function: Function) -> BlackBoxModel:
     Raises:
         InputError: for settings that can't be, and for an attribute that is nearly called like one.
     """
-    for name in getattr(function, "__dict__", {}):
-        near = difflib.get_close_matches(name.lower(), _SETTINGS, n=1, cutoff=0.8)
-        if near and name not in _SETTINGS:
-            raise InputError(f"the black box has an attribute '{name}', which is no setting; did you mean {near[0]}?")
-    return BlackBoxModel(function, **{name: getattr(function, name) for name in _SETTINGS if hasattr(function, name)})
+    return BlackBoxModel(function, **settings_of(function, "the black box", _SETTINGS))

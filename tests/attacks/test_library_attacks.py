@@ -22,22 +22,6 @@ ATTACKS = {
 }
 
 
-@pytest.fixture
-def mlp():
-    draws = torch.Generator().manual_seed(0)
-    first = torch.randn(48, D, generator=draws)
-    second = torch.randn(5, 48, generator=draws) * 0.6
-    return lambda x: torch.tanh((x.flatten(1) - 0.5) @ first.T * 0.3) @ second.T
-
-
-@pytest.fixture
-def data(mlp):
-    x = torch.rand(8, *SHAPE, generator=torch.Generator().manual_seed(1))
-    y = mlp(x).argmax(1)
-    y[0] = (y[0] + 1) % 5  # a clean error
-    return lambda ids: (x[torch.as_tensor(ids)], y[torch.as_tensor(ids)])
-
-
 def rows(name, predict, load, ids, *, seed=0, batch_size=256, **options):
     done = list(make(name, **options).stream(predict, load, np.asarray(ids), seed=seed, batch_size=batch_size))
     return {int(d.ids[0]): d for d in done}
