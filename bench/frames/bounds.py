@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,14 @@ from framebench.models import spectrum
 from framebench.models.dual_frame import reconstruct
 from framebench.models.operators import Extremes
 from framebench.models.registry import LoadedModel
+from framebench.models.regularizers.folding import Norm, channel_scale, norms_after
 from framebench.progress import progress
 from framebench.user_code import reason
 
 #: At which shares of all eigenvalues a spectrum is kept, for plots.
 SHARES = np.linspace(0, 1, 65)
 #: Raised whenever the same request on the same model would give other numbers.
-_VERSION = 1
+_VERSION = 2
 
 
 def run(options: FramesOptions, models: Sequence[LoadedModel] | None = None) -> Results:
@@ -72,13 +74,14 @@ def measure(model: LoadedModel, options: FramesOptions, out: Path, device: torch
                "fold": options.fold, "images": options.images, "version": _VERSION}
     if has_frames(out, request):
         return
-    module = (_folded(model) if options.fold else model.module).to(device)
+    module = model.module.to(device)
+    norms = norms_after(module) if options.fold else {}
     inputs = _inputs(module, model.name, options, device)
     layers = []
     with progress(len(inputs), desc=model.name, unit="layer") as bar:
         for name, (layer, z) in inputs.items():
             try:
-                layers.append({"layer": name, **_row(layer, z, options)})
+                layers.append({"layer": name, **_row(_scaled(layer, norms.get(name)), z, options)})
             except InputError as error:
                 raise InputError(f"{model.name}, layer {name}: {error}") from None
             bar.update()
@@ -143,12 +146,12 @@ def _inputs(module: nn.Module, name: str, options: FramesOptions, device: torch.
     return inputs
 
 
-def _folded(model: LoadedModel) -> nn.Module:
-    """Return the model with batch norms folded into the convolutions (and linear layers) that they directly follow."""
-    from torch.fx.experimental.optimization import fuse
-
-    try:
-        return fuse(model.module)
-    except (Exception, SystemExit) as error:  # tracing runs the user's code
-        raise InputError(f"the model {model.name} can't be traced to fold its batch norms ({type(error).__name__}); "
-                         "leave out --fold") from None
+def _scaled(layer: nn.Conv2d | nn.Linear, norm: Norm | None) -> nn.Conv2d | nn.Linear:
+    """Return a layer with its kernel multiplied by the scale of the batch norm after it, if there is one."""
+    if norm is None:
+        return layer
+    folded = copy.deepcopy(layer)
+    with torch.no_grad():
+        scale = channel_scale(norm).to(folded.weight)
+        folded.weight.mul_(scale.reshape(-1, *[1] * (folded.weight.ndim - 1)))
+    return folded

@@ -28,7 +28,8 @@ class FramesOptions(Reported, Computed):
         "--padding", "circular", TEXT, "circular: exact bounds of the convolution on a torus; own: with the layer's "
         "own padding, zeros or what its padding_mode says, by estimates (Lanczos) that are marked where they have not "
         "converged", choices="framebench.models.spectrum:Padding", metavar="P")
-    fold: bool = option("--fold", False, TRUTH, "fold batch norms into the layers that they directly follow")
+    fold: bool = option("--fold", False, TRUTH, "fold batch norms into the layers that they follow, directly or after "
+                        "pooling")
     images: int = option("--images", 4, INTEGER, "real images whose activations are reconstructed, 0 for none",
                          metavar="N", rule=Rule(lambda value: 0 <= value <= 20,
                                                 "must lie between 0 and 20, the number of images that foolbox ships"))

@@ -49,7 +49,7 @@ def norms_after(module: nn.Module) -> dict[str, Norm]:
             graph = _Tracer().trace(module)
         except Exception as error:  # tracing runs the model's own code
             raise InputError(f"the model {type(module).__name__} can't be traced to find its batch norms "
-                             f"({type(error).__name__}); leave out the option folded") from None
+                             f"({type(error).__name__}); leave them unfolded") from None
         _TRACED[module] = _pairs(module, graph)
     found = {layer: module.get_submodule(name) for layer, name in _TRACED[module].items()}
     return {layer: norm for layer, norm in found.items() if isinstance(norm, Norm)}

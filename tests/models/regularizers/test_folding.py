@@ -106,7 +106,7 @@ def test_a_model_that_cannot_be_traced_is_named():
             return self[0](x) if x.sum() > 0 else x
     model = Branching(nn.Conv2d(3, 3, 1))
     REGULARIZERS["frame"]()(model)
-    with pytest.raises(InputError, match="Branching .* folded"):
+    with pytest.raises(InputError, match="Branching .* traced"):
         REGULARIZERS["frame"](folded=True)(model)
 
 
