@@ -2,7 +2,7 @@
 
 Writes OUT/frames.csv (one row per layer: A, B, B/A, certified bounds, how well the layer's input is found again from
 its output) and OUT/report/index.html. Bounds are those of the layer alone; with --fold, of the layer with the batch
-norm that directly follows it. A second call with the same OUT adds to it and redoes nothing.
+norm that follows it, directly or after pooling. A second call with the same OUT adds to it and redoes nothing.
 """
 
 from __future__ import annotations
