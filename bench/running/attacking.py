@@ -45,6 +45,7 @@ class _Run:
         attack: The attack, made ready for the model.
         left: Ids of the images that have no row yet.
         ready: The model in the form of the rows; None where no image is left.
+        saved: Where all attacked images are kept, or None.
     """
 
     name: str
@@ -52,6 +53,7 @@ class _Run:
     attack: Attack
     left: np.ndarray
     ready: Prepared | None
+    saved: Adversarial | None
 
 
 def run(options: AttackOptions) -> Results | None:
@@ -89,7 +91,7 @@ def run(options: AttackOptions) -> Results | None:
     with store.lock():
         check_settings(options.made_by(), [*store.models(), *((model.name, model.digest) for model in models)])
         for planned in _plan(models, domain, part, attacks, options, store, how):
-            _attack(planned, domain, part, how, keep_images=options.save_adversarial)
+            _attack(planned, domain, part, how)
         return write_report(options.out, options.made_by())
 
 
@@ -110,8 +112,7 @@ def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attack
             name = model.name + (f" epsilon {attack.traits.epsilon:g}" if len(attacks) > 1 else "")
             name += f" seed {seed}" if len(options.all_seeds) > 1 else ""
             rows, left = _opened(evaluation, facts, ids, store, own=options.save_adversarial)
-            if options.save_adversarial:
-                Adversarial(rows)  # refuses rows whose images were not kept
+            saved = Adversarial(rows) if options.save_adversarial else None  # refuses rows whose images were not kept
             ready = None
             if len(left):
                 kind = rows.facts.predictor
@@ -119,7 +120,7 @@ def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attack
                     made = prepare(model, domain, kind=kind, how=how, gradients=attack.traits.needs == "gradients")
                     forms[kind] = forms[made.kind] = made
                 ready = forms[kind]
-            runs.append(_Run(name, rows, attack.on(model.module), left, ready))
+            runs.append(_Run(name, rows, attack.on(model.module), left, ready, saved))
     return runs
 
 
@@ -167,7 +168,7 @@ def _check_needs(model: LoadedModel, attack: Attack, name: str) -> None:
                          "decision-based attack such as foolbox:HopSkipJumpAttack")
 
 
-def _attack(planned: _Run, domain: Domain, ids: np.ndarray, how: Computing, *, keep_images: bool) -> None:
+def _attack(planned: _Run, domain: Domain, ids: np.ndarray, how: Computing) -> None:
     """Attack the images that are left, and write what is new of the facts."""
     rows, ready = planned.rows, planned.ready
     with AttackProgress(planned.name, len(ids), len(ids) - len(planned.left)) as progress:
@@ -177,7 +178,6 @@ def _attack(planned: _Run, domain: Domain, ids: np.ndarray, how: Computing, *, k
                 made = dataclasses.replace(rows.facts, predictor=ready.kind, warnings=tuple(ready.flags),
                                            provenance=(provenance(how.device),))
                 attack_images(rows, planned.attack, progress.counting(ready.predict), domain, planned.left, made=made,
-                              batch_size=how.batch_size, report=progress.update,
-                              saved=Adversarial(rows) if keep_images else None)
+                              batch_size=how.batch_size, report=progress.update, saved=planned.saved)
         finally:
             rows.finish()
