@@ -1,0 +1,36 @@
+"""``python -m study COMMAND``: train and measure what is missing, and write the account."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from framebench.errors import InputError
+
+
+def main() -> int:
+    """Run a command; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m study", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="train what the manifest asks for and is not there")
+    train.add_argument("--data-root", metavar="DIR", help="folder with CIFAR-10 (or $BENCH_DATA)")
+    train.add_argument("--work", type=Path, default=Path("runs/study"), metavar="DIR",
+                       help="where trainings keep their state")
+    train.add_argument("--most", type=int, metavar="N", help="train at most N")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        from study.train import train_missing
+        train_missing(given.data_root, given.work, given.most)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
