@@ -17,6 +17,10 @@ class MissingDataError(InputError):
     """A data set is not where it was looked for."""
 
 
+class DivergedError(InputError):
+    """A training has no finite loss any more, or has shrunk its weights away: its recipe asks too much."""
+
+
 def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
     """Build the error for a name that is none of `choices`, with the nearest ones as a suggestion."""
     known = sorted(choices)

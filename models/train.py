@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from framebench.errors import InputError
+from framebench.errors import DivergedError, InputError
 from framebench.files import atomic
 from framebench.models.architectures import build
 from framebench.models.augment import crop_flip_cutout, draw_corners, pad_reflect
@@ -146,7 +146,7 @@ class Trainer:
         """Train the epochs that are left and return the model in eval mode.
 
         Raises:
-            InputError: if the loss is no longer finite, or the penalty shrinks the weights away.
+            DivergedError: if the loss is no longer finite, or the penalty shrinks the weights away.
         """
         total = self.recipe.epochs * self.steps
         with progress(total, initial=self.epoch * self.steps, unit="step", desc="training") as bar:
@@ -234,8 +234,8 @@ class Trainer:
     def _require_finite(self, losses: list[torch.Tensor]) -> None:
         """Check the losses of the current epoch, penalties included."""
         if not torch.stack(losses).isfinite().all():
-            raise InputError(f"the loss is not finite in epoch {self.epoch + 1}; start again under another --name with "
-                             "a lower --lr" + ("" if self.regularizer is None else " or --gamma"))
+            raise DivergedError(f"the loss is not finite in epoch {self.epoch + 1}; start again under another --name "
+                                "with a lower --lr" + ("" if self.regularizer is None else " or --gamma"))
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         draws = torch.Generator().manual_seed(

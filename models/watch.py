@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from framebench.errors import InputError
+from framebench.errors import DivergedError, InputError
 from framebench.files import atomic
 from framebench.models.regularizers import Regularizer, gershgorin
 from framebench.models.regularizers.gram import mean_diagonal
@@ -54,17 +54,17 @@ class ScaleWatch:
         """Look at the weights, in the course of an epoch.
 
         Raises:
-            InputError: if they have collapsed.
+            DivergedError: if they have collapsed.
         """
         if not self.layers:
             return
         now = self._scales()
         share = float((now / self.first.clamp(max=self.upper)).median())
         if share < COLLAPSE:
-            raise InputError(f"the weights have collapsed in epoch {epoch:g}: the mean squared row norm of the "
-                             f"regularized layers fell from {float(self.first.median()):.3g} to "
-                             f"{float(now.median()):.3g} (medians); start again under another --name with a lower "
-                             "--gamma, --init delta-orthogonal, or --option relative=true")
+            raise DivergedError(f"the weights have collapsed in epoch {epoch:g}: the mean squared row norm of the "
+                                f"regularized layers fell from {float(self.first.median()):.3g} to "
+                                f"{float(now.median()):.3g} (medians); start again under another --name with a lower "
+                                "--gamma, --init delta-orthogonal, or --option relative=true")
 
     @torch.no_grad()
     def _scales(self) -> torch.Tensor:

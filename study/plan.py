@@ -64,8 +64,8 @@ class Training:
     @property
     def held_out(self) -> float:
         """Accuracy on the held-out images; -1 where the training failed."""
-        accuracy: dict[str, float] = {entry["data"]: entry["accuracy"] for entry in (self.card or {}).get("accuracy", [])}
-        return accuracy.get(HELD_OUT, -1.0)
+        entries = (self.card or {}).get("accuracy", [])
+        return next((float(entry["accuracy"]) for entry in entries if entry["data"] == HELD_OUT), -1.0)
 
 
 def manifest() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 import framebench
-from framebench.errors import InputError
+from framebench.errors import DivergedError
 from study.plan import FAILED, Training, trainings
 
 _log = logging.getLogger(__name__)
@@ -32,9 +32,7 @@ def train_missing(data_root: str | None, work: Path, most: int | None = None) ->
         try:
             framebench.train(**training.options, name=training.name, data_root=data_root, out=work, half=True,
                              keep_every=training.options["epochs"], threads=1, device="cpu")
-        except InputError as error:
-            if "not finite" not in str(error) and "shrink" not in str(error):
-                raise
+        except DivergedError as error:
             training.folder.mkdir(parents=True, exist_ok=True)
             (training.folder / FAILED).write_text(f"{error}\n")
         else:
