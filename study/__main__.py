@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from framebench.errors import InputError
+from framebench.memory import keep_freed_memory
 
 
 def main() -> int:
@@ -19,11 +20,23 @@ def main() -> int:
     train.add_argument("--work", type=Path, default=Path("runs/study"), metavar="DIR",
                        help="where trainings keep their state")
     train.add_argument("--most", type=int, metavar="N", help="train at most N")
+    measure = commands.add_parser("measure", help="measure the endpoints that are missing")
+    measure.add_argument("--data-root", metavar="DIR", help="folder with the data sets (or $BENCH_DATA)")
+    measure.add_argument("--endpoints", nargs="+", metavar="E", help="these alone")
+    commands.add_parser("report", help="write docs/study.md, its figures and its appendix")
     given = parser.parse_args()
+    keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        from study.train import train_missing
-        train_missing(given.data_root, given.work, given.most)
+        if given.command == "train":
+            from study.train import train_missing
+            train_missing(given.data_root, given.work, given.most)
+        elif given.command == "measure":
+            from study.measure import measure_missing
+            measure_missing(given.data_root, given.endpoints)
+        else:
+            from study.account import write_account
+            write_account()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
