@@ -112,7 +112,8 @@ def _training(arm: str, seed: int, gamma: float | None) -> Training:
     penalty = found["penalty"] if "regularizer" in own else {}
     options = {**found["recipe"], **penalty, **own, "seeds": [seed]}
     if penalty:
-        options["regularizer_options"] = {**penalty["regularizer_options"], **own.get("regularizer_options", {})}
+        options["regularizer_options"] = {key: value for entry in (penalty, own)
+                                          for key, value in entry.get("regularizer_options", {}).items()}
     if gamma is not None:
         options["gamma"] = gamma
     return Training(arm, seed, gamma, options)
