@@ -1,0 +1,133 @@
+"""The endpoints: what each image adds to what a training scores.
+
+Every endpoint is the mean of one score per image, so that all of them go through the same statistics. Where the number
+itself is no mean (a rate over the images that a network classifies correctly, a median, a calibration error), the score
+is the number plus the image's influence on it, whose mean is the number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from study.statistics import Floats
+
+#: Queries up to which the area is taken. An attack of as many iterations makes at least as many queries.
+QUERIES = 1000
+#: The study's budgets, in iterations.
+BUDGETS = (1, 10, 50, 100, 1000)
+#: The L2 norm within which a success of SimBA counts in one of the endpoints.
+NORM = 1.0
+#: Bins of the expected calibration error.
+BINS = 15
+
+Score = Callable[[pd.DataFrame], Floats]
+
+
+def area(rows: pd.DataFrame) -> Floats:
+    """Area under robust accuracy against log queries, from 1 to `QUERIES`, as a share of the whole.
+
+    An image that t queries break counts log(t) / log(QUERIES); one that is not broken counts 1, and one that is
+    misclassified from the start 0.
+    """
+    spent = np.clip(np.log(np.maximum(rows["queries"], 1)) / np.log(QUERIES), 0, 1)
+    success = rows["success_iteration"]
+    return np.where(success == 0, 0.0, np.where(success < 0, 1.0, spent))
+
+
+def robust(rows: pd.DataFrame) -> Floats:
+    """Robust accuracy: images classified correctly and never broken, over all images."""
+    return np.asarray(rows["success_iteration"] < 0, dtype=float)
+
+
+def success_rate(rows: pd.DataFrame, iterations: int, norm: float = np.inf) -> Floats:
+    """Attack success rate: images broken within these iterations and this L2 norm, over those classified correctly."""
+    attacked = (rows["success_iteration"] != 0).to_numpy(float)
+    broken = (rows["success_iteration"].between(1, iterations) & (rows["l2"] <= norm)).to_numpy(float)
+    rate = broken.sum() / attacked.sum()
+    return np.asarray(rate + (broken - rate * attacked) / attacked.mean())
+
+
+def median_norm(rows: pd.DataFrame) -> Floats:
+    """Median over all images of the smallest L2 norm found: 0 where misclassified, infinite where none was found.
+
+    The density at the median comes from the order statistics one standard error to either side (Woodruff 1952).
+    """
+    found = rows["l2"].to_numpy(float).copy()
+    found[rows["success_iteration"] == 0] = 0.0
+    found[rows["success_iteration"] < 0] = np.inf
+    median = np.median(found)
+    share = 0.5 / len(found) ** 0.5
+    low, high = np.quantile(found, [0.5 - share, 0.5 + share])
+    below = np.where(found <= median, 1.0, 0.0)
+    return np.asarray(median + (below.mean() - below) * (high - low) / (2 * share))
+
+
+def accuracy(rows: pd.DataFrame) -> Floats:
+    """Accuracy."""
+    return np.asarray(rows["prediction"] == rows["label"], dtype=float)
+
+
+def calibration_error(rows: pd.DataFrame) -> Floats:
+    """Expected calibration error over `BINS` bins of equal width (Guo et al. 2017, arXiv 1706.04599)."""
+    confidence = rows["confidence"].to_numpy(float)
+    excess = accuracy(rows) - confidence
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    sign = np.sign(np.bincount(bins, excess, BINS))
+    return np.asarray(sign[bins] * excess)
+
+
+def mean_over_cells(rows: pd.DataFrame) -> Floats:
+    """Accuracy, the mean over the cells of a corrupted set."""
+    return rows.groupby("example")["correct"].mean().to_numpy(float)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint.
+
+    Attributes:
+        key: Its name in `claims.toml` and in this code.
+        title: What the account calls it.
+        rows: The endpoint of the manifest whose rows it is made from.
+        score: Rows of one training, example ascending, to one score per image.
+        better: 1 where a higher number is better, -1 where a lower one is.
+        percent: Whether it is shown in percent.
+        counts: Whether it counts images, of which too few may be on one side for intervals.
+    """
+
+    key: str
+    title: str
+    rows: str
+    score: Score
+    better: int = 1
+    percent: bool = True
+    counts: bool = True
+
+    @property
+    def scale(self) -> float:
+        """What a number is multiplied by to be shown."""
+        return 100.0 if self.percent else 1.0
+
+
+#: Named before any training was measured.
+PRIMARY = Endpoint("area", "area under robust accuracy", "simba-pixel", area, counts=False)
+ENDPOINTS = (
+    PRIMARY,
+    *(Endpoint(f"asr-{budget}", f"ASR at {budget:,}", "simba-pixel", partial(success_rate, iterations=budget), -1)
+      for budget in BUDGETS),
+    Endpoint("asr-l2", f"ASR within L2 {NORM:g}", "simba-pixel",
+             partial(success_rate, iterations=BUDGETS[-1], norm=NORM), -1),
+    Endpoint("area-dct", "area, SimBA-DCT", "simba-dct", area, counts=False),
+    Endpoint("apgd-1", "robust accuracy, APGD Linf 1/255", "apgd-1", robust),
+    Endpoint("apgd-2", "robust accuracy, APGD Linf 2/255", "apgd-2", robust),
+    Endpoint("min-l2", "median smallest L2", "min-l2", median_norm, percent=False, counts=False),
+    Endpoint("clean", "clean accuracy", "clean", accuracy),
+    Endpoint("ece", "calibration error", "clean", calibration_error, -1, counts=False),
+    Endpoint("cifar10-c", "CIFAR-10-C", "cifar10-c", mean_over_cells),
+    Endpoint("tinyimagenet7", "TinyImageNet, seven classes", "tinyimagenet7", accuracy),
+)
