@@ -1,0 +1,196 @@
+"""Tables of the account, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from study import claims
+from study.analysis import CONTROL, Result, Study
+from study.endpoints import PRIMARY
+from study.rows import FOLDED, MEASURES, Made
+from study.statistics import DUNNETT_DRAWS, Against, CrossedBootstrap, Estimate
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table, or a word where it has no rows."""
+    lines = [list(head), ["---"] * len(head), *map(list, rows)]
+    if len(lines) == 2:
+        return "Nothing yet."
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def number(value: float | None, result: Result) -> str:
+    """Return a number of an endpoint as it is shown: percent, or L2; empty for None."""
+    return "" if value is None else f"{result.endpoint.scale * value:.{2 if result.endpoint.percent else 3}f}"
+
+
+def signed(value: float, result: Result) -> str:
+    """Return a difference with its sign."""
+    shown = f"{result.endpoint.scale * value:+.{2 if result.endpoint.percent else 3}f}"
+    return shown[1:] if not shown.strip("+-0.") else shown
+
+
+def interval(ends: tuple[float, float], result: Result) -> str:
+    """Return an interval."""
+    return f"[{signed(ends[0], result)}, {signed(ends[1], result)}]"
+
+
+def difference(found: Estimate | None, result: Result) -> str:
+    """Return a difference and its interval; empty for None."""
+    return f"{signed(found.value, result)} {interval(found.interval(), result)}" if found else ""
+
+
+def p_value(found: Against) -> str:
+    """Return a p-value of Dunnett's test, as a bound where no draw was as large."""
+    return f"< {1 / DUNNETT_DRAWS:g}" if found.bound else f"{found.p:.2g}"
+
+
+def main_table(study: Study) -> str:
+    """The one table of the page: one row per arm."""
+    shown = [(key, head) for key, head in (("clean", "clean"), (PRIMARY.key, "area"), ("cifar10-c", "CIFAR-10-C"))
+             if key in study.results]
+    primary = study.results.get(PRIMARY.key)
+    head = ["arm", "trainings", "log10 B/A", *(name for _, name in shown), "area minus plain", "p",
+            "at equal accuracy"]
+    rows = []
+    for arm, title in study.titles.items():
+        if not study.count(arm):
+            continue
+        found = primary.simultaneous.get(arm) if primary else None
+        frameness = np.mean([one.frameness[FOLDED] for one in study.trainings if one.group == arm])
+        rows.append([title, str(study.count(arm)), f"{frameness:.2f}",
+                     *(number(study.results[key].mean(arm), study.results[key]) for key, _ in shown),
+                     f"{signed(found.estimate.value, primary)} {interval((found.low, found.high), primary)}"
+                     if primary and found else "",
+                     p_value(found) if found else "",
+                     difference(primary.adjusted.get(arm), primary) if primary else ""])
+    return table(head, rows)
+
+
+def claimed_accuracy() -> str:
+    """The study's accuracies."""
+    accuracy = claims.claims()["accuracy"]
+    columns: list[str] = accuracy["columns"]
+    rows = []
+    for method, cells in accuracy["rows"].items():
+        shown = [f"{mean:.2f} +- {spread:.2f}" for mean, spread in cells]
+        rows.append([method, *shown, *[""] * (len(columns) - len(shown))])
+    return table(["", *columns], rows)
+
+
+def claimed_success() -> str:
+    """The study's attack success rates."""
+    success = claims.claims()["success"]
+    return table(["iterations", *map(str, success["iterations"])],
+                 ([method, *(f"{rate:.2f}" for rate in rates)] for method, rates in success["rows"].items()))
+
+
+def anchors(study: Study) -> str:
+    """Plain networks of others beside ours."""
+    rows = [[one["network"], f"{one['clean']:.2f}", f"{one['corrupted']:.2f}", "published"]
+            for one in claims.claims()["anchors"]]
+    clean, corrupted = study.results.get("clean"), study.results.get("cifar10-c")
+    for arm in (CONTROL, *study.spanning):
+        if clean and corrupted and clean.mean(arm) is not None and corrupted.mean(arm) is not None:
+            rows.append([f"ours, {study.titles[arm]}", number(clean.mean(arm), clean),
+                         number(corrupted.mean(arm), corrupted), "generated"])
+    return table(["network", "clean", "CIFAR-10-C", "CIFAR-10-C is"], rows)
+
+
+def all_means(study: Study, results: Sequence[Result]) -> str:
+    """Mean over an arm's trainings in every endpoint."""
+    groups = list(dict.fromkeys(one.group for one in study.trainings))
+    images = ["*images*", *(f"{result.data.scores.shape[1]:,}" for result in results)]
+    rows = ([study.titles.get(group, f"{group} (tried)"), *(number(result.mean(group), result) for result in results)]
+            for group in groups)
+    return table(["arm", *(result.endpoint.title for result in results)], [images, *rows])
+
+
+def all_differences(study: Study, result: Result) -> str:
+    """Every method minus plain training, in one endpoint."""
+    rows, bootstrap = [], CrossedBootstrap(result.data)
+    for arm, found in result.differences.items():
+        boot = bootstrap.interval(result.data.weights(arm, CONTROL))
+        rows.append([study.titles[arm], f"{len(result.data.index(arm))}", difference(found, result), f"{found.df:.0f}",
+                     interval(boot, result), difference(result.adjusted.get(arm), result)])
+    return table(["arm", "trainings", "minus plain", "df", "crossed bootstrap", "at equal accuracy"], rows)
+
+
+def against_claims(study: Study) -> str:
+    """Every method minus plain training beside what the study claims of its frame."""
+    rows = []
+    for key, claim in claims.effects("frame").items():
+        result = study.results.get(key)
+        for arm, found in (result.differences if result else {}).items():
+            assert result is not None
+            p = found.equivalence(abs(claim) / 100)
+            rows.append([result.endpoint.title, f"{claim:+.2f}", study.titles[arm], difference(found, result),
+                         verdict(found.interval(), claim / 100), "< 0.0001" if p < 1e-4 else f"{p:.2g}",
+                         difference(result.adjusted.get(arm), result)])
+    return table(["endpoint", "the study's frame", "arm", "minus plain", "the claim is", "p (equivalence)",
+                  "at equal accuracy"], rows)
+
+
+def verdict(ends: tuple[float, float], claim: float) -> str:
+    """Say where a claimed effect lies with respect to an interval."""
+    low, high = sorted(end * np.sign(claim) for end in ends)
+    if high < abs(claim):
+        return "excluded"
+    return "exceeded" if low > abs(claim) else "within the interval"
+
+
+def precision(results: Sequence[Result]) -> str:
+    """Standard deviations, and what the trainings in hand can tell."""
+    rows = []
+    for result in results:
+        if (found := result.precision) is None:
+            continue
+        effect = claims.effects("frame").get(result.endpoint.key)
+        scale, digits = result.endpoint.scale, 2 if result.endpoint.percent else 3
+        needed = found.needed(abs(effect) / 100) if effect else None
+        rows.append([result.endpoint.title, f"{result.data.scores.shape[1]:,}",
+                     *(f"{scale * value:.{digits}f}" for value in (
+                         result.data.training ** 0.5, found.interaction ** 0.5, result.data.residual ** 0.5,
+                         found.detectable(result.repeats), found.detectable(5), found.detectable(10),
+                         found.detectable(result.repeats, 4.0))),
+                     "" if not effect else f"{abs(effect):.2f}: {needed or 'more images first'}"])
+    return table(["endpoint", "images", "sd of trainings", "error from images, method", "from images, training",
+                  "found", "with 5 trainings", "with 10", "with 4 times the images",
+                  "the study's effect: trainings needed"], rows)
+
+
+def frameness_slopes(results: Sequence[Result]) -> str:
+    """Slopes on frameness and on clean accuracy, each with the other held; by all measures in the primary endpoint."""
+    rows = []
+    for result in results:
+        for measure in MEASURES if result.endpoint is PRIMARY else [FOLDED]:
+            if result.endpoint.key != "clean" and (found := result.slopes(result.frameness(measure), result.accuracy)):
+                rows.append([result.endpoint.title, measure, str(len(result.trainings)), difference(found[0], result),
+                             difference(found[1].scaled(0.01), result)])
+    return table(["endpoint", "measure", "trainings", "per tenfold", "per point of clean accuracy"], rows)
+
+
+def accuracy_slopes(results: Sequence[Result]) -> str:
+    """Slopes on clean accuracy alone."""
+    rows = ([result.endpoint.title, str(len(result.trainings)), difference(found[0].scaled(0.01), result)]
+            for result in results if result.endpoint.key != "clean" and (found := result.slopes(result.accuracy)))
+    return table(["endpoint", "trainings", "per point of clean accuracy"], rows)
+
+
+def all_trainings(study: Study) -> str:
+    """One row per training."""
+    rows = []
+    for one in study.trainings:
+        recipe, made = one.card["recipe"], one.card["provenance"]
+        rows.append([one.training.name, f"{recipe['gamma']:g}", str(recipe["epochs"]), f"{100 * one.accuracy:.2f}",
+                     f"{100 * one.training.held_out:.2f}", *(f"{one.frameness[name]:.2f}" for name in MEASURES),
+                     f"{made['seconds'] / 60:.0f}", device(one)])
+    return table(["training", "gamma", "epochs", "test", "held out", *MEASURES, "minutes", "made on"], rows)
+
+
+def device(one: Made) -> str:
+    """Return what a training was made with."""
+    made = one.card["provenance"]
+    return f"{made.get('processor') or made['device']}, torch {made['torch']}"
