@@ -25,13 +25,14 @@ def answer(study: Study) -> str:
     return " ".join([_attacked(study, primary), claimed[0].upper() + claimed[1:], _is_it_the_frame(primary)])
 
 
-def listed(names: Sequence[str], join: str = ", ") -> str:
+def listed(names: Sequence[str]) -> str:
     """Return names as a sentence has them."""
-    return " and ".join([join.join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _attacked(study: Study, primary: Result) -> str:
     found, claim = primary.simultaneous, claims.effects("frame")[PRIMARY.key]
+    titles = {arm: f"*{title}*" for arm, title in study.titles.items()}
     harder = [arm for arm, one in found.items() if one.low > 0]
     easier = [arm for arm, one in found.items() if one.high < 0]
     best = max(found, key=lambda arm: found[arm].estimate.value)
@@ -39,11 +40,11 @@ def _attacked(study: Study, primary: Result) -> str:
     excluded = sum(verdict(primary.interval(arm), claim / 100) == "excluded" for arm in found)
     many = f"{len(harder) or 'None'} of the {len(found)} arms with two trainings or more"
     said = (f"{many} {'is' if len(harder) == 1 else 'are'} harder to attack than plain training: "
-            f"{listed([study.titles[arm] for arm in harder])}, the best by {size}" if harder else
-            f"{many} is shown to be harder to attack than plain training: the best, {study.titles[best]}, differs by "
+            f"{listed([titles[arm] for arm in harder])}, the best by {size}" if harder else
+            f"{many} is shown to be harder to attack than plain training: the best, {titles[best]}, differs by "
             f"{size}")
     if easier:
-        said += f"; easier to attack: {listed([study.titles[arm] for arm in easier])}"
+        said += f"; easier to attack: {listed([titles[arm] for arm in easier])}"
     return f"{said}; {excluded} of the {len(found)} intervals exclude the study's effect, {claim:+.2f}."
 
 
@@ -72,7 +73,7 @@ def _claims(study: Study) -> str:
 def _is_it_the_frame(primary: Result) -> str:
     found = primary.slopes(primary.frameness(), primary.accuracy)
     if not found:
-        return "Whether it is being a frame that matters can't be said yet: there are too few arms, or arms that are too alike."
+        return "Whether it is being a frame that matters can't be said yet: the arms are too few, or too alike."
     slope = found[0].scaled(-1)
     low, high = slope.interval()
     said = ("there is no sign that being nearer to a tight frame makes a network harder to attack" if low <= 0 <= high
@@ -128,11 +129,12 @@ def extent(study: Study) -> str:
                     "seed, but arms that were made on one device alone may differ by it.")
     if study.failed:
         said.append(f"Not finished: {', '.join(study.failed)}.")
-    if missing := [endpoint.title for endpoint in ENDPOINTS if endpoint.key not in study.results]:
-        said.append(f"Not measured yet: {'; '.join(missing)}.")
-    if partly := [f"{result.endpoint.title} ({len(result.trainings)})" for result in study.results.values()
-                  if len(result.trainings) < len(study.trainings)]:
-        said.append(f"Measured of fewer trainings: {'; '.join(partly)}.")
+    measured = {endpoint.rows: len(study.results[endpoint.key].trainings) if endpoint.key in study.results else 0
+                for endpoint in ENDPOINTS}
+    if missing := [f"`{rows}`" for rows, number in measured.items() if not number]:
+        said.append(f"Not measured yet: {', '.join(missing)}.")
+    if partly := [f"`{rows}` ({number})" for rows, number in measured.items() if 0 < number < len(study.trainings)]:
+        said.append(f"Measured of some trainings only: {', '.join(partly)}.")
     return " ".join(said)
 
 

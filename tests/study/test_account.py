@@ -99,7 +99,7 @@ def test_what_is_missing_and_what_failed_is_named(drawn):
     failed.folder.mkdir()
     (failed.folder / plan.FAILED).write_text("the loss is not finite\n")
     page = pages(analyse())["study.md"]
-    assert failed.name in page and "APGD" in page.partition("Not measured yet")[2].partition("##")[0]
+    assert failed.name in page and "apgd-1" in page.partition("Not measured yet")[2].partition("##")[0]
 
 
 def test_damaged_rows_leave_the_old_page(drawn, tmp_path):
