@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study import plan
+from study import plan, statistics
 from study.rows import TEST
 
 MANIFEST = """
@@ -77,6 +77,7 @@ def drawn(tmp_path, monkeypatch) -> Drawn:
     folder.mkdir()
     (folder / "manifest.toml").write_text(MANIFEST)
     monkeypatch.setattr(plan, "STUDY", folder)
+    monkeypatch.setattr(statistics, "DUNNETT_DRAWS", 10_000)  # enough for a study that is drawn itself
     monkeypatch.setattr(plan, "TRAININGS", folder / "trainings")
     return Drawn(folder)
 

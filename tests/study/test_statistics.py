@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from study import statistics
 from study.statistics import Crossed, CrossedBootstrap, Estimate, Precision, dunnett
 
 
@@ -78,7 +79,7 @@ def test_without_variance_of_trainings_it_is_the_paired_t_test_over_images():
 
 
 def test_dunnett_holds_for_all_at_once(monkeypatch):
-    monkeypatch.setattr("study.statistics.DUNNETT_DRAWS", 10_000)
+    monkeypatch.setattr(statistics, "DUNNETT_DRAWS", 10_000)
     rng = np.random.default_rng(5)
     wrong = 0
     for _ in range(150):
