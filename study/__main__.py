@@ -19,7 +19,7 @@ def main() -> int:
     train.add_argument("--data-root", metavar="DIR", help="folder with CIFAR-10 (or $BENCH_DATA)")
     train.add_argument("--work", type=Path, default=Path("runs/study"), metavar="DIR",
                        help="where trainings keep their state")
-    train.add_argument("--most", type=int, metavar="N", help="train at most N")
+    train.add_argument("--arms", nargs="+", metavar="A", help="these alone, all their seeds")
     measure = commands.add_parser("measure", help="measure the endpoints that are missing")
     measure.add_argument("--data-root", metavar="DIR", help="folder with the data sets (or $BENCH_DATA)")
     measure.add_argument("--endpoints", nargs="+", metavar="E", help="these alone")
@@ -30,7 +30,7 @@ def main() -> int:
     try:
         if given.command == "train":
             from study.train import train_missing
-            train_missing(given.data_root, given.work, given.most)
+            train_missing(given.data_root, given.work, given.arms)
         elif given.command == "measure":
             from study.measure import measure_missing
             measure_missing(given.data_root, given.endpoints)

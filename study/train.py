@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 
 import framebench
-from framebench.errors import DivergedError
-from study.plan import FAILED, Training, trainings
+from framebench.errors import DivergedError, unknown
+from study.plan import FAILED, Training, manifest, trainings
 
 _log = logging.getLogger(__name__)
 
 
-def train_missing(data_root: str | None, work: Path, most: int | None = None) -> None:
+def train_missing(data_root: str | None, work: Path, arms: Collection[str] | None = None) -> None:
     """Train what the manifest asks for and is not there.
 
     Args:
         data_root: Where data lie.
         work: Where trainings keep their state; a training that was killed goes on from it.
-        most: At most so many; None for all.
+        arms: Only trainings of these arms; None for all.
 
     Raises:
-        InputError: for data that are missing.
+        InputError: for data that are missing, and for an unknown arm.
     """
-    done = 0
-    while (most is None or done < most) and (training := _next()) is not None:
+    known = manifest()["arms"]
+    for arm in arms or ():
+        if arm not in known:
+            raise unknown("arm", arm, known)
+    while (training := _next(known if arms is None else arms)) is not None:
         _log.info("training %s", training.name)
         try:
             framebench.train(**training.options, name=training.name, data_root=data_root, out=work, half=True,
@@ -37,12 +41,12 @@ def train_missing(data_root: str | None, work: Path, most: int | None = None) ->
             (training.folder / FAILED).write_text(f"{error}\n")
         else:
             _keep(training, work)
-        done += 1
 
 
-def _next() -> Training | None:
+def _next(arms: Collection[str]) -> Training | None:
     """Return the first training that is missing; the coefficients chosen so far decide which there are."""
-    return next((training for training in trainings() if training.card is None and not training.failed), None)
+    return next((training for training in trainings()
+                 if training.arm in arms and training.card is None and not training.failed), None)
 
 
 def _keep(training: Training, work: Path) -> None:

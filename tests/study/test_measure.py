@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from framebench.errors import InputError
 from study import measure, plan, train
 
 MANIFEST = """
@@ -89,3 +90,8 @@ def test_rows_of_two_endpoints_agree_on_the_clean_images(study):
 
 def test_data_that_are_missing_leave_an_endpoint_out(study):
     assert not list((study / "trainings").rglob("elsewhere.parquet"))
+
+
+def test_an_unknown_arm_is_named(study):
+    with pytest.raises(InputError, match="sp"):
+        train.train_missing(str(study / "data"), study / "work", ["sp"])
