@@ -61,6 +61,7 @@ def test_the_wheel_has_all_modules_and_data(installed):
         want = {path.relative_to(ROOT / folder) for kind in ("*.py", "*.toml", "*.safetensors", "checkpoints/*.json")
                 for path in (ROOT / folder).rglob(kind)}
         assert want and want == {path for path in want if (installed / below / path).is_file()}
+    assert (installed / "framebench" / "imagenet_classes.txt").is_file()
 
 
 def test_the_source_distribution_makes_the_same_wheel(distributions, installed, tmp_path):
