@@ -12,9 +12,10 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional as F  # noqa: N812
 
+from framebench.classes import imagenet
 from framebench.errors import InputError
 from framebench.files import atomic
 from framebench.models.layers import Normalize
@@ -24,20 +25,21 @@ from framebench.user_code import reason
 class Preprocessed(nn.Module):
     """A model behind its own preprocessing, so that it takes images in [0, 1] of any size.
 
-    Images are resized as a whole to the model's input size. The pipelines that come with ImageNet models resize to
-    more and cut the border off; here no pixel is cut, since an attack may change any of them. Resizing to the size
-    that an image has already changes nothing, to the bit.
+    Images are resized as a whole to the model's input size, differentiably. The pipelines that come with ImageNet
+    models resize to more and cut the border off; here no pixel is cut, since an attack may change any of them. Images
+    that have the size already are left as they are.
 
     Args:
         model: Maps normalised images to logits.
-        mean: Per-channel mean that the model expects to be subtracted, for images in [0, 1].
-        std: Per-channel deviation to divide by.
+        mean: Per-channel mean that the model expects to be subtracted, for images in [0, 1]; by default none.
+        std: Per-channel deviation to divide by; by default none.
         size: Height and width that the model expects; None where it takes any.
         interpolation: "bilinear", "bicubic" (clamped to [0, 1], as on 8-bit images) or "nearest".
     """
 
-    def __init__(self, model: nn.Module, mean: Iterable[float], std: Iterable[float],
-                 size: tuple[int, int] | None = None, interpolation: str = "bilinear") -> None:
+    def __init__(self, model: nn.Module, mean: Iterable[float] = (0.0, 0.0, 0.0),
+                 std: Iterable[float] = (1.0, 1.0, 1.0), size: tuple[int, int] | None = None,
+                 interpolation: str = "bilinear") -> None:
         super().__init__()
         self.size, self.interpolation = size, interpolation
         self.normalize = Normalize(tuple(mean), tuple(std))
@@ -46,9 +48,37 @@ class Preprocessed(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [n, 3, H, W] in [0, 1] to logits."""
         if self.size is not None:
-            smooth = {"antialias": True, "align_corners": False} if self.interpolation != "nearest" else {}
-            x = F.interpolate(x, self.size, mode=self.interpolation, **smooth).clamp(0, 1)
+            x = resized(x, self.size, self.interpolation)
         return self.model(self.normalize(x))  # type: ignore[no-any-return]
+
+
+@fx.wrap  # a trace keeps it as one call, since it depends on the size of the images
+def resized(x: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
+    """Resize images [n, c, H, W] in [0, 1] to a height and width; averaging over what a smaller pixel covers."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    smooth = {"antialias": True, "align_corners": False} if interpolation != "nearest" else {}
+    return F.interpolate(x, size, mode=interpolation, **smooth).clamp(0, 1)
+
+
+def resizing(module: nn.Module, height: int, width: int) -> str:
+    """Return what a model does to images of a size before its network sees them; empty where it does not resize."""
+    if not isinstance(module, Preprocessed) or module.size in (None, (height, width)):
+        return ""
+    return f"{height}x{width} to {'x'.join(map(str, module.size or ()))} ({module.interpolation})"
+
+
+def names_of(count: int) -> tuple[str, ...] | None:
+    """Return the classes of a public zoo's classifier with so many logits: of 1,000 they are ImageNet's."""
+    return imagenet().names if count == 1000 else None
+
+
+@contextmanager
+def random_weights() -> Iterator[None]:
+    """Make every module that is built inside begin with the same weights, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 @contextmanager

@@ -33,6 +33,7 @@ class LoadedModel:
         digest: sha256 of what its answers depend on: architecture or source, and all tensors.
         card: The checkpoint's card, if it is one.
         notes: What its user should be told about it, one line each.
+        classes: Names of its logits in their order, where they are known.
     """
 
     name: str
@@ -40,6 +41,7 @@ class LoadedModel:
     digest: str
     card: Card | None
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
 
 
 def shipped() -> dict[str, Card]:
@@ -71,19 +73,21 @@ def load(name: str) -> LoadedModel:
     source, colon, rest = name.partition(":")
     if colon and source in SOURCES:
         found = SOURCES[source].load(rest)
-        return LoadedModel(found.label, found.module, _digest(found.source, found.module), None, found.notes)
+        return LoadedModel(found.label, found.module, _digest(found.source, found.module), None, found.notes,
+                           found.classes)
     path = _weights(name)
     module, card = load_checkpoint(path)
-    return LoadedModel(card.name, module, _digest(f"{card.arch} {card.width}".encode(), module), card)
+    return LoadedModel(card.name, module, _digest(f"{card.arch} {card.width}".encode(), module), card,
+                       classes=card.classes)
 
 
 def wrap(module: nn.Module, name: str) -> LoadedModel:
     """Take a model that is at hand, from images in [0, 1] to logits, and put it into eval mode.
 
     Its digest is of its tensors, of the code of its modules' classes and of what they hold (`framebench.identity`,
-    which also says what can't be told).
+    which also says what can't be told). An attribute `classes` of the module, a list of strings, names its logits.
     """
-    return LoadedModel(name, module.eval(), fingerprint(module), None)
+    return LoadedModel(name, module.eval(), fingerprint(module), None, classes=user_models.classes_of(module))
 
 
 def card_of(name: str) -> Card:

@@ -17,12 +17,14 @@ class Found:
         module: Maps images [n, 3, H, W] in [0, 1] to logits; in eval mode.
         source: What its answers depend on besides its tensors: the code that defines it, and its version.
         notes: What its user should be told, one line each.
+        classes: Names of its logits in their order, where they are known.
     """
 
     label: str
     module: nn.Module
     source: bytes
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

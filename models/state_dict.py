@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from framebench.classes import CIFAR10, CIFAR100, imagenet
 from framebench.errors import InputError, unknown
 from framebench.extras import require
 from framebench.models.architectures import ARCHITECTURES, RGB, build
@@ -29,6 +30,14 @@ from framebench.user_code import reason
 #: Mean and deviation of CIFAR-10's 50,000 training images, channel by channel over all pixels.
 CIFAR10_MEAN: RGB = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD: RGB = (0.2470, 0.2435, 0.2616)
+#: What models of ImageNet, and most that were trained on from them, are normalised with.
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+
+#: Options of others' architectures; ours take images of any size.
+_OF_OTHERS = ("size", "interpolation")
+#: No layer has so many channels; so what has so many rows in a network for so many classes is its classifier.
+_PROBE = 1009
 
 #: Where training scripts put the state dict among other things.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -42,12 +51,14 @@ def load(name: str) -> Found:
 
     ARCH is one of ours (`framebench.models.architectures.ARCHITECTURES`), ``torchvision/NAME`` or ``timm/NAME``; PATH a
     ``.safetensors`` or a file of torch.save, which is read with ``weights_only``. Options: ``width`` (of our
-    architectures), ``classes`` (10), ``mean`` and ``std`` as R/G/B (CIFAR-10's, unless the file holds them as
-    ``normalize.mean`` and ``normalize.std``), ``size`` that images are resized to (as they are).
+    architectures), ``classes`` (cifar10, cifar100 or imagenet: the names of the logits), ``mean`` and ``std`` as R/G/B
+    (CIFAR-10's for our architectures, ImageNet's for others', unless the file holds them as
+    ``normalize.mean`` and ``normalize.std``), ``size`` that images are resized to (as they are) and ``interpolation``
+    (bilinear). The number of classes is the file's.
 
     Raises:
-        InputError: for a name that does not read so, a file that does not give all tensors of ARCH, and a
-            normalisation that is not finite or divides by 0 or less.
+        InputError: for a name that does not read so, a file that does not give all tensors of ARCH, classes of another
+            number than the file's, and a normalisation that is not finite or divides by 0 or less.
     """
     arch, options, path = _parse(name)
     tensors = _tensors(path)
@@ -60,14 +71,20 @@ def load(name: str) -> Found:
         raise InputError(f"mean and std go together, but for state:{name} there is only one of them")
     if own:
         given = {key: _rgb(tensor, path) for key, tensor in own.items()}
-    mean, std = given.get("mean", CIFAR10_MEAN), given.get("std", CIFAR10_STD)
+    usual, mean, std = ("ImageNet", IMAGENET_MEAN, IMAGENET_STD) if "/" in arch else \
+        ("CIFAR-10", CIFAR10_MEAN, CIFAR10_STD)
+    mean, std = given.get("mean", mean), given.get("std", std)
     if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
         raise InputError(f"{path if own else f'state:{name}'} has mean {_text(mean)} and std {_text(std)}; both must "
                          "be finite, and std above 0")
-    note = f"{path.name} holds no normalisation: CIFAR-10's mean {_text(mean)} and std {_text(std)} are taken; " \
+    note = f"{path.name} holds no normalisation: {usual}'s mean {_text(mean)} and std {_text(std)} are taken; " \
         f"others are given as state:{arch},mean=R/G/B,std=R/G/B:PATH"
-    module, source = _build(arch, options, mean, std, tensors, path)
-    return Found(path.stem, module.eval().to(memory_format=torch.channels_last), source, () if given else (note,))
+    classes = options.pop("classes", None)
+    module, source, count = _build(arch, options, mean, std, tensors, path)
+    if classes and len(classes) != count:
+        raise InputError(f"{path} is for {count} classes, not for the {len(classes)} that state:{name} names")
+    return Found(path.stem, module.eval().to(memory_format=torch.channels_last), source, () if given else (note,),
+                 classes)
 
 
 def _parse(name: str) -> tuple[str, dict[str, Any], Path]:
@@ -75,8 +92,9 @@ def _parse(name: str) -> tuple[str, dict[str, Any], Path]:
     arch, *pairs = head.split(",")
     if not colon or not arch or not path:
         raise InputError(f"'state:{name}' must read {_FORM}, such as state:resnet18,width=32:mine.pt")
-    readers: dict[str, Callable[[str], Any]] = {"width": _count, "classes": _count, "size": _count, "mean": _triple,
-                                                "std": _triple}
+    readers: dict[str, Callable[[str], Any]] = {
+        "width": _count, "classes": _names, "size": _count, "interpolation": _interpolation, "mean": _triple,
+        "std": _triple}
     options = {}
     for pair in pairs:
         option, _, value = pair.partition("=")
@@ -93,6 +111,18 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError("an integer of at least 1")
     return int(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    if text not in (lists := {"cifar10": CIFAR10, "cifar100": CIFAR100, "imagenet": imagenet().names}):
+        raise ValueError(f"one of {', '.join(lists)} (their number is the file's)")
+    return lists[text]
+
+
+def _interpolation(text: str) -> str:
+    if text not in ("bilinear", "bicubic", "nearest"):
+        raise ValueError("bilinear, bicubic or nearest")
+    return text
 
 
 def _triple(text: str) -> RGB:
@@ -145,28 +175,40 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _build(arch: str, options: dict[str, Any], mean: RGB, std: RGB, tensors: dict[str, torch.Tensor],
-           path: Path) -> tuple[nn.Module, bytes]:
-    """Build the architecture and load the tensors; also say what its answers depend on besides them."""
+           path: Path) -> tuple[nn.Module, bytes, int]:
+    """Return the model, what its answers depend on besides its tensors, and the number of its classes."""
     owner, _, inner = arch.rpartition("/")
-    width, classes, size = options.get("width"), options.get("classes", 10), options.get("size")
-    if classes not in {tensor.shape[0] for tensor in tensors.values() if tensor.ndim}:  # before memory is asked for
-        raise InputError(f"{path} has no tensor with {classes} rows; is the name's number of classes right "
-                         f"(state:{arch},classes=N:{path})?")
-    if width and owner or size and not owner:
-        raise InputError("width is an option of our architectures, size of others'; leave it out of "
-                         f"state:{arch},{'width' if owner else 'size'}=...")
-    if owner:
-        model = _theirs(owner, inner, classes)
-        load_tensors(model, tensors, path, "name")
-        module = Preprocessed(model, mean, std, (size, size) if size else None)
-        return module, f"{owner} {version(owner)} {inner} {size}".encode()
-    if arch not in ARCHITECTURES:
+    for option in options:
+        if bool(owner) != (option in _OF_OTHERS):
+            raise InputError(f"width is an option of our architectures, {' and '.join(_OF_OTHERS)} of others'; leave "
+                             f"it out of state:{arch},{option}=...")
+    if not owner and arch not in ARCHITECTURES:
         raise unknown("architecture", arch, [*ARCHITECTURES, "torchvision/NAME", "timm/NAME"])
-    width = width or ARCHITECTURES[arch][1]
-    model = build(arch, width=width, num_classes=classes, mean=mean, std=std)
+    width = options.get("width") or (0 if owner else ARCHITECTURES[arch][1])
+
+    def make(classes: int) -> nn.Module:
+        if owner:
+            return _theirs(owner, inner, classes)
+        return build(arch, width=width, num_classes=classes, mean=mean, std=std)
+
+    with torch.device("cpu" if owner == "timm" else "meta"):  # some of timm's compute with values as they are built
+        count = _count_of_classes(make(_PROBE), tensors)
+    model = make(count)
+    if owner:
+        load_tensors(model, tensors, path, "name")
+        size, how = options.get("size"), options.get("interpolation", "bilinear")
+        module = Preprocessed(model, mean, std, (size, size) if size else None, how)
+        return module, f"{owner} {version(owner)} {inner} {size} {how}".encode(), count
     normalisation = {key: value for key, value in model.state_dict().items() if key.startswith("normalize.")}
     load_tensors(model, {**tensors, **normalisation}, path, "name")
-    return model, f"{arch} {width}".encode()  # as of a checkpoint with a card: the same model has the same digest
+    return model, f"{arch} {width}".encode(), count  # as of a checkpoint with a card: the same digest
+
+
+def _count_of_classes(probe: nn.Module, tensors: dict[str, torch.Tensor]) -> int:
+    """Return for how many classes a file is, from the layers that the number of classes gave `_PROBE` rows."""
+    rows = [len(tensors[name]) for name, tensor in probe.state_dict().items()
+            if tensor.ndim and len(tensor) == _PROBE and name in tensors and tensors[name].ndim]
+    return max(rows, default=1)
 
 
 def _theirs(owner: str, name: str, classes: int) -> nn.Module:
@@ -183,5 +225,5 @@ def _theirs(owner: str, name: str, classes: int) -> nn.Module:
     raise unknown("source of architectures", owner, ["torchvision", "timm"])
 
 
-SOURCE = Source(load, "ARCH[,width=W][,classes=10][,mean=R/G/B,std=R/G/B]:PATH",
+SOURCE = Source(load, "ARCH[,width=W][,size=224][,mean=R/G/B,std=R/G/B][,classes=imagenet]:PATH",
                 "a state dict, .safetensors or of torch.save; ARCH is one of ours, torchvision/NAME or timm/NAME")

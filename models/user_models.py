@@ -24,7 +24,16 @@ def from_factory(name: str) -> Found:
         raise InputError(f"python:{name} raised {reason(error)}; correct it, or name another") from None
     if not isinstance(model, nn.Module):
         raise InputError(f"python:{name} returned a {type(model).__name__}, not a torch.nn.Module")
-    return Found(found.label, model.eval(), found.source + fingerprint(model).encode())
+    return Found(found.label, model.eval(), found.source + fingerprint(model).encode(),
+                 classes=classes_of(model))
+
+
+def classes_of(model: nn.Module) -> tuple[str, ...] | None:
+    """Return a model's attribute `classes` where its author names its logits there, as a list of strings."""
+    classes = getattr(model, "classes", None)
+    if isinstance(classes, list | tuple) and classes and all(isinstance(name, str) for name in classes):
+        return tuple(classes)
+    return None  # none, or something else under that name, such as their number
 
 
 def from_black_box(name: str) -> Found:

@@ -18,9 +18,15 @@ from framebench.models.foreign import Preprocessed, unknown_in, weights_only
 from framebench.models.source import Found, Source
 from framebench.user_code import reason
 
+#: Stands for weights where there shall be none: the architecture as it is before its training.
+RANDOM = "random"
+_UNTRAINED = "its weights are random, as before a training: its accuracy is that of chance"
+
 
 def from_torchvision(name: str) -> Found:
     """Load ``NAME`` or ``NAME/WEIGHTS`` of torchvision's classifiers; without WEIGHTS its default ones.
+
+    ``NAME/random`` has random weights, the same each time, and is not downloaded.
 
     Raises:
         InputError: for an unknown name, and for weights that can't be had or read.
@@ -31,21 +37,33 @@ def from_torchvision(name: str) -> Found:
     if arch not in torchvision_names():
         raise unknown_in("torchvision", arch, torchvision_names())
     choices = models.get_model_weights(arch).__members__
-    if (asked or "DEFAULT") not in choices:
-        raise unknown(f"weights of torchvision's {arch}", asked, choices)
-    weights = choices[asked or "DEFAULT"]
+    if asked not in ("", RANDOM, *choices):
+        raise unknown(f"weights of torchvision's {arch}", asked, [*choices, RANDOM])
+    weights = choices["DEFAULT" if asked in ("", RANDOM) else asked]
+    if asked == RANDOM:
+        with foreign.random_weights():
+            model = models.get_model(arch, weights=None)
+    else:
+        model = _pretrained(arch, weights)
+    given = weights.transforms()
+    size, how = (given.crop_size[0], given.crop_size[-1]), given.interpolation.value
+    module = Preprocessed(model, given.mean, given.std, size, how).eval()
+    return Found(f"torchvision:{arch}/{asked or weights.name}", module,
+                 f"torchvision {version('torchvision')} {arch} {size} {how}".encode(),
+                 (_UNTRAINED,) if asked == RANDOM else (), foreign.names_of(len(weights.meta["categories"])))
+
+
+def _pretrained(arch: str, weights: Any) -> nn.Module:
+    """Create one of torchvision's models with its weights, downloaded where they are not in the cache."""
+    from torchvision import models
+
     path = foreign.torch_cache(weights.url)
     foreign.fetch_url(path, weights.url)
     try:
         with weights_only():
-            model = models.get_model(arch, weights=weights)
+            return models.get_model(arch, weights=weights)  # type: ignore[no-any-return]
     except Exception as error:  # of any type: a file that is not what it should be
         raise foreign.not_read(path, error) from None
-    given = weights.transforms()
-    size, how = (given.crop_size[0], given.crop_size[-1]), given.interpolation.value
-    module = Preprocessed(model, given.mean, given.std, size, how).eval()
-    return Found(f"torchvision:{arch}/{weights.name}", module,
-                 f"torchvision {version('torchvision')} {arch} {size} {how}".encode())
 
 
 def torchvision_names() -> list[str]:
@@ -57,11 +75,31 @@ def torchvision_names() -> list[str]:
 def from_timm(name: str) -> Found:
     """Load a pretrained model of timm: ``NAME``, ``NAME.TAG``, or ``hf-hub:OWNER/REPOSITORY``.
 
+    ``NAME/random``, with any architecture of timm, has random weights, the same each time, and is not downloaded.
+
     Raises:
         InputError: for an unknown name, and for weights that can't be had or read.
     """
     timm = require("timm", "zoo")
     name = name.replace("hf_hub:", "hf-hub:", 1)
+    arch, _, asked = name.rpartition("/")
+    random = asked == RANDOM and timm.is_model(arch)
+    if random:
+        with foreign.random_weights():
+            model = timm.create_model(arch, pretrained=False)
+    else:
+        model = _with_weights(timm, name)
+    given = timm.data.resolve_model_data_config(model)
+    size = (int(given["input_size"][1]), int(given["input_size"][2]))
+    how = given["interpolation"] if given["interpolation"] in ("bicubic", "nearest") else "bilinear"
+    module = Preprocessed(model, given["mean"], given["std"], size, how).eval()
+    labels = model.pretrained_cfg.get("label_names")
+    return Found(f"timm:{name}", module, f"timm {version('timm')} {name} {size} {how}".encode(),
+                 (_UNTRAINED,) if random else (), tuple(labels) if labels else foreign.names_of(model.num_classes))
+
+
+def _with_weights(timm: Any, name: str) -> Any:
+    """Create a model of timm with the weights that its name means."""
     if name.startswith("hf-hub:") and name != "hf-hub:":
         repository = name.removeprefix("hf-hub:")
     elif timm.is_model(name) and timm.models.is_model_pretrained(name):
@@ -70,15 +108,9 @@ def from_timm(name: str) -> Found:
     else:
         raise unknown_in("timm", name, {*timm_names(), *timm.list_models(pretrained=True)})
     if repository:
-        model = _from_hub(timm, name, repository)
-    else:
-        foreign.fetch_url(place := foreign.torch_cache(origin.url), origin.url)
-        model = _create(timm, name, place)
-    given = timm.data.resolve_model_data_config(model)
-    size = (int(given["input_size"][1]), int(given["input_size"][2]))
-    how = given["interpolation"] if given["interpolation"] in ("bicubic", "nearest") else "bilinear"
-    module = Preprocessed(model, given["mean"], given["std"], size, how).eval()
-    return Found(f"timm:{name}", module, f"timm {version('timm')} {name} {size} {how}".encode())
+        return _from_hub(timm, name, repository)
+    foreign.fetch_url(place := foreign.torch_cache(origin.url), origin.url)
+    return _create(timm, name, place)
 
 
 def timm_names() -> list[str]:
@@ -126,5 +158,7 @@ def _cached_only(constants: Any) -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-TORCHVISION = Source(from_torchvision, "NAME[/WEIGHTS]", "pretrained models of torchvision", torchvision_names)
-TIMM = Source(from_timm, "NAME[.TAG] or timm:hf-hub:OWNER/REPOSITORY", "pretrained models of timm", timm_names)
+TORCHVISION = Source(from_torchvision, f"NAME[/WEIGHTS] or torchvision:NAME/{RANDOM}",
+                     "pretrained models of torchvision", torchvision_names)
+TIMM = Source(from_timm, f"NAME[.TAG], timm:hf-hub:OWNER/REPOSITORY or timm:NAME/{RANDOM}",
+              "pretrained models of timm", timm_names)

@@ -12,7 +12,7 @@ from bench.analysis.attack_tables import curve
 from bench.analysis.comparisons import FAMILIES
 from bench.analysis.measured import Measured
 from bench.analysis.outcomes import units
-from framebench.reports.origin import origin
+from framebench.reports.origin import origin, resized
 from framebench.reports.page import (
     Cell,
     Section,
@@ -54,7 +54,8 @@ def attack_section(found: Findings) -> Section | None:
             "In brackets: 95% Wilson intervals. ASR is over the images that the model classifies correctly before the "
             "attack. The column 0 is the control, which must be 0 (under normalised-clip it is what the clip alone "
             "breaks). Clean and robust accuracy are over all n images. An iteration of SimBA and of noise is one "
-            "direction; an iteration of other attacks is one query after the clean image's.", "soft"), _curves(found)),
+            "direction; an iteration of other attacks is one query after the clean image's.", "soft"), resized(runs),
+            _curves(found)),
         *attack_seeds_sections(seeds), *trainings_sections(found.attack_trainings),
         section("Cost of the attack", _cost(iterations), paragraph(
             "Queries are forward passes per image, the first one included, over the images in ASR's denominator, "

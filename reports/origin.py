@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bench.analysis.measured import Measured
+from framebench.reports.page import paragraph
 
 
 def origin(run: Measured) -> dict[str, Any]:
@@ -16,6 +17,13 @@ def origin(run: Measured) -> dict[str, Any]:
     del facts["picture"]
     return {"evaluation": dataclasses.asdict(run.evaluation), "key": run.evaluation.key,
             "rows": [rows.folder.name for rows in (run.rows, *run.longer)], **facts}
+
+
+def resized(runs: Iterable[Measured]) -> str:
+    """Return, as HTML, which models resize the images before their network sees them; empty where none does."""
+    said = dict.fromkeys(f"{run.model} resizes {run.facts.resizing}" for run in runs if run.facts.resizing)
+    return paragraph("All models are given the same images. Inside, before its network sees them, "
+                     + "; ".join(said) + ".", "soft") if said else ""
 
 
 def shared_origin(cells: Sequence[Measured]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pandas as pd
 from bench.analysis.comparisons import FAMILIES
 from bench.analysis.measured import Measured
 from bench.analysis.shift_tables import severity_table
-from framebench.reports.origin import shared_origin
+from framebench.reports.origin import resized, shared_origin
 from framebench.reports.page import (
     Cell,
     Section,
@@ -62,6 +62,7 @@ def shift_section(found: Findings) -> Section | None:
     blocks.append(section("Accuracy", _accuracy(summary, columns), paragraph(
         "In brackets: 95% intervals. Wilson's for one set of images; a bootstrap over images for means over the cells "
         "(corruption x severity) of a corrupted set, since its cells reuse the same images.", "soft"),
+        resized(found.shifts),
         *[paragraph(_note(domain, short[domain], title), "soft") for domain, title in titles.items()]))
     blocks.append(section("What the shift costs", _cost(summary), paragraph(
         "Gap: clean accuracy minus shifted accuracy, in points. " + _mce_note(found, summary) +

@@ -28,6 +28,8 @@ class Facts:
         predictor: The model's form that made the rows: "fused" or "eager"; None while there is no row.
         provenance: Versions, commit and machine of every run that made rows.
         warnings: What looked wrong with the model on these images, and the notes that it came with.
+        resizing: What the model does to images of this size before its network sees them, such as "224x224 to 299x299
+            (bicubic)"; empty where it does not resize them.
         card: The card of the model's checkpoint, if it has one.
         protocol: Name, text and overridden options of the protocol that asked for the rows, if one did.
         set: Digest of the set of cells that a cell of corrupted images belongs to; else the domain's.
@@ -43,6 +45,7 @@ class Facts:
     predictor: str | None = None
     provenance: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
+    resizing: str = ""
     card: dict[str, Any] | None = None
     protocol: dict[str, Any] | None = None
     set: str = ""
@@ -60,7 +63,7 @@ class Facts:
             provenance=_union(self.provenance, other.provenance), warnings=_union(self.warnings, other.warnings),
             protocol=other.protocol or self.protocol,
             **{name: getattr(self, name) or getattr(other, name)
-               for name in ("traits", "predictor", "card", "set", "clean", "picture")})
+               for name in ("traits", "predictor", "resizing", "card", "set", "clean", "picture")})
 
 
 def _union(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, ...]:

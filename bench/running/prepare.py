@@ -14,6 +14,7 @@ from bench.running.flags import flagged
 from framebench.attacks.base import Predict
 from framebench.domains import Domain
 from framebench.models.blackbox import BlackBoxModel
+from framebench.models.foreign import resizing
 from framebench.models.predictor import Predictor
 from framebench.models.registry import LoadedModel
 
@@ -62,6 +63,7 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comput
 def facts_of(model: LoadedModel, domain: Domain) -> dict[str, Any]:
     """Return the facts that are kept with a model's rows, whatever is done to the images."""
     return {"title": domain.title, "classes": tuple(domain.classes), "warnings": tuple(model.notes),
+            "resizing": resizing(model.module, *domain.shape[:2]),
             "card": None if model.card is None else _plain(dataclasses.asdict(model.card))}
 
 

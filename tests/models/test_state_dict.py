@@ -9,8 +9,10 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
+from framebench.classes import CIFAR10
 from framebench.errors import InputError
 from framebench.models.checkpoint import Card, save
+from framebench.models.foreign import resizing
 from framebench.models.registry import load
 from framebench.models.state_dict import CIFAR10_MEAN, CIFAR10_STD
 from tests.conftest import make_network
@@ -81,11 +83,30 @@ def test_torchvision_architectures(images, tmp_path, prefixed):
     options = "" if prefixed else ",mean=0.1/0.2/0.3,std=0.4/0.5/0.6"
     normalised = (images - own["normalize.mean"].view(3, 1, 1)) / own["normalize.std"].view(3, 1, 1)
     with torch.no_grad():
-        model = load(f"state:torchvision/squeezenet1_1,classes=7{options}:{path}").module
+        model = load(f"state:torchvision/squeezenet1_1{options}:{path}").module
         torch.testing.assert_close(model(images), theirs(normalised), rtol=1e-5, atol=1e-5)
-        larger = load(f"state:torchvision/squeezenet1_1,classes=7,size=48{options}:{path}").module
+        larger = load(f"state:torchvision/squeezenet1_1,size=48{options}:{path}").module
         resized = torchvision.transforms.functional.resize(normalised, [48, 48])
         torch.testing.assert_close(larger(images), theirs(resized), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("owner", "arch", "make"), [
+    ("torchvision", "shufflenet_v2_x0_5", torchvision.models.shufflenet_v2_x0_5),
+    ("timm", "test_vit", lambda num_classes: timm.create_model("test_vit", num_classes=num_classes)),
+])
+@pytest.mark.parametrize("count", [3, 200])
+def test_the_number_of_classes_is_the_files(tmp_path, owner, arch, make, count):
+    path = write(tmp_path / "mine.pt", make(num_classes=count).state_dict())
+    model = load(f"state:{owner}/{arch},size=160,interpolation=bicubic:{path}")
+    assert model.classes is None and "ImageNet" in model.notes[0]
+    assert resizing(model.module, 64, 64) == "64x64 to 160x160 (bicubic)"
+    with torch.no_grad():
+        assert model.module(torch.rand(2, 3, 64, 64)).shape == (2, count)
+
+
+def test_classes_can_be_named(network, tmp_path):
+    path = write(tmp_path / "mine.pt", network.state_dict())
+    assert load(f"state:resnet20,width=4,classes=cifar10:{path}").classes == CIFAR10
 
 
 def test_timm_architectures(images, tmp_path):
@@ -99,8 +120,9 @@ def test_timm_architectures(images, tmp_path):
 
 @pytest.mark.parametrize(("head", "message"), [
     ("resnet20,width=8", "is the name's width right, and its number of classes"),
-    ("resnet20,width=4,classes=16", r"tensor 'fc.weight' has the shape \[10, 16\], not \[16, 16\]"),
-    ("resnet20,width=4,classes=1000000000000", "has no tensor with 1000000000000 rows; is the name"),
+    ("resnet20,width=4,classes=cifar100", "is for 10 classes, not for the 100"),
+    ("resnet20,width=4,classes=10", "classes must be one of cifar10, cifar100, imagenet .*, not '10'"),
+    ("torchvision/resnet18,interpolation=cubic", "interpolation must be bilinear, bicubic or nearest, not 'cubic'"),
     ("resnet18,width=4", "lacks the tensor 'blocks"),
     ("resnet20,width=4,mean=0/0/0,std=1/1/1", "holds its own normalisation"),
     ("resnet20,width=4,mean=0/0/0", "holds its own normalisation"),
@@ -110,7 +132,7 @@ def test_timm_architectures(images, tmp_path):
     ("resnet20,width", "width must be an integer of at least 1, not ''"),
     ("resnet20,std=1/1", "std must be three numbers, as 0.49/0.48/0.45, not '1/1'"),
     ("resnet20,std=1/nan/1", "std must be three numbers"),
-    ("resnet20,size=32", "size of others'"),
+    ("resnet20,size=32", "size and interpolation of others'"),
     ("torchvision/resnet18,width=4", "width is an option of our architectures"),
     ("torchvision/resnet19", "torchvision has no model 'resnet19'"),
     ("timm/resnet19", "timm has no model 'resnet19'"),

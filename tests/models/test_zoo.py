@@ -13,11 +13,14 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.transforms import functional
 
+from framebench.classes import CIFAR10, CIFAR100, imagenet
 from framebench.errors import InputError
 from framebench.files import cache_folder
 from framebench.models import foreign, robustbench_zoo, zoo
-from framebench.models.foreign import Preprocessed
+from framebench.models.foreign import Preprocessed, resizing
+from framebench.models.predictor import Predictor
 from framebench.models.registry import load
 
 
@@ -57,8 +60,8 @@ def ding() -> nn.Module:
     return model
 
 
-def cached(threat: str, name: str) -> Path:
-    path = cache_folder() / "robustbench" / "cifar10" / threat / name
+def cached(threat: str, name: str, dataset: str = "cifar10") -> Path:
+    path = cache_folder() / "robustbench" / dataset / threat / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -69,13 +72,39 @@ def test_robustbench_weights_in_the_cache_are_used_without_a_network(ding, image
     changed = {key: value * 1.5 if key == "fc.weight" else value for key, value in ding.state_dict().items()}
     torch.save(changed, cached("L2", "Ding2020MMA.pt"))
     linf, l2 = load("robustbench:Ding2020MMA"), load("robustbench:Ding2020MMA/L2")
-    assert (linf.name, l2.name) == ("Ding2020MMA/Linf", "Ding2020MMA/L2")
+    assert (linf.name, l2.name) == ("Ding2020MMA/Linf", "Ding2020MMA/L2") and linf.classes == CIFAR10
     assert not linf.module.training and linf.digest != l2.digest
     assert linf.digest == load("robustbench:Ding2020MMA/Linf").digest
     with torch.no_grad():
         assert torch.equal(linf.module(images), ding(images))
         logits, bias = ding(images), ding.fc.bias
         torch.testing.assert_close(l2.module(images), (logits - bias) * 1.5 + bias, rtol=1e-4, atol=1e-5)
+
+
+def test_robustbench_models_of_imagenet_see_images_at_the_size_of_their_evaluation():
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet18().eval()
+    torch.save(theirs.state_dict(), cached("Linf", "Salman2020Do_R18.pt", "imagenet"))
+    model = load("robustbench:Salman2020Do_R18")
+    assert model.name == "imagenet/Salman2020Do_R18/Linf" and model.classes == imagenet().names
+    images = torch.rand(2, 3, 240, 200)
+    resized = functional.resize(images, [224, 224], antialias=True)
+    normalised = functional.normalize(resized, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    with torch.no_grad():
+        torch.testing.assert_close(model.module(images), theirs(normalised), rtol=1e-4, atol=1e-4)
+
+
+def test_robustbench_models_of_cifar100(images):
+    from robustbench.model_zoo.cifar100 import cifar_100_models
+    from robustbench.model_zoo.enums import ThreatModel
+
+    torch.manual_seed(0)
+    theirs = cifar_100_models[ThreatModel.Linf]["Rice2020Overfitting"]["model"]().eval()
+    torch.save(theirs.state_dict(), cached("Linf", "Rice2020Overfitting.pt", "cifar100"))
+    model = load("robustbench:cifar100/Rice2020Overfitting")
+    assert model.name == "cifar100/Rice2020Overfitting/Linf" and model.classes == CIFAR100
+    with torch.no_grad():
+        assert torch.equal(model.module(images[:2]), theirs(images[:2]))
 
 
 def test_the_digest_of_a_zoos_model_changes_with_the_zoos_version(ding, monkeypatch):
@@ -96,15 +125,22 @@ def test_robustbench_models_that_it_keeps_in_timm(images):
 
 def test_names_of_robustbench_load_what_they_say():
     names = robustbench_zoo.names()
-    assert len(set(names)) == len(names) > 100
-    assert {"Standard", "Standard/L2", "Standard/corruptions", "Ding2020MMA"} <= set(names)
+    assert len(set(names)) == len(names) > 200
+    assert {"Standard", "Standard/L2", "Standard/corruptions", "Ding2020MMA", "cifar100/Rice2020Overfitting",
+            "imagenet/Wong2020Fast"} <= set(names)
+    loaded = [robustbench_zoo.meant(name) for name in names]
+    assert len(set(loaded)) == len(loaded)
+    assert robustbench_zoo.meant("Rice2020Overfitting") == ("cifar10", "Rice2020Overfitting", "Linf")
+    assert robustbench_zoo.meant("Salman2020Do_R18") == ("imagenet", "Salman2020Do_R18", "Linf")
 
 
 @pytest.mark.parametrize(("name", "message"), [
     ("Ding2020MNA", "robustbench has no model 'Ding2020MNA'; did you mean Ding2020MMA"),
     ("zzz", "robustbench has no model 'zzz'; see: bench list robustbench"),
     ("Ding2020MMA/Linv", "unknown threat model 'Linv'; did you mean Linf"),
-    ("Carmon2019Unlabeled/L2", "robustbench has Carmon2019Unlabeled for Linf, not for L2"),
+    ("imagenet/Carmon2019Unlabeled", "for cifar10/Linf, not for imagenet"),
+    ("cifar100/Rice2020Overfitting/L2", "for cifar10/Linf and cifar10/L2 and cifar100/Linf, not for cifar100/L2"),
+    ("Carmon2019Unlabeled/L2", "robustbench has Carmon2019Unlabeled for cifar10/Linf, not for L2"),
 ])
 def test_unknown_names_of_robustbench(name, message):
     with pytest.raises(InputError, match=message):
@@ -166,7 +202,8 @@ def test_weights_of_another_architecture():
 
 
 def test_ensembles_are_several_files():
-    assert [path.name for path in robustbench_zoo.files("M", "Linf", ["a", "b"])] == ["M.pt_m0.pt", "M.pt_m1.pt"]
+    paths = robustbench_zoo.files("cifar10", "M", "Linf", ["a", "b"])
+    assert [path.name for path in paths] == ["M.pt_m0.pt", "M.pt_m1.pt"]
 
 
 def test_models_that_are_built_on_a_gpu_only(monkeypatch):
@@ -183,12 +220,38 @@ def test_torchvision_models_bring_their_preprocessing(images):
     path.parent.mkdir(parents=True)
     torch.save(theirs.state_dict(), path)
     model = load("torchvision:squeezenet1_1")
-    assert model.name == "torchvision:squeezenet1_1/IMAGENET1K_V1"
+    assert model.name == "torchvision:squeezenet1_1/IMAGENET1K_V1" and model.classes == imagenet().names
     assert model.digest == load("torchvision:squeezenet1_1/IMAGENET1K_V1").digest
-    resized = torchvision.transforms.functional.resize(images[:2], [224, 224])
-    normalised = torchvision.transforms.functional.normalize(resized, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    resized = functional.resize(images[:2], [224, 224])
+    normalised = functional.normalize(resized, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     with torch.no_grad():
         torch.testing.assert_close(model.module(images[:2]), theirs(normalised), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "sizes"), [
+    ("torchvision:squeezenet1_1", "32x32 to 224x224 (bilinear)"),
+    ("timm:mobilenetv3_small_050", "32x32 to 224x224 (bicubic)"),
+])
+def test_random_weights_are_the_same_each_time_and_need_no_network(images, name, sizes):
+    model = load(f"{name}/random")
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert model.digest == load(f"{name}/random").digest and torch.equal(state, torch.get_rng_state())
+    assert model.name == f"{name}/random" and model.classes == imagenet().names
+    assert len(model.notes) == 1 and "random" in model.notes[0]
+    assert resizing(model.module, 32, 32) == sizes and resizing(model.module, 224, 224) == ""
+    x = images[:2].clone().requires_grad_()
+    model.module(x).sum().backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0
+
+
+def test_resizing_inside_does_not_keep_a_model_from_being_fused(images):
+    module = load("torchvision:squeezenet1_1/random").module
+    for example in (images[:2], torch.rand(2, 3, 224, 224)):
+        predict = Predictor(module, example)
+        assert predict.kind == "fused"
+        with torch.no_grad():
+            torch.testing.assert_close(predict(example), module(example), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "message"), [
@@ -211,7 +274,7 @@ def repository(tmp_path) -> Path:
     (top / "refs").mkdir()
     (top / "refs" / "main").write_text("0" * 40)
     (snapshot / "config.json").write_text(json.dumps({
-        "architecture": "mobilenetv3_small_050", "num_classes": 10,
+        "architecture": "mobilenetv3_small_050", "num_classes": 10, "label_names": list("abcdefghij"),
         "pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4],
                            "interpolation": "bicubic", "classifier": "classifier", "first_conv": "conv_stem"}}))
     return snapshot
@@ -223,7 +286,7 @@ def test_timm_models_of_the_hub(repository, images, prefix):
     theirs = timm.create_model("mobilenetv3_small_050", num_classes=10).eval()
     save_file(theirs.state_dict(), repository / "model.safetensors")
     model = load(f"timm:{prefix}tester/tiny")
-    assert model.name == "timm:hf-hub:tester/tiny"
+    assert model.name == "timm:hf-hub:tester/tiny" and model.classes == tuple("abcdefghij")
     mean, std = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
     with torch.no_grad():
         torch.testing.assert_close(model.module(images), theirs((images - mean) / std), rtol=1e-5, atol=1e-5)
