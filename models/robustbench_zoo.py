@@ -44,7 +44,7 @@ def load(name: str) -> Found:
     """
     dataset, model, threat = meant(name)
     module = _build(dataset, model, threat)
-    label = f"{model}/{threat}" if dataset == DATASETS[0] else f"{dataset}/{model}/{threat}"
+    label = label_of(dataset, model, threat)
     source = f"robustbench {version('robustbench')} {label}"
     if dataset == "imagenet":
         size, how = _evaluated_at(model, threat)
@@ -92,6 +92,11 @@ def meant(name: str) -> tuple[str, str, str]:
             return of, model, against
     raise InputError(f"robustbench has {model} for {' and '.join(map('/'.join, found))}, not for "
                      f"{'/'.join(filter(None, (dataset, threat)))}")
+
+
+def label_of(dataset: str, model: str, threat: str) -> str:
+    """Return what tables call a model."""
+    return f"{model}/{threat}" if dataset == DATASETS[0] else f"{dataset}/{model}/{threat}"
 
 
 def _build(dataset: str, model: str, threat: str) -> nn.Module:

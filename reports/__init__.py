@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 from framebench.reports.attack import attack_section
 from framebench.reports.frames import frames_section
 from framebench.reports.page import Section, paragraph, report, section
+from framebench.reports.published import published_section
 from framebench.reports.shift import shift_section
 
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings
 
 #: In the order of the page.
-SECTIONS: list[Callable[[Findings], Section | None]] = [attack_section, shift_section, frames_section]
+SECTIONS: list[Callable[[Findings], Section | None]] = [
+    attack_section, shift_section, published_section, frames_section]
 
 
 def page_of(found: Findings) -> str:

@@ -146,9 +146,10 @@ def report(warnings: Sequence[str], parts: Sequence[Section], *closing: str) -> 
         if len(parts) > 1:
             body.append(f'<h1 class="part">{html.escape(part.title)}</h1>{paragraph(part.subtitle, "soft")}')
         body += part.blocks
-        body.append(section("Where these numbers come from", *[
-            folded(entry["heading"], f"<pre>{html.escape(json.dumps(entry, indent=1))}</pre>")
-            for entry in part.provenance]))
+        if part.provenance:
+            body.append(section("Where these numbers come from", *[
+                folded(entry["heading"], f"<pre>{html.escape(json.dumps(entry, indent=1))}</pre>")
+                for entry in part.provenance]))
     title = ", ".join(part.title for part in parts).capitalize()
     return page(title, parts[0].subtitle if len(parts) == 1 else "", *body, *closing)
 

@@ -16,6 +16,7 @@ from bench.analysis.flags import attack_flags, duplicate_flags, model_flags
 from bench.analysis.frame_tables import FRAME_COLUMNS, frame_tables
 from bench.analysis.labels import meant, unique_names
 from bench.analysis.measured import Measured, measure
+from bench.analysis.published import published_table
 from bench.analysis.seeds import attack_seeds_table, trainings_table
 from bench.analysis.shift_tables import Part, clean_domains, parts, shift_table, summary_table
 from bench.options.report import ReportSettings
@@ -100,6 +101,9 @@ def find(out: Path, settings: ReportSettings) -> Findings:
         tables |= {"shift": shift_table(shifts), "shift_summary": summary_table(gathered, clean_of, baseline),
                    "shift_paired": paired_shift_table(gathered)}
         trainings["shift"] = trainings_table(tables["shift_summary"], cards)
+    known = published_table(found, tables.get("attack", pd.DataFrame()), tables.get("shift_summary", pd.DataFrame()))
+    if len(known):
+        tables["published"] = known
     if found:
         both = [table for table in trainings.values() if len(table.columns)]
         tables["trainings"] = pd.concat(both).astype({"budget": "Int64"})  # shifts have none

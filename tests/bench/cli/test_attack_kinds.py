@@ -8,6 +8,8 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import torchvision
 
 import framebench
 from bench.analysis.attack_tables import ATTACK_COLUMNS
@@ -260,3 +262,16 @@ def test_a_model_is_made_ready_once_and_only_for_missing_rows(tmp_path, model_fi
     assert attack(tmp_path, model_file, *more, models=("other",)) == 0
     assert attack(tmp_path, model_file, *more, models=("linear", "normalised", "other")) == 0
     assert prepared == ["factories:other", "factories:linear", "factories:normalised"]
+
+
+def test_models_of_other_sizes_are_given_the_same_images_and_the_page_says_who_resizes(tmp_path, networks):
+    out = tmp_path / "out"
+    torch.manual_seed(0)
+    torch.save(torchvision.models.squeezenet1_1(num_classes=10).state_dict(), tmp_path / "squeeze.pt")
+    state = f"state:torchvision/squeezenet1_1,size=48,interpolation=bicubic:{tmp_path / 'squeeze.pt'}"
+    common = ["--models", state, f"python:{networks}:small", "--data-root", str(tmp_path), "--out", str(out)]
+    assert main(["attack", *common, "--budgets", "3", "--threads", "1"]) == 0
+    assert main(["shift", *common, "--domains", "samples", "--threads", "1"]) == 0
+    found = {rows.evaluation.model: rows.facts.resizing for rows in Store(out).all()}
+    assert found == {"squeeze": "32x32 to 48x48 (bicubic)", "networks:small": ""}
+    assert (out / "report" / "index.html").read_text().count("squeeze resizes 32x32 to 48x48 (bicubic).") == 2
