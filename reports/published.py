@@ -29,7 +29,7 @@ def published_section(found: Findings) -> Section | None:
         section("RobustBench's leaderboard and the study's tables", table(header, rows, text_columns=3), paragraph(
             "RobustBench's leaderboard: AutoAttack, or the best known attack where it found more, on the whole test "
             "set (CIFAR) or 5,000 images (ImageNet); common corruptions: the mean over 15 at 5 severities. MIPT 2022: "
-            "the study's own networks, not those measured here, under settings that it does not give. A dash: nothing "
+            "the study's own networks, not those measured here; docs/definitions.md reads its table. A dash: nothing "
             "of the same kind was measured, or published.", "soft"))], [])
 
 
