@@ -12,7 +12,7 @@ from framebench.errors import InputError, unknown
 #: Options that are one of several words; the first is the default.
 CHOICES = {
     "basis": ("pixel", "dct"),
-    "order": ("random", "low-frequency"),
+    "order": ("random", "low-frequency", "strided"),
     "step": ("first-improving", "best-of-two"),
     "objective": ("margin", "probability"),
     "clip": ("anew", "cumulative"),
@@ -28,7 +28,8 @@ class SimBAOptions:
         budget: Directions to try, at least 0 and at most C H W.
         epsilon: Step along a direction, in pixel units of [0, 1].
         basis: "pixel" or "dct".
-        order: "random", or "low-frequency" first (DCT only; directions of equal frequency in random order).
+        order: "random"; for DCT also "low-frequency" first (directions of equal frequency in random order), or
+            "strided", the authors' for ImageNet: the lowest eighth of the frequencies in random order, then bands.
         step: "first-improving" (the paper's Algorithm 1), or "best-of-two" signs (the authors' batched code).
         objective: "margin" (see `framebench.attacks.simba`), or "probability" (float softmax, as the authors' code).
         targeted: Raise the probability of a target instead of lowering the label's.
@@ -59,8 +60,8 @@ class SimBAOptions:
         check_common(self.budget, self.epsilon, self.max_queries)
         if self.linf is not None and not 0 < self.linf <= 1:
             raise InputError(f"the Linf bound must lie in (0, 1], not {self.linf}")
-        if self.order == "low-frequency" and self.basis != "dct":
-            raise InputError("the order 'low-frequency' needs the dct basis; pixels have no frequency")
+        if self.order != "random" and self.basis != "dct":
+            raise InputError(f"the order '{self.order}' needs the dct basis; pixels have no frequency")
 
 
 def check_common(budget: int, epsilon: float | None, max_queries: int | None) -> None:

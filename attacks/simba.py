@@ -121,7 +121,7 @@ def simba(predict: Predict, x: torch.Tensor, y: torch.Tensor, *, max_iterations:
         max_iterations: Directions to try, at most C H W.
         epsilon: Step along a direction, in pixel units of [0, 1].
         basis: "pixel" or "dct".
-        order: "random", or "low-frequency" first.
+        order: "random", "low-frequency" or "strided".
         step: "first-improving" or "best-of-two".
         objective: "margin" or "probability".
         targeted: Attack towards a class instead of away from the label.

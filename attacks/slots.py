@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from framebench.attacks.base import Finished
-from framebench.attacks.bases import BASES, CUMULATIVE, check_directions, frequencies
+from framebench.attacks.bases import BASES, CUMULATIVE, bands, check_directions
 from framebench.attacks.options import SimBAOptions
 from framebench.attacks.verdict import Verdict, check_classes, judge, read_logits
 from framebench.seeding import generator
@@ -25,13 +25,13 @@ class Slots:
         self.options, self.seed, self.size, self.live = options, seed, size, 0
         bases = BASES if options.clip == "anew" else CUMULATIVE
         self.basis = bases[options.basis](size, shape, x.dtype, x.device, options.linf)
-        self.frequencies = frequencies(shape) if options.order == "low-frequency" else None
+        self.bands = bands(options.order, shape)
         self.limit = options.max_queries or np.iinfo(np.int64).max
         integer: dict[str, Any] = {"shape": size, "dtype": np.int64}
         self.at, self.id, self.label, self.goal = (np.zeros(**integer) for _ in range(4))
         self.phase, self.iteration, self.queries = (np.zeros(**integer) for _ in range(3))
         self.clean_prediction, self.success = np.zeros(**integer), np.zeros(**integer)
-        self.order = np.zeros((size, options.budget), dtype=np.int32)
+        self.order = np.zeros((size, options.budget), dtype=np.int32)  # of C H W directions those that can be tried
         self.steps = np.zeros((size, options.budget), dtype=np.int8)
         self.kept, self.plus = Verdict.empty(size), Verdict.empty(size)  # of the kept image, of the + trial
 
@@ -51,11 +51,6 @@ class Slots:
             self.goal[rows] = targets
         self.phase[rows], self.iteration[rows], self.queries[rows], self.success[rows] = _START, 0, 0, -1
         self.basis.admit(rows, x)
-        for row, example in zip(rows, ids, strict=True):
-            order = generator(self.seed, "simba-order", example).permutation(self.dimensions)
-            if self.frequencies is not None:
-                order = order[np.argsort(self.frequencies[order], kind="stable")]
-            self.order[row] = order[: self.options.budget]
 
     def answer(self, logits: torch.Tensor) -> np.ndarray:
         """Take the logits of `images`, make the moves that follow, and return the rows that are finished."""
@@ -94,6 +89,7 @@ class Slots:
 
         undone = np.flatnonzero(~accepted & (~wait | finished))
         self.basis.show(undone, direction[undone], np.zeros(len(undone)))
+        self._draw(np.flatnonzero(start & ~finished))
         phase[:] = np.where(wait, _MINUS, _PLUS)
         going = np.flatnonzero(~finished)
         self.basis.show(going, self._direction()[going], epsilon * phase[going])
@@ -119,6 +115,14 @@ class Slots:
             for verdict in (self.kept, self.plus):
                 verdict.put(holes, verdict, movers)
         return done, at
+
+    def _draw(self, rows: np.ndarray) -> None:
+        """Draw the directions of images that go under attack: half a forward pass at 224x224, saved for the others."""
+        for row in rows:
+            order = generator(self.seed, "simba-order", self.id[row]).permutation(self.dimensions)
+            if self.bands is not None:
+                order = order[np.argsort(self.bands[order], kind="stable")]
+            self.order[row] = order[: self.options.budget]
 
     def _direction(self) -> np.ndarray:
         """Return the direction that each live row is at (its last one where the image is finished)."""

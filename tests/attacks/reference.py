@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.fft import idctn
 from scipy.special import logsumexp, softmax
@@ -15,10 +17,22 @@ def direction(index: int, basis: str, shape: tuple[int, int, int]) -> np.ndarray
     return unit if basis == "pixel" else idctn(unit, axes=(1, 2), norm="ortho")
 
 
+def own_order(example: int, order: str, shape: tuple[int, int, int], seed: int) -> np.ndarray:
+    """Return all directions of an image, in the order in which they are tried."""
+    directions = generator(seed, "simba-order", example).permutation(np.prod(shape))
+    if order == "random":
+        return directions
+    height, width = shape[1:]
+    band = np.maximum(directions // width % height, directions % width)
+    if order == "strided":
+        first, stride = math.ceil(max(height, width) / 8), max(1, max(height, width) // 32)
+        band = np.where(band < first, 0, 1 + (band - first) // stride)
+    return directions[np.argsort(band, kind="stable")]
+
+
 def attack(logits, x, label, example, *, max_iterations, epsilon, basis, order, step, objective, targeted, linf,
            max_queries, seed, clip="anew"):
     """Return (x_adv, success_iteration, queries, steps)."""
-    n = x.size
     queries = 0
     goal = label
 
@@ -36,12 +50,7 @@ def attack(logits, x, label, example, *, max_iterations, epsilon, basis, order, 
     if targeted:
         classes = len(logits(x))
         goal = int((label + generator(seed, "simba-target", example).integers(1, classes)) % classes)
-    directions = generator(seed, "simba-order", example).permutation(n)
-    if order == "low-frequency":
-        height, width = x.shape[1:]
-        frequency = [max(d // width % height, d % width) for d in directions]
-        directions = directions[np.argsort(frequency, kind="stable")]
-
+    directions = own_order(example, order, x.shape, seed)
     bound = np.inf if linf is None else linf
 
     def moved(state, change):  # the state is the image where the clip accumulates, else the perturbation

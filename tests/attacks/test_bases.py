@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.fft import idctn
 
-from framebench.attacks.bases import BASES, CumulativeDCTBasis, DCTBasis, frequencies
+from framebench.attacks.bases import BASES, CumulativeDCTBasis, DCTBasis, bands
 
 
 def test_the_dct_directions_are_scipys_orthonormal_ones():
@@ -46,6 +46,18 @@ def test_a_trial_that_is_taken_back_leaves_no_trace(kind, linf):
         kept = basis.images.clone()
 
 
-def test_frequencies_grow_from_the_constant():
-    frequency = frequencies((2, 3, 3))
-    assert frequency.tolist() == [0, 1, 2, 1, 1, 2, 2, 2, 2] * 2
+def test_low_frequencies_come_first():
+    assert bands("random", (2, 3, 3)) is None
+    assert bands("low-frequency", (2, 3, 3)).tolist() == [0, 1, 2, 1, 1, 2, 2, 2, 2] * 2
+    assert bands("low-frequency", (1, 2, 3)).tolist() == [0, 1, 2, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("size", "first", "stride"), [(224, 28, 7), (299, 38, 9), (32, 4, 1)])
+def test_strided_bands_are_those_of_the_authors_code(size, first, stride):
+    """Their ImageNet runs: --freq_dims 28 --stride 7, and 38 and 9 for Inception-v3."""
+    band = bands("strided", (1, size, size)).reshape(size, size)
+    np.testing.assert_array_equal(band, band.T)
+    assert (band[:first, :first] == 0).all()
+    for number, start in enumerate(range(first, size, stride), start=1):
+        assert (band[: start + 1, start : start + stride] == number).all()
+    assert band.max() == number

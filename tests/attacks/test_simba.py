@@ -10,8 +10,8 @@ from scipy.fft import dctn
 from framebench.attacks.options import SimBAOptions
 from framebench.attacks.simba import SimBAAttack, simba
 from framebench.errors import InputError
-from framebench.seeding import generator
 from tests.attacks.reference import attack as reference
+from tests.attacks.reference import own_order
 
 SHAPE = (3, 4, 4)
 D = 48
@@ -67,13 +67,41 @@ def test_equals_the_plain_algorithm(mlp, data, variant):
         np.testing.assert_allclose(float(result.linf[i]), np.abs(x_adv - x[i].numpy()).max(), atol=1e-12)
 
 
-@pytest.mark.parametrize("basis", ["pixel", "dct"])
-def test_linear_model_closed_form(basis):
-    """On z = (w x + b, 0), an iteration lowers the margin by epsilon |q w|, with + first where q w < 0."""
+@pytest.mark.parametrize("variant", [
+    {"basis": "pixel"}, {"basis": "dct", "linf": 0.02}, {"basis": "dct", "order": "low-frequency"},
+    {"basis": "dct", "order": "strided", "step": "best-of-two"}, {"basis": "dct", "clip": "cumulative", "linf": 0.05},
+], ids=lambda v: "-".join(map(str, v.values())))
+def test_equals_the_plain_algorithm_on_images_that_are_not_square(variant):
+    shape, random = (3, 40, 72), torch.Generator().manual_seed(0)
+    weight = torch.randn(4, np.prod(shape), generator=random, dtype=torch.float64) / 20
+    x = torch.rand(6, *shape, generator=random, dtype=torch.float64)
+
+    def predict(batch):
+        return torch.tanh((batch.flatten(1) - 0.5) @ weight.T)
+
+    options = {"max_iterations": 40, "epsilon": 0.3, "order": "random", "step": "first-improving", "linf": None,
+               "objective": "margin", "targeted": False, "max_queries": None, "seed": 1, **variant}
+    y = predict(x).argmax(1)
+    result = simba(predict, x, y, batch_size=4, **options)
+    for i in range(len(x)):
+        x_adv, success, queries, _ = reference(lambda image: predict(torch.from_numpy(image[None]))[0].numpy(),
+                                               x[i].numpy(), int(y[i]), i, **options)
+        assert (int(result.success_iteration[i]), int(result.queries[i])) == (success, queries), f"image {i}"
+        np.testing.assert_allclose(result.x_adv[i].numpy(), x_adv, atol=1e-12)
+
+
+@pytest.mark.parametrize(("basis", "order", "shape"), [
+    *((basis, "random", shape) for basis in ("pixel", "dct") for shape in (SHAPE, (3, 224, 224))),
+    ("dct", "low-frequency", (3, 224, 224)), ("dct", "strided", (3, 224, 224))])
+def test_linear_model_closed_form(basis, order, shape):
+    """On z = (w x + b, 0), an iteration lowers the margin by epsilon |q w|, with + first where q w < 0.
+
+    L2 is epsilon sqrt(iterations), which is to say that directions are orthonormal and that none repeats.
+    """
     rng = np.random.default_rng(0)
-    w = rng.normal(size=SHAPE)
-    x = torch.full((20, *SHAPE), 0.5, dtype=torch.float64)
-    x += torch.from_numpy(rng.normal(size=x.shape)) * 0.01
+    w = rng.normal(size=shape)
+    x = torch.full((20 if shape == SHAPE else 4, *shape), 0.5, dtype=torch.float64)
+    x += torch.from_numpy(rng.normal(size=x.shape)) * 0.07 / np.sqrt(w.size)
     coefficients = w.ravel() if basis == "pixel" else dctn(w, axes=(1, 2), norm="ortho").ravel()
     bias = 0.15 - 0.5 * w.sum()
 
@@ -83,14 +111,14 @@ def test_linear_model_closed_form(basis):
 
     y = predict(x).argmax(1)
     keep = y == 0
-    x, y, epsilon = x[keep], y[keep], 0.005  # small enough never to be clipped
-    result = simba(predict, x, y, max_iterations=D, epsilon=epsilon, basis=basis)
+    x, y, epsilon, budget = x[keep], y[keep], 0.005, D  # small enough never to be clipped
+    result = simba(predict, x, y, max_iterations=budget, epsilon=epsilon, basis=basis, order=order)
     margins = predict(x)[:, 0].numpy()
     for i, margin in enumerate(margins):
-        along = coefficients[generator(0, "simba-order", i).permutation(D)]
+        along = coefficients[own_order(i, order, shape, seed=0)[:budget]]
         after = margin - epsilon * np.cumsum(np.abs(along))
         won = np.flatnonzero(after < 0)
-        iterations = int(won[0]) + 1 if len(won) else D
+        iterations = int(won[0]) + 1 if len(won) else budget
         assert int(result.success_iteration[i]) == (iterations if len(won) else -1)
         assert int(result.queries[i]) == 1 + int(np.where(along[:iterations] < 0, 1, 2).sum())
         np.testing.assert_allclose(float(result.l2[i]), epsilon * np.sqrt(iterations), rtol=1e-9)
@@ -138,9 +166,10 @@ def test_zero_iterations_is_the_clean_prediction(mlp, data):
     assert result.success_iteration.tolist() == [0] * 3 + [-1] * 27
 
 
-def test_a_longer_run_starts_like_a_shorter_one(mlp, data):
+@pytest.mark.parametrize("variant", [{}, {"basis": "dct"}, {"basis": "dct", "order": "strided"}], ids=str)
+def test_a_longer_run_starts_like_a_shorter_one(mlp, data, variant):
     x, y = data
-    short, long = (simba(mlp, x, y, max_iterations=k, epsilon=0.1) for k in (10, 40))
+    short, long = (simba(mlp, x, y, max_iterations=k, epsilon=0.1, **variant) for k in (10, 40))
     early = (long.success_iteration >= 0) & (long.success_iteration <= 10)
     assert torch.equal(short.success_iteration >= 0, early)
     assert torch.equal(short.x_adv[early], long.x_adv[early])
@@ -218,6 +247,7 @@ def test_no_images_is_an_empty_result(mlp):
     ({"linf": 2.0}, "must lie in"),
     ({"max_queries": 0}, "at least 1"),
     ({"order": "low-frequency"}, "needs the dct basis"),
+    ({"order": "strided"}, "needs the dct basis"),
     ({"batch_size": 0}, "batch size"),
     ({"ids": [1, 2]}, "30 images but 2 ids"),
 ])
