@@ -118,25 +118,34 @@ class DCTBasis(Basis):
 
     def show(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
         """See `Basis.show`."""
-        for where, step in self._steps(rows, directions, amounts):
-            trial = self._bounded(step.add_(self._kept[where]))
-            self.images[where] = trial.add_(self._clean[where]).clamp_(0, 1)
+        clean, kept = self._planes(self._clean), self._planes(self._kept)
+        for plane, step in self._steps(rows, directions, amounts):
+            trial = self._bounded(step.add_(kept.index_select(0, plane)))
+            self._put(plane, trial.add_(clean.index_select(0, plane)))
 
     def keep(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
         """See `Basis.keep`."""
-        for where, step in self._steps(rows, directions, amounts):
-            self._kept[where] += step
+        for plane, step in self._steps(rows, directions, amounts):
+            self._planes(self._kept).index_add_(0, plane, step)
 
     def _steps(self, rows: np.ndarray, directions: np.ndarray,
-               amounts: np.ndarray) -> Iterator[tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]]:
-        """Yield amount * direction, [r, H, W], and where it goes, (slots, channels): in parts of all rows."""
+               amounts: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield planes [r] and what is to be added to them, amount * direction [r, H, W]: in parts of all rows."""
         for start in range(0, len(rows), self._part):
             part = slice(start, start + self._part)
             channel, row, column = map(self._to_device, np.unravel_index(directions[part], self.shape))
             # A table of all vectors would take (H W)^2 numbers: 20 GB at 224x224.
             vectors = (self._vertical[row][:, :, None] * self._horizontal[column][:, None]).to(self._clean.dtype)
             amount = self._to_device(amounts[part]).to(vectors.dtype)
-            yield (self._to_device(rows[part]), channel), vectors.mul_(amount[:, None, None])
+            yield self._to_device(rows[part]) * self.shape[0] + channel, vectors.mul_(amount[:, None, None])
+
+    def _planes(self, state: torch.Tensor) -> torch.Tensor:
+        """Return a view [slots C, H, W] of all channels, which one index reads twice as fast as two do."""
+        return state.flatten(0, 1)
+
+    def _put(self, plane: torch.Tensor, trial: torch.Tensor) -> None:
+        """Let images show the planes `trial` [r, H, W], clipped."""
+        self.images[plane // self.shape[0], plane % self.shape[0]] = trial.clamp_(0, 1)
 
     def _states(self) -> list[torch.Tensor]:
         return [*super()._states(), self._kept]
@@ -156,12 +165,12 @@ class CumulativeDCTBasis(DCTBasis):
 
     def show(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
         """See `Basis.show`; an amount of 0 shows the kept image, bit for bit."""
-        for where, trial in self._steps(rows, directions, amounts):
-            trial.add_(self._kept[where])
+        for plane, step in self._steps(rows, directions, amounts):
+            trial = step.add_(self._planes(self._kept).index_select(0, plane))
             if self.linf is not None:
-                clean = self._clean[where]
+                clean = self._planes(self._clean).index_select(0, plane)
                 trial.clamp_(clean - self.linf, clean + self.linf)
-            self.images[where] = trial.clamp_(0, 1)
+            self._put(plane, trial)
 
     def keep(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
         """See `Basis.keep`."""
