@@ -75,8 +75,7 @@ def main() -> int:
     low, high = wilson(won, right)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"attack, {fused.kind}: {queries:,} queries in {seconds:.1f} s = {queries / seconds:,.0f}/s; "
-          f"ASR {won}/{right} = {won / right:.1%} [{low:.1%}, {high:.1%}]; "
-          f"peak memory {peak:.2f} GiB")
+          f"ASR {won}/{right} = {won / right:.1%} [{low:.1%}, {high:.1%}]; peak memory {peak:.2f} GiB")
     limits = [("attack over raw, same predictor", queries / seconds / fused_rate, 0.95),
               ("4 GiB over the peak memory", 4 / peak, 1)]
     if not arguments.untrained:
