@@ -59,7 +59,7 @@ def queries_within(rows: pd.DataFrame, traits: Traits, unit: str, budgets: Seque
     spent = np.empty((len(rows), len(budgets)), dtype=np.int64)
     for i, blob in enumerate(rows["steps"]):
         steps = np.frombuffer(blob, dtype=np.int8)
-        after = np.cumsum([1, *(2 - (steps == 1))])  # queries after each number of steps, the clean image's first
+        after = np.cumsum(np.append(1, 2 - (steps == 1)))  # queries after each number of steps, the clean image's first
         # Beyond the finished steps the total: an iteration that the query limit has cut short was paid for, too.
         spent[i] = np.where(within < len(after), after[np.minimum(within, len(steps))], total[i])
     return np.asarray(np.minimum(spent, total))
