@@ -19,10 +19,11 @@ from typing import Any
 from framebench.domains.base import Domain
 from framebench.domains.cifar import has_cifar10
 from framebench.domains.folder import load_folder
+from framebench.domains.reading import USUAL, Reading
 from framebench.errors import InputError, unknown
 
-__all__ = ["DOMAINS", "TRAINING", "Domain", "Entry", "data_root", "default_domain", "describe", "load_domain",
-           "load_training"]
+__all__ = ["DOMAINS", "TRAINING", "USUAL", "Domain", "Entry", "Reading", "data_root", "default_domain", "describe",
+           "load_domain", "load_training"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,13 @@ class Entry:
         summary: What it is, in one line.
         load: Loads its images from the data root (or None).
         trains: Whether it has training images too, which `load` returns if its second argument is "train".
+        files: Whether it is read from image files, and `load` takes a `Reading` as its second argument.
     """
 
     summary: str
     load: Callable[..., Domain]
     trains: bool = False
+    files: bool = False
 
 
 def _in(module: str, function: str = "") -> Callable[..., Domain]:
@@ -64,6 +67,19 @@ DOMAINS = {
     "cifar100": Entry("the CIFAR-100 test set (10,000), for models of its 100 classes",
                       _in("cifar", "load_cifar100"), trains=True),
     "svhn": Entry("the SVHN test set (26,032 digits), for models of its 10 digits", _in("svhn"), trains=True),
+    "imagenet": Entry("the ImageNet validation set (50,000)", _in("imagenet"), files=True),
+    "imagenet-samples": Entry("20 ImageNet images, shipped by foolbox",
+                              _in("imagenet", "load_imagenet_samples"), files=True),
+    "imagenet-v2": Entry("ImageNet-V2, a new test set for ImageNet (10,000)", _in("imagenet", "load_imagenet_v2"),
+                         files=True),
+    "imagenet-sketch": Entry("ImageNet-Sketch, drawings of ImageNet's classes (50,889)",
+                             _in("imagenet", "load_imagenet_sketch"), files=True),
+    "imagenet-a": Entry("ImageNet-A, natural adversarial images of 200 of ImageNet's classes (7,500)",
+                        _in("imagenet", "load_imagenet_a"), files=True),
+    "imagenet-r": Entry("ImageNet-R, renditions of 200 of ImageNet's classes (30,000)",
+                        _in("imagenet", "load_imagenet_r"), files=True),
+    "tiny-imagenet": Entry("the Tiny ImageNet validation set at 64x64 (10,000), for models of its 200 classes",
+                           _in("imagenet", "load_tiny_imagenet"), files=True),
 }
 #: The domains that have training images too.
 TRAINING = tuple(name for name, entry in DOMAINS.items() if entry.trains)
@@ -94,32 +110,36 @@ def describe() -> dict[str, str]:
     from framebench.domains.corrupted import CORRUPTED
 
     fixed = {name: entry.summary for name, entry in DOMAINS.items()}
-    return {**fixed, "folder:PATH": "your own images, PATH/<class>/*, in classes of CIFAR-10; classes may be missing",
+    return {**fixed, "folder:PATH": "your own images, PATH/<class>/*, of any classes and size (docs/domains.md)",
             **CORRUPTED, "SET-c/CORRUPTION/SEVERITY": "one corruption at one severity, such as cifar10-c/fog/3"}
 
 
-def load_domain(name: str, root: Path | None = None) -> Domain:
+def load_domain(name: str, root: Path | None = None, reading: Reading = USUAL) -> Domain:
     """Load a domain by name.
 
     Args:
         name: A name of `DOMAINS`, ``folder:PATH``, or a cell of a corrupted set such as ``cifar10-c/fog/3``.
         root: The folder that holds the data sets.
+        reading: How image files are read, and the class lists of the models that they are for.
 
     Raises:
         InputError: for an unknown name, and for data that are missing, incomplete or damaged.
     """
     if name.startswith("folder:"):
-        return load_folder(Path(name.removeprefix("folder:")).expanduser())
+        return load_folder(Path(name.removeprefix("folder:")).expanduser(), reading)
     if name not in DOMAINS:
         base, *cell = name.rsplit("/", 2)
         if len(cell) == 2 and base.partition(":")[0].endswith("-c") and cell[1].isdigit():
             from framebench.domains.corrupted import load_corrupted  # here: it builds on this module
-            return load_corrupted(base, root).cell(cell[0], int(cell[1]))
+            return load_corrupted(base, root, reading=reading).cell(cell[0], int(cell[1]))
         corrupted = name.partition("/")[0]
         if corrupted.removesuffix("-c") in DOMAINS and corrupted.endswith("-c"):
             raise InputError(f"{name} is not one set of images; name a corruption and a severity, as "
                              f"{corrupted}/fog/3")
         raise unknown("domain", name, [*DOMAINS, "folder:PATH"])
+    if DOMAINS[name].files:
+        return DOMAINS[name].load(root, reading)
+    reading.refuse(name)
     return DOMAINS[name].load(root)
 
 

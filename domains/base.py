@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from framebench.classes import CIFAR10
+from framebench.domains.imagefiles import ImageFiles
 from framebench.errors import InputError
 from framebench.files import digest
 from framebench.seeding import generator
@@ -16,7 +20,7 @@ from framebench.seeding import generator
 if TYPE_CHECKING:
     import torch
 
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_CLASSES = CIFAR10
 
 #: The order of examples is part of the benchmark, not of a run: the first N do not depend on --seed.
 ORDER_SEED = 0
@@ -30,17 +34,20 @@ class Domain:
         name: Its name on the command line.
         title: What the data are, in the words that results use (official, JPEG, sample, ...).
         classes: Class names; a label is an index into this tuple.
-        images: uint8 [n, H, W, 3]; may be memory-mapped.
+        images: uint8 [n, H, W, 3]: an array, which may be memory-mapped, or files that are decoded when needed.
         labels: int64 [n].
         hint: Advice for the user, such as how to get better data; may be empty.
+        logits: Which logits of a model stand for `classes`, one index each, where the model knows more classes; None
+            where the model's classes are these.
     """
 
     name: str
     title: str
     classes: tuple[str, ...]
-    images: np.ndarray = field(repr=False)
+    images: np.ndarray | ImageFiles = field(repr=False)
     labels: np.ndarray = field(repr=False)
     hint: str = ""
+    logits: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3:
@@ -69,15 +76,29 @@ class Domain:
 
     def load(self, ids: Sequence[int] | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the examples `ids`: images float32 [n, 3, H, W] in [0, 1] (channels last) and labels int64 [n]."""
-        import torch  # here: `list`, `fetch` and the processes that make corrupted images need no torch
+        import torch
 
         index = np.asarray(ids, dtype=np.int64)
-        pixels = torch.from_numpy(self.pixels(index)).permute(0, 3, 1, 2)  # a view: channels-last memory
-        return pixels.float().div_(255), torch.from_numpy(self.labels[index].astype(np.int64))
+        return _as_tensor(self.pixels(index)), torch.from_numpy(self.labels[index].astype(np.int64))
+
+    def batches(self, ids: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, torch.Tensor, np.ndarray]]:
+        """Yield `ids` in batches of `size`: ids, images as `load` has them, and labels int64.
+
+        The next batch is decoded or made while one is used.
+        """
+        parts = [ids[start : start + size] for start in range(0, len(ids), size)]
+        with ThreadPoolExecutor(1, thread_name_prefix="next-batch") as ahead:
+            coming = [ahead.submit(self.pixels, part) for part in parts[:1]]
+            for i, part in enumerate(parts):
+                pixels = coming.pop().result()
+                coming += [ahead.submit(self.pixels, following) for following in parts[i + 1 : i + 2]]
+                yield part, _as_tensor(pixels), self.labels[part].astype(np.int64)
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of images and labels."""
+        """sha256 of images and labels, and of the chosen logits."""
+        if isinstance(self.images, ImageFiles):
+            return hashlib.sha256(f"{self.images.digest} {digest(self.labels)} {self.logits}".encode()).hexdigest()
         return digest(self.images, self.labels)
 
     @cached_property
@@ -103,3 +124,9 @@ class Domain:
         if n is not None and not 1 <= n <= len(self):
             raise InputError(f"-n {n} is not possible: {self.title} has {len(self)} images; choose 1 to {len(self)}")
         return self.order[:n]
+
+
+def _as_tensor(pixels: np.ndarray) -> torch.Tensor:
+    import torch  # here: `list`, `fetch` and the processes that make corrupted images need no torch
+
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)  # a view: channels-last memory

@@ -10,21 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from framebench.classes import CIFAR100
 from framebench.domains.base import CIFAR10_CLASSES, Domain
 from framebench.domains.folder import read_class_folders
 from framebench.domains.layout import Places, find, is_official, located, titled
 from framebench.domains.pickles import read_batch
 from framebench.errors import InputError
 
-#: CIFAR-100's fine classes, in the order of the official file ``meta``.
-CIFAR100_CLASSES = tuple(
-    """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
-    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
-    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
-    motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
-    poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
-    squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
-    wardrobe whale willow_tree wolf woman worm""".split())
+CIFAR100_CLASSES = CIFAR100
 PLACES: dict[str, Places] = {
     "cifar10": ("cifar-10-batches-py/", "cifar10/{split}/"),
     "cifar100": ("cifar-100-python/", "cifar100/{split}/"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from framebench.domains import cifar, load_domain
+from framebench.domains import USUAL, Reading, cifar, load_domain
 from framebench.domains.arrays import read_npy
 from framebench.domains.base import CIFAR10_CLASSES, Domain
 from framebench.domains.cells import MANIFEST
@@ -157,13 +157,14 @@ def default_corrupted(root: Path | None) -> str:
     return "cifar10-c" if there else "samples-c"
 
 
-def load_corrupted(name: str, root: Path | None = None, *, seed: int = 0) -> CorruptedSet:
+def load_corrupted(name: str, root: Path | None = None, *, seed: int = 0, reading: Reading = USUAL) -> CorruptedSet:
     """Load a corrupted set by name; no pixels are read or made yet.
 
     Args:
         name: A name of `CORRUPTED`, or another domain's name with ``-c``.
         root: The folder that holds the data sets.
         seed: Seed of the random draws, for sets that are generated.
+        reading: How the image files of the clean images are read.
 
     Raises:
         InputError: for an unknown name, and for data that are missing, incomplete or damaged.
@@ -175,11 +176,11 @@ def load_corrupted(name: str, root: Path | None = None, *, seed: int = 0) -> Cor
         raise unknown("corrupted set", name, CORRUPTED)
     clean_name = base.removesuffix("-c") + colon + path
     if name not in OFFICIAL:
-        return GeneratedSet(name, name, load_domain(clean_name, root), seed)
+        return GeneratedSet(name, name, load_domain(clean_name, root, reading), seed)
     folder = located(root, OFFICIAL[name].places)
     if folder is None or (folder / MANIFEST).is_file():  # a manifest: made by `generate` in the official layout
-        return GeneratedSet(name, OFFICIAL[name].title, load_domain(clean_name, root), seed, folder)
+        return GeneratedSet(name, OFFICIAL[name].title, load_domain(clean_name, root, reading), seed, folder)
     clean = located(root, cifar.PLACES[clean_name], split="test")
     if clean is None:
         return FileSet(name, folder, None, in_order=False)
-    return FileSet(name, folder, load_domain(clean_name, root), in_order=not cifar.in_class_folders(clean))
+    return FileSet(name, folder, load_domain(clean_name, root, reading), in_order=not cifar.in_class_folders(clean))

@@ -66,7 +66,7 @@ def duplicates_of(domain: Domain, training: Domain) -> Duplicates:
             return Duplicates(**stored)
     except (OSError, ValueError, EOFError, TypeError, BadZipFile):
         pass  # absent or damaged: it is computed below
-    found = find_duplicates(np.asarray(domain.images), np.asarray(training.images), domain.name)
+    found = find_duplicates(domain.images[:], training.images[:], domain.name)
     try:
         with atomic(path) as temporary, open(temporary, "wb") as out:
             np.savez(out, **vars(found))

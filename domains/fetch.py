@@ -14,7 +14,7 @@ from pathlib import Path
 from framebench.domains.archives import unpack
 from framebench.domains.contents import mismatch
 from framebench.domains.download import Part, Patience, download
-from framebench.domains.folder import SUFFIXES
+from framebench.domains.imagefiles import SUFFIXES
 from framebench.domains.sources import Download, Source
 from framebench.domains.web import looks_like_html, web_address
 from framebench.errors import InputError

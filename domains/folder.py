@@ -1,84 +1,242 @@
-"""Images in one folder per class, decoded once; a user's own folder as a domain."""
+"""Images in one folder per class: a user's own folder as a domain, and small published images as arrays."""
 
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from framebench.classes import CIFAR10, imagenet
 from framebench.domains.bars import counted
-from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.base import Domain
+from framebench.domains.imagefiles import DECODER, SUFFIXES, ImageFiles, Resizing, broken_files, decode, shown, sizes_of
+from framebench.domains.reading import USUAL, Reading
 from framebench.errors import InputError
 from framebench.files import atomic, cache_folder
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
-#: Increased whenever the same files give other arrays, so that older arrays in the cache are not used.
-DECODER = 2
+#: The file in a user's folder that lists its classes, one per line, in the order of the model's logits.
+CLASS_LIST = "classes.txt"
 #: Other names that the folder of a CIFAR-10 class may have.
 SYNONYMS = {"plane": "airplane", "aeroplane": "airplane", "car": "automobile"}
-SIZE = 32
+#: How images of another size become CIFAR's: each pixel is the average of those that it covers, as in CINIC-10.
+CIFAR_SIZE = Resizing(32, 32, "box")
+#: How torchvision evaluates most of its ImageNet models, and RobustBench its.
+IMAGENET_SIZE = Resizing(256, 224)
 
 
-def load_folder(path: Path) -> Domain:
-    """Load ``<path>/<class>/*`` as images of CIFAR-10's classes; upper and lower case in folder names do not matter.
+def load_folder(path: Path, reading: Reading = USUAL) -> Domain:
+    """Load ``<path>/<class>/*`` as images of any classes.
 
-    Classes may be missing. The EXIF orientation is applied. Images of other sizes are cropped to their central square
-    and resized to 32x32. 16-bit grey images are scaled to 8 bits. Ids are positions: sorted by class in CIFAR-10's
-    order, then by file name. Other files in a class folder are skipped; the title says how many.
+    The classes are those of ``<path>/classes.txt``, one per line in the order of the labels; else those of a model of
+    the call whose list has all folders' names; else the folders' names in their order. Of a list, folders may be
+    missing. Images of CIFAR-10's classes are resized to 32x32 and those of ImageNet's to 224x224; others keep their
+    size, which must be one for all, unless `reading` asks for one. Ids are positions: sorted by label, then by file
+    name. Other files in a class folder are skipped; the title says how many.
+
+    Args:
+        path: The folder.
+        reading: How the files are read.
 
     Raises:
-        InputError: if a folder's name is not a class, two folders name the same class, or an image can't be decoded.
+        InputError: if there are no images, a folder's name is not a class, two folders name the same class, or a file
+            is no image.
     """
-    folders = _folders_of_classes(path, CIFAR10_CLASSES, SYNONYMS)
-    files = [(file, label) for label, folder in sorted(folders.items()) for file in _images_of(folder)]
-    images, sizes = _decoded(path, [file for file, _ in files], resize=True)
-    labels = np.array([label for _, label in files], dtype=np.int64)
-    missing = [name for label, name in enumerate(CIFAR10_CLASSES) if label not in folders]
-    facts = f"{len(labels):,} images, {len(folders)} of 10 classes"
-    facts += f"; missing: {', '.join(missing)}" if missing else ""
-    resized = sorted({tuple(size) for size in sizes.tolist()} - {(SIZE, SIZE)})
-    if resized:
-        facts += f"; {int((sizes != SIZE).any(1).sum()):,} resized to {SIZE}x{SIZE} from " + (
-            f"{resized[0][1]}x{resized[0][0]}" if len(resized) == 1 else f"{len(resized)} other sizes")
-    facts += _skipped(list(folders.values()))
+    name = shown(path)
+    classes, folders = _classes_and_folders(path, reading.classes)
+    names, labels = files_of(folders)
+    usual = CIFAR_SIZE if classes == CIFAR10 else IMAGENET_SIZE if classes == imagenet().names else None
+    images, labels, notes = read_files(path, names, labels, reading, usual)
+    missing = [name for label, name in enumerate(classes) if label not in folders]
+    facts = f"{len(labels):,} images, {len(folders):,} of {len(classes):,} classes"
+    facts += f"; missing: {_few(missing, 10)}" if missing else ""
+    facts = "; ".join([facts, *notes, *_skipped(folders.values())])
     resolved = path.resolve()
-    name = "/".join(resolved.parts[-2:]) if resolved.name in {"test", "train", "val", "valid"} else resolved.name
-    return Domain(f"folder:{path}", f"folder {name} ({facts})", CIFAR10_CLASSES, images, labels)
+    called = "/".join(resolved.parts[-2:]) if resolved.name in {"test", "train", "val", "valid"} else resolved.name
+    return Domain(reading.named(f"folder:{name}", usual), f"folder {shown(called)} ({facts})", classes, images, labels)
 
 
-def _folders_of_classes(path: Path, classes: tuple[str, ...], synonyms: Mapping[str, str]) -> dict[int, Path]:
-    """Return the folders below `path` by label; all must be named after a class."""
+def read_files(root: Path, names: list[str], labels: np.ndarray, reading: Reading,
+               usual: Resizing | None) -> tuple[ImageFiles, np.ndarray, list[str]]:
+    """Return files as images of one size.
+
+    Args:
+        root: The folder that they are in.
+        names: Their paths below it.
+        labels: Their labels, int64 [n].
+        reading: How they are read.
+        usual: How they are resized unless asked otherwise; None to keep their size.
+
+    Returns:
+        The images, the labels of those that are not left out, and notes for the title.
+
+    Raises:
+        InputError: if a file is no image, or if sizes differ and no size is asked for.
+    """
+    notes = []
+    if reading.skip_broken and (broken := set(broken_files(root, names))):
+        kept = [i for i, name in enumerate(names) if name not in broken]
+        names, labels = [names[i] for i in kept], labels[kept]
+        notes.append(f"{len(broken):,} broken images left out")
+    if not names:
+        raise InputError(f"{shown(root)} has no images{' that can be decoded' if notes else ''}; each class needs a "
+                         "folder of them")
+    rule = reading.rule(usual)
+    if rule is not None and (reading.resizes or usual is not CIFAR_SIZE):
+        return ImageFiles(root, names, rule), labels, [str(rule), *notes]
+    sizes = sizes_of(root, names)
+    if rule is not None:  # CIFAR's: said only of images that it changes
+        other = {size: count for size, count in sizes.items() if size != (rule.size, rule.size)}
+        if other:
+            height, width = next(iter(other))
+            notes.insert(0, f"{sum(other.values()):,} resized to {rule.size}x{rule.size} from " + (
+                f"{width}x{height}" if len(other) == 1 else f"{len(other)} other sizes"))
+        return ImageFiles(root, names, rule), labels, notes
+    if len(sizes) > 1:
+        shapes = [f"{width}x{height}" for height, width in sorted(sizes)]
+        raise InputError(f"the images in {shown(root)} have {len(sizes):,} sizes ({_few(shapes, 3)}); give "
+                         "--image-size, the height and width that the model takes")
+    (size,) = sizes
+    return ImageFiles(root, names, None, size), labels, [f"{size[1]}x{size[0]}", *notes]
+
+
+def _classes_and_folders(path: Path, known: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], dict[int, Path]]:
+    """Return the classes of a user's folder, and its class folders by label."""
+    folders = class_folders(path)
+    if not folders:
+        raise InputError(f"{shown(path)} contains no folder of images; folder:PATH needs one per class")
+    listed = path / CLASS_LIST
+    if os.path.lexists(listed):
+        classes = read_class_list(listed)
+        return classes, labelled(folders, classes)
+    for classes in known:
+        names = _names_of(classes)
+        if any(_label(folder, names) is not None for folder in folders):
+            return classes, labelled(folders, classes)
+    classes = tuple(folder.name for folder in folders)
+    return classes, dict(enumerate(folders))
+
+
+def read_class_list(path: Path) -> tuple[str, ...]:
+    """Read a list of classes, one per line.
+
+    Raises:
+        InputError: if it is no such file, or names a class twice.
+    """
+    try:
+        if not path.is_file():
+            raise OSError(0, "it is not a file")
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InputError(f"can't read the class list {shown(path)} ({reason}); write one class per line") from None
+    classes = tuple(line.strip() for line in lines if line.strip())
+    if not classes or len(set(classes)) < len(classes):
+        twice = next((name for i, name in enumerate(classes) if name in classes[:i]), None)
+        raise InputError(f"the class list {shown(path)} " + (f"names {twice} twice" if twice else "is empty") +
+                         "; write one class per line, in the order of the model's logits")
+    return classes
+
+
+def class_folders(path: Path) -> list[Path]:
+    """Return the folders in a folder in the order of their names, without hidden ones.
+
+    Raises:
+        InputError: if it is not a folder, or a name is not UTF-8: classes are stored and shown by it.
+    """
     if not path.is_dir():
-        raise InputError(f"{path} is not a folder; folder:PATH needs a folder with one folder of images per class")
-    known = f"the classes are {', '.join(classes if len(classes) <= 10 else (*classes[:3], '...', classes[-1]))}"
-    found: dict[int, Path] = {}
-    strangers = []
-    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        name = folder.name.lower()
-        name = synonyms.get(name, name)
-        if name not in classes:
-            strangers.append(folder.name)
-        elif (label := classes.index(name)) in found:
-            raise InputError(f"{path} has both '{found[label].name}' and '{folder.name}' for the class {name}; "
-                           "merge the two folders")
+        raise InputError(f"{shown(path)} is not a folder; it must have one folder of images per class")
+    folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    for folder in folders:
+        if shown(folder.name) != folder.name:
+            raise InputError(f"the name of the folder {shown(folder)} is not UTF-8; rename it")
+    return folders
+
+
+def _names_of(classes: Sequence[str]) -> dict[str, int]:
+    """Return what the folder of a class may be called -> its label."""
+    names = {name.lower(): label for label, name in enumerate(classes)}
+    if tuple(classes) == imagenet().names:
+        names |= {wnid: label for label, wnid in enumerate(imagenet().wnids)}
+    if tuple(classes) == CIFAR10:
+        names |= {other: names[name] for other, name in SYNONYMS.items()}
+    return names | {name: label for label, name in enumerate(classes)}
+
+
+def _label(folder: Path, names: Mapping[str, int]) -> int | None:
+    return names.get(folder.name, names.get(folder.name.lower()))
+
+
+def labelled(folders: Iterable[Path], classes: Sequence[str]) -> dict[int, Path]:
+    """Return folders by label; upper and lower case do not matter where no class differs by them alone.
+
+    Raises:
+        InputError: if a folder's name is not a class, or two folders name the same class.
+    """
+    names, found, strangers = _names_of(classes), dict[int, Path](), []
+    for folder in folders:
+        label = _label(folder, names)
+        if label is None:
+            strangers.append(folder)
+        elif label in found:
+            raise InputError(f"{shown(folder.parent)} has both '{found[label].name}' and '{folder.name}' for the class "
+                             f"{classes[label]}; merge the two folders")
         else:
             found[label] = folder
+    known = f"the {len(classes):,} classes are {_few(classes, 10)}"
     if strangers:
-        more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
-        raise InputError(f"{path} has folders that are not named after a class ({', '.join(strangers[:5])}{more}); "
-                         f"remove or rename them; {known}")
-    if not found:
-        raise InputError(f"{path} contains no folder named after a class; {known}")
-    return found
+        raise InputError(f"{shown(strangers[0].parent)} has folders that are not named after a class "
+                         f"({_few([folder.name for folder in strangers], 5)}); remove or rename them; {known}")
+    return dict(sorted(found.items()))
+
+
+def files_of(folders: Mapping[int, Path], keep: Callable[[str], bool] | None = None) -> tuple[list[str], np.ndarray]:
+    """List the images of class folders that lie in one folder.
+
+    Args:
+        folders: Folders by label.
+        keep: Takes a file name and returns whether the file counts (default: all).
+
+    Returns:
+        Paths below the folder that the class folders lie in, and labels int64 [n]; sorted by label, then by file name.
+
+    Raises:
+        InputError: if a class folder is missing or has no images.
+    """
+    names, labels = list[str](), list[int]()
+    for label, folder in sorted(folders.items()):
+        if not folder.is_dir():
+            raise InputError(f"{shown(folder.parent)} has no folder '{folder.name}'; each class needs one")
+        images = sorted(name for name in os.listdir(folder) if Path(name).suffix.lower() in SUFFIXES)
+        if not images:
+            raise InputError(f"the class folder {shown(folder)} holds no images ({', '.join(sorted(SUFFIXES))})")
+        kept = [f"{folder.name}/{name}" for name in images if keep is None or keep(name)]
+        names += kept
+        labels += [label] * len(kept)
+    return names, np.array(labels, dtype=np.int64)
+
+
+def _skipped(folders: Iterable[Path]) -> list[str]:
+    """Return, for the title, how many entries of the class folders are not images; hidden ones do not count."""
+    entries = [entry for folder in folders for entry in folder.iterdir()
+               if entry.suffix.lower() not in SUFFIXES and not entry.name.startswith(".")]
+    if not entries:
+        return []
+    kinds = sorted({"folders" if entry.is_dir() else shown(entry.suffix) or "no suffix" for entry in entries})
+    return [f"{len(entries):,} skipped as no image ({', '.join(kinds[:5])}{', ...' if len(kinds) > 5 else ''})"]
+
+
+def _few(names: Sequence[str], most: int) -> str:
+    """Return names as a list that is not long."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def read_class_folders(root: Path, classes: tuple[str, ...], keep: Callable[[str], bool] | None = None, *,
                        some: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Read ``root/<class>/*`` into arrays, in the order of `classes` and then of file names.
+    """Read 32x32 images ``root/<class>/*`` into arrays, in the order of `classes` and then of file names.
 
     Args:
         root: The folder that contains one folder per class.
@@ -92,107 +250,38 @@ def read_class_folders(root: Path, classes: tuple[str, ...], keep: Callable[[str
     Raises:
         InputError: if a class has no folder or no images, or an image can't be decoded or is not 32x32.
     """
-    folders = _folders_of_classes(root, classes, {}) if some else dict(enumerate(root / name for name in classes))
-    files = [(path, label) for label, folder in sorted(folders.items()) for path in _images_of(folder)
-             if keep is None or keep(path.name)]
-    images, _ = _decoded(root, [path for path, _ in files], resize=False)
-    return images, np.array([label for _, label in files], dtype=np.int64)
+    names, labels = files_of(labelled(class_folders(root), classes) if some else
+                             dict(enumerate(root / name for name in classes)), keep)
+    if some and not names:
+        raise InputError(f"{shown(root)} contains no folder named after a class, such as {_few(classes, 3)}")
+    return _decoded(root, names), labels
 
 
-def _images_of(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise InputError(f"{folder.parent} has no folder '{folder.name}'; each class needs one")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not found:
-        raise InputError(f"the class folder {folder} holds no images ({', '.join(sorted(SUFFIXES))})")
-    return found
-
-
-def _skipped(folders: Sequence[Path]) -> str:
-    """Return, for the title, how many entries of the class folders are not images; hidden ones do not count."""
-    entries = [entry for folder in folders for entry in folder.iterdir()
-               if entry.suffix.lower() not in SUFFIXES and not entry.name.startswith(".")]
-    if not entries:
-        return ""
-    kinds = sorted({"folders" if entry.is_dir() else entry.suffix or "no suffix" for entry in entries})
-    return f"; {len(entries):,} skipped as no image ({', '.join(kinds[:5])}{', ...' if len(kinds) > 5 else ''})"
-
-
-def _decoded(root: Path, files: Sequence[Path], resize: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Decode `files` below `root`, or read the arrays from the cache.
+def _decoded(root: Path, names: Sequence[str]) -> np.ndarray:
+    """Decode 32x32 images below `root` into uint8 [n, 32, 32, 3], or map the array in the cache.
 
     The key in the cache folder depends on the decoder and on the path, size and modification time of each file.
-
-    Returns:
-        images uint8 [n, 32, 32, 3] and their original sizes, int32 [n, 2] (height, width).
     """
-    stamps = [f"{path.relative_to(root)}|{s.st_size}|{s.st_mtime_ns}" for path in files for s in [path.stat()]]
-    parts = [f"decoder {DECODER}", str(root.resolve()), str(SIZE), str(resize), *stamps]
-    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-    kept = [cache_folder() / "decoded" / f"{key}{suffix}.npy" for suffix in ("", "-sizes")]
+    stamps = [f"{name}|{s.st_size}|{s.st_mtime_ns}" for name in names for s in [(root / name).stat()]]
+    parts = [f"decoder {DECODER}", str(root.resolve()), *stamps]
+    kept = cache_folder() / "decoded" / f"{hashlib.sha256(os.fsencode(chr(10).join(parts))).hexdigest()[:32]}.npy"
     try:
-        images, sizes = (np.load(path, mmap_mode="r", allow_pickle=False) for path in kept)
-        if images.shape == (len(files), SIZE, SIZE, 3) and images.dtype == np.uint8 and sizes.shape == (len(files), 2):
-            return images, sizes
+        images: np.ndarray = np.load(kept, mmap_mode="r", allow_pickle=False)
+        if images.shape == (len(names), 32, 32, 3) and images.dtype == np.uint8:
+            return images
     except (OSError, ValueError, EOFError):
         pass  # absent or damaged: decoded below
-    images = np.empty((len(files), SIZE, SIZE, 3), dtype=np.uint8)
-    sizes = np.empty((len(files), 2), dtype=np.int32)
-    with counted(len(files), desc=f"decoding {root.parent.name}/{root.name}", unit="image", least=2000) as done:
-        for i, path in enumerate(files):
-            images[i], sizes[i] = _decode(path, resize)
+    images = np.empty((len(names), 32, 32, 3), dtype=np.uint8)
+    with counted(len(names), desc=f"decoding {root.parent.name}/{root.name}", unit="image", least=2000) as done:
+        for i, name in enumerate(names):
+            picture = decode(root / name)
+            if picture.size != (32, 32):
+                raise InputError(f"the image {shown(root / name)} is {picture.width}x{picture.height}, not 32x32")
+            images[i] = np.asarray(picture)
             done(1)
     try:
-        for path, array in zip(kept, (images, sizes), strict=True):
-            with atomic(path) as temporary, open(temporary, "wb") as out:
-                np.save(out, array, allow_pickle=False)
+        with atomic(kept) as temporary, open(temporary, "wb") as out:
+            np.save(out, images, allow_pickle=False)
     except OSError:
         pass  # without a cache, the next run decodes them again
-    return images, sizes
-
-
-def _decode(path: Path, resize: bool) -> tuple[np.ndarray, tuple[int, int]]:
-    try:
-        with Image.open(path) as image:
-            picture = _eight_bits(_upright(image), image.format).convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"can't decode the image {path} ({error}); replace or remove it") from None
-    width, height = picture.size
-    if (width, height) != (SIZE, SIZE):
-        if not resize:
-            raise InputError(f"the image {path} is {width}x{height}, not {SIZE}x{SIZE}")
-        picture = shrink(picture)
-    return np.asarray(picture), (height, width)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except (SyntaxError, struct.error):  # the EXIF data are damaged; damaged pixels are noticed later
-        return image
-
-
-def _eight_bits(picture: Image.Image, kind: str | None) -> Image.Image:
-    """Scale a 16-bit grey image to 8 bits; Pillow's own conversion sets all values above 255 to 255.
-
-    Raises:
-        ValueError: for 32-bit values, because it is not known which value is white.
-    """
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and kind in {"PNG", "PPM"}):  # "I" has 16 bits there
-        return Image.fromarray(((np.asarray(picture).astype(np.uint32) + 128) // 257).astype(np.uint8))
-    if picture.mode in {"I", "F"}:
-        raise ValueError("it is not known which of its 32-bit values is white; convert it to 8 bits per channel")
-    return picture
-
-
-def shrink(picture: Image.Image) -> Image.Image:
-    """Crop to the central square and resize it to 32x32.
-
-    To reduce an image, each new pixel is the average of the pixels that it covers (PIL's BOX), as in CINIC-10. To
-    enlarge an image, interpolation is bilinear, because BOX would repeat pixels.
-    """
-    width, height = picture.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    method = Image.Resampling.BOX if side >= SIZE else Image.Resampling.BILINEAR
-    return picture.crop((left, top, left + side, top + side)).resize((SIZE, SIZE), method)
+    return images

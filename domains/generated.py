@@ -32,7 +32,7 @@ class GeneratedCell(Domain):
         clean = corrupted.clean
         facts = {"name": f"{corrupted.name}/{corruption}/{severity}", "classes": clean.classes, "labels": clean.labels,
                  "title": f"{corrupted.title}, {corruption} at severity {severity}", "hint": corrupted.hint,
-                 "_set": corrupted, "_cell": (corruption, severity)}
+                 "logits": clean.logits, "_set": corrupted, "_cell": (corruption, severity)}
         for field, value in facts.items():
             object.__setattr__(self, field, value)  # the dataclass is frozen, and its own __init__ wants pixels
 
@@ -142,7 +142,7 @@ def _made(clean: Domain, files: CellFiles, cells: list[tuple[str, int]], seed: i
           ) -> Iterator[tuple[tuple[str, int], str]]:
     """Make and write cells; yield each with its sha256 when it is finished."""
     tasks = [(corruption, severity, seed, files.path(corruption)) for corruption, severity in cells]
-    images = np.asarray(clean.images)
+    images = clean.images[:]
     if workers == 1:
         for cell, task in zip(cells, tasks, strict=True):
             yield cell, _make(images, *task)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from framebench.domains.arrays import read_bytes
 from framebench.domains.base import CIFAR10_CLASSES, Domain
-from framebench.domains.folder import shrink
+from framebench.domains.folder import CIFAR_SIZE
 from framebench.domains.layout import find, is_official, titled
 from framebench.errors import InputError
 
@@ -42,7 +42,7 @@ def load_stl10(data_root: Path | None) -> Domain:
     kept = np.flatnonzero(labels >= 0)
     # Stored by channel, and within a channel by column.
     large = stored.reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1)
-    images = np.stack([np.asarray(shrink(Image.fromarray(np.ascontiguousarray(large[i])))) for i in kept]) \
+    images = np.stack([np.asarray(CIFAR_SIZE(Image.fromarray(np.ascontiguousarray(large[i])))) for i in kept]) \
         if len(kept) else np.empty((0, 32, 32, 3), np.uint8)
     title = "STL-10 test" if is_official(folder, MD5) else "STL-10 test (not the official files)"
     title = titled(title, labels[kept], [0 if name == "frog" else PER_CLASS for name in CIFAR10_CLASSES])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.options.common import Batched, WithData, option, out_folder
+from bench.options.common import Batched, WithImages, option, out_folder
 from bench.options.kinds import (
     AT_LEAST_ONE,
     DOMAIN,
@@ -52,7 +52,7 @@ def _simba(name: str, kind: Kind, help: str) -> Any:
 
 
 @dataclass(frozen=True, init=False)
-class AttackOptions(WithProtocol, Reported, WithData, Batched):
+class AttackOptions(WithProtocol, Reported, WithImages, Batched):
     """Options of `bench attack`: which models are attacked, on which images, and how."""
 
     command = "attack"

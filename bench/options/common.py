@@ -11,14 +11,18 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.options.kinds import AT_LEAST_ONE, INTEGER, PAIRS, PATH, TEXT, TRUTH, Kind, Rule, resolve
 from framebench.errors import InputError, unknown
 from framebench.keyvalue import parse_pairs
 
+if TYPE_CHECKING:
+    from framebench.domains import Reading
+
 #: Groups in help.
 FILES, MESSAGES, REPORT = "files", "messages", "report"
+IMAGES = "image files (folder:PATH, imagenet, ...; changes the pixels)"
 COMPUTING = "computing (changes the speed, not the rows)"
 
 
@@ -232,3 +236,27 @@ class WithData(Options):
     data_root: str | None = option(
         "--data-root", None, TEXT, "folder with data sets: cifar-10-batches-py/, cifar10/{train,test}/<class>/*, ...",
         metavar="DIR", group=FILES, known_as="$BENCH_DATA")
+
+
+@dataclass(frozen=True, init=False)
+class WithImages(WithData):
+    """Options of a command that shows models images, which may be files of any size."""
+
+    image_size: int | None = option("--image-size", None, INTEGER, "height and width of the images: what is left of "
+                                    "them is the centre", metavar="PIXELS", rule=AT_LEAST_ONE, group=IMAGES,
+                                    known_as="224 for ImageNet's sets, 32 for CIFAR-10's classes, else as they are")
+    resize: int | None = option("--resize", None, INTEGER, "what the shorter side is resized to before",
+                                metavar="PIXELS", rule=AT_LEAST_ONE, group=IMAGES,
+                                known_as="256/224 of the image size for ImageNet's sets, else the image size")
+    interpolation: str | None = option("--interpolation", None, TEXT, "how images are resized",
+                                       choices=("bilinear", "bicubic", "nearest", "lanczos", "box"), group=IMAGES,
+                                       known_as="bilinear; box, the average, for CIFAR-10's classes")
+    skip_broken: bool = option("--skip-broken", False, TRUTH, "leave out images that can't be decoded, and say how "
+                               "many; otherwise one of them ends the command", group=IMAGES)
+
+    def reading(self, *classes: tuple[str, ...]) -> Reading:
+        """Return how image files are read, for models of these classes, as far as they are known."""
+        from framebench.domains import Reading
+
+        return Reading(self.image_size, self.resize, self.interpolation, self.skip_broken,
+                       tuple(dict.fromkeys(classes)))

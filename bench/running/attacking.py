@@ -18,10 +18,10 @@ from bench.rows.adversarial import Adversarial
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
 from bench.rows.store import Rows, Store
-from bench.running.checks import check_classes, load_models
+from bench.running.checks import check_classes, load_models, reading
 from bench.running.computing import Computing, computing
 from bench.running.evaluate import attack_images
-from bench.running.prepare import Prepared, facts_of, prepare
+from bench.running.prepare import Prepared, facts_of, fitted, prepare
 from bench.running.progress import AttackProgress
 from bench.running.provenance import provenance
 from framebench.attacks.base import Attack
@@ -70,8 +70,9 @@ def run(options: AttackOptions) -> Results | None:
                     options={**options.simba_options(), **options.attack_options})
                for epsilon in options.epsilon or (None,)]
     root = data_root(options.data_root)
+    models = load_models(options.models)
     chosen = options.domain or default_domain(root)
-    domain = chosen if isinstance(chosen, Domain) else load_domain(chosen, root)
+    domain = chosen if isinstance(chosen, Domain) else load_domain(chosen, root, reading(options, models))
     height, width, channels = domain.shape
     for attack in attacks:
         attack.check((channels, height, width))
@@ -83,7 +84,6 @@ def run(options: AttackOptions) -> Results | None:
         writable_folder(options.out / "examples")  # `report` joins it like the others
         _log.info("nothing to do: shard %s has none of the %d images", options.shard, len(ids))
         return None
-    models = load_models(options.models)
     here = f", of which {len(part)} here" if options.shard else ""
     hint = f"; {domain.hint}" if domain.hint else ""
     _log.info("data: %s, n = %d%s%s", domain.title, len(ids), here, hint)
@@ -120,7 +120,7 @@ def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attack
                     made = prepare(model, domain, kind=kind, how=how, gradients=attack.traits.needs == "gradients")
                     forms[kind] = forms[made.kind] = made
                 ready = forms[kind]
-            runs.append(_Run(name, rows, attack.on(model.module), left, ready, saved))
+            runs.append(_Run(name, rows, attack.on(fitted(model, domain).module), left, ready, saved))
     return runs
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from framebench.domains import Domain, default_domain, load_domain
+from framebench.domains import USUAL, Domain, Reading, default_domain, load_domain
 from framebench.domains.corrupted import default_corrupted, load_corrupted
 from framebench.domains.generated import GeneratedSet
 from framebench.errors import InputError, MissingDataError
@@ -23,6 +23,9 @@ _log = logging.getLogger(__name__)
 
 #: From this many images on, a generated cell is kept on disk, since making it takes longer than reading it.
 KEEP_FROM = 2000
+
+#: Height of a cell's picture in the report, at most.
+PICTURE = 96
 
 #: Other shifts of CIFAR-10 that a bare ``shift`` takes where the data root has them.
 OTHERS = ("cinic10", "cifar10.1", "cifar10.2", "stl10")
@@ -68,7 +71,8 @@ def default_domains(root: Path | None) -> list[str | Domain]:
 
 
 def list_cells(domains: Sequence[str | Domain], root: Path | None, corruptions: Sequence[str] | None,
-         severities: Sequence[int], n: int | None, seed: int, *, workers: int = 1) -> list[Cell]:
+               severities: Sequence[int], n: int | None, seed: int, *, workers: int = 1,
+               reading: Reading = USUAL) -> list[Cell]:
     """Load the domains and list the cells to be evaluated, those of clean images first.
 
     Args:
@@ -79,6 +83,7 @@ def list_cells(domains: Sequence[str | Domain], root: Path | None, corruptions: 
         n: Images of each cell; None for all.
         seed: Seed of generated corruptions.
         workers: Processes that generate.
+        reading: How image files are read.
 
     Raises:
         InputError: for unknown names, for data that are missing or damaged, and where no set has a corruption that is
@@ -97,8 +102,8 @@ def list_cells(domains: Sequence[str | Domain], root: Path | None, corruptions: 
             if (cells_of := wanted.setdefault(base, [])) is not None:
                 cells_of.append((cell[0], int(cell[1])))
         else:
-            plain[name] = load_domain(name, root)
-    corrupted = [(load_corrupted(name, root, seed=seed), chosen) for name, chosen in wanted.items()]
+            plain[name] = load_domain(name, root, reading)
+    corrupted = [(load_corrupted(name, root, seed=seed, reading=reading), chosen) for name, chosen in wanted.items()]
     for found, _ in corrupted:
         if found.clean is not None and found.clean.digest not in {domain.digest for domain in plain.values()}:
             plain = {found.clean.name: found.clean, **plain}
@@ -144,8 +149,13 @@ def _generate(found: GeneratedSet, cells: Sequence[tuple[str, int]], workers: in
 
 
 def picture_of(cell: Cell) -> str:
-    """Return an example as the data URI of a PNG: the first image of a corrupted set, of others the first five."""
+    """Return an example as the data URI of a PNG: the first image of a corrupted set, of others the first five.
+
+    It is at most `PICTURE` high, since every cell of a report has one.
+    """
     ids = cell.images.order[: 1 if cell.corruption else 5]
     out = io.BytesIO()
-    Image.fromarray(np.concatenate(list(cell.images.pixels(ids)), axis=1)).save(out, "PNG")
+    picture = Image.fromarray(np.concatenate(list(cell.images.pixels(ids)), axis=1))
+    picture.thumbnail((picture.width, PICTURE))
+    picture.save(out, "PNG")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

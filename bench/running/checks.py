@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from framebench.domains import Domain
+from bench.options.common import WithImages
+from framebench.domains import Domain, Reading
 from framebench.errors import InputError
 from framebench.models.registry import LoadedModel, default_models, load
 
@@ -25,6 +26,11 @@ def load_models(models: Sequence[str | LoadedModel]) -> list[LoadedModel]:
     return loaded
 
 
+def reading(options: WithImages, models: Sequence[LoadedModel]) -> Reading:
+    """Return how image files are read for models, whose class lists tell the labels of class folders."""
+    return options.reading(*(model.classes for model in models if model.classes is not None))
+
+
 def check_distinct(models: Sequence[LoadedModel]) -> None:
     """Check that tables and rows can tell models apart.
 
@@ -40,13 +46,17 @@ def check_distinct(models: Sequence[LoadedModel]) -> None:
 
 
 def check_classes(model: LoadedModel, domain: Domain) -> None:
-    """Check that a model with a card was trained for the classes of a domain.
+    """Check that a model that tells its classes was trained for those of a domain.
 
     Raises:
         InputError: if it was trained for others, or for these in another order.
     """
-    if model.card is not None and tuple(model.card.classes) != tuple(domain.classes):
-        raise InputError(f"the model {model.name} was trained for other classes ({', '.join(model.card.classes[:3])}, "
+    own = model.classes
+    if own is None or own == domain.classes:
+        return
+    if domain.logits is None or max(domain.logits) >= len(own) \
+            or tuple(own[logit] for logit in domain.logits) != domain.classes:
+        raise InputError(f"the model {model.name} was trained for other classes ({', '.join(own[:3])}, "
                          f"...) than those of {domain.title} ({', '.join(domain.classes[:3])}, ...), or for another "
                          "order of them; name a data set with the model's classes")
 
@@ -72,8 +82,10 @@ def check_model(model: LoadedModel, predict: Callable[[torch.Tensor], torch.Tens
         raise
     except (Exception, SystemExit) as error:  # a stranger's model can raise anything
         detail = str(error).splitlines()[0] if str(error) else "no message"
+        least = f", {max(domain.logits) + 1} or more of them for {domain.name}" if domain.logits else ""
         raise InputError(f"the model {model.name} fails on images {list(example.shape[1:])} ({type(error).__name__}: "
-                         f"{detail}); it must map images [n, 3, H, W] in [0, 1] to logits [n, classes]") from None
+                         f"{detail}); it must map images [n, 3, H, W] in [0, 1] to logits [n, classes]"
+                         f"{least}") from None
     if logits.ndim != 2 or logits.shape[1] != len(domain.classes):
         raise InputError(f"the model {model.name} returns {list(logits.shape[1:])} values per image, but the data have "
                          f"{len(domain.classes)} classes ({', '.join(domain.classes[:3])}, ...); name a model with "

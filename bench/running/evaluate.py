@@ -68,30 +68,22 @@ def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, 
         write()
 
 
-def classify(rows: Rows, predict: Predict, images: np.ndarray, labels: np.ndarray, ids: np.ndarray, *,
-             batch_size: int, report: Callable[[int], None]) -> None:
-    """Classify images as they are, without an attack, and write their rows.
+def classify(rows: Rows, predict: Predict, x: torch.Tensor, labels: np.ndarray, ids: np.ndarray) -> None:
+    """Classify images as they are, without an attack, and add their rows.
 
     Each costs one query; a misclassified image has the success iteration 0.
 
     Args:
-        rows: The rows so far and what they are of; those of `ids` must be missing.
+        rows: The rows so far and what they are of; written every few seconds.
         predict: Maps images [n, C, H, W] in [0, 1] to logits.
-        images: uint8 [n, H, W, C].
+        x: Images [n, C, H, W] in [0, 1].
         labels: int64 [n].
-        ids: Example ids, int64 [n].
-        batch_size: Images per forward pass.
-        report: Called with the number of images done.
+        ids: Example ids, int64 [n], none of which has a row.
 
     Raises:
         InputError: if a logit is not finite.
     """
-    logits = []
-    for start in range(0, len(ids), batch_size):
-        x = torch.from_numpy(images[start : start + batch_size]).permute(0, 3, 1, 2).float().div_(255)
-        logits.append(predict(x).cpu().numpy())
-        report(len(x))
-    scores = np.concatenate(logits)
+    scores = predict(x).cpu().numpy()
     if not np.isfinite(scores).all():
         raise InputError(f"the model {rows.evaluation.model} returned logits that are not finite (NaN or infinite) for "
                          f"example {ids[~np.isfinite(scores).all(1)][0]}; its weights or its normalisation are wrong")
@@ -102,3 +94,5 @@ def classify(rows: Rows, predict: Predict, images: np.ndarray, labels: np.ndarra
               "success_iteration": np.where(verdict.prediction == labels, -1, 0),
               "queries": np.ones(len(ids), dtype=np.int64), "l2": nothing, "linf": nothing, "margin": verdict.margin,
               "confidence": verdict.confidence, "steps": [b""] * len(ids)})
+    if rows.due:
+        rows.flush()

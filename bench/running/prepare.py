@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from bench.running.checks import check_model
 from bench.running.computing import Computing
 from bench.running.flags import flagged
 from framebench.attacks.base import Predict
 from framebench.domains import Domain
+from framebench.errors import InputError
 from framebench.models.blackbox import BlackBoxModel
 from framebench.models.foreign import resizing
 from framebench.models.predictor import Predictor
@@ -48,7 +50,8 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comput
     Raises:
         InputError: if the model does not fit the images, or `kind` can't be had here.
     """
-    example, _ = domain.load(domain.order[:32])
+    black_box = isinstance(model.module, BlackBoxModel)  # which is asked for the queries of the attack alone
+    model, (example, _) = fitted(model, domain), domain.load(domain.order[:32])
     predict: Predict
     if gradients:
         predict, kind = _Differentiable(model.module, how.device), "eager"
@@ -56,8 +59,23 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comput
         predict = Predictor(model.module, example, device=how.device, threads=how.threads, kind=kind)
         kind = predict.kind
     check_model(model, predict, domain, example)
-    black_box = isinstance(model.module, BlackBoxModel)  # which is asked for the queries of the attack alone
     return Prepared(predict, kind, [] if black_box else flagged(predict, domain, model))
+
+
+def fitted(model: LoadedModel, domain: Domain) -> LoadedModel:
+    """Return a model that chooses among a domain's classes: of one that knows more, its other logits are left out.
+
+    Raises:
+        InputError: if it gives no scores to choose among.
+    """
+    own = model.classes
+    if domain.logits is None or own == domain.classes:
+        return model
+    if isinstance(model.module, BlackBoxModel) and model.module.labels_only:
+        raise InputError(f"the model {model.name} gives labels alone, so it can't choose among the "
+                         f"{len(domain.classes)} classes of {domain.title}; use one that gives scores")
+    return dataclasses.replace(model, module=_Chosen(model.module, domain.logits).eval(),
+                               classes=own and tuple(own[logit] for logit in domain.logits if logit < len(own)))
 
 
 def facts_of(model: LoadedModel, domain: Domain) -> dict[str, Any]:
@@ -72,6 +90,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+class _Chosen(nn.Module):
+    """Some of a model's logits."""
+
+    index: torch.Tensor
+
+    def __init__(self, model: nn.Module, logits: tuple[int, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("index", torch.tensor(logits), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(x)
+        return logits[:, self.index]
 
 
 class _Differentiable:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from bench.analysis.findings import check_settings
 from bench.analysis.reporting import Results, write_report
@@ -17,7 +18,7 @@ from bench.rows.facts import Facts
 from bench.rows.kept import DUPLICATES
 from bench.rows.store import Rows, Store
 from bench.running.cells import Cell, default_domains, list_cells, picture_of
-from bench.running.checks import check_classes, load_models
+from bench.running.checks import check_classes, load_models, reading
 from bench.running.computing import Computing, computing
 from bench.running.evaluate import classify
 from bench.running.matching import match_clean
@@ -45,7 +46,7 @@ def run(options: ShiftOptions) -> Results:
     models, notes = _models(options)
     how = computing(options)
     cells = list_cells(options.domains or default_domains(root), root, options.corruptions, options.severities,
-                       options.n, options.seed, workers=how.threads)
+                       options.n, options.seed, workers=how.threads, reading=reading(options, models))
     _check_alike(cells)
     for title, hint in dict.fromkeys((cell.title, cell.images.hint) for cell in cells):
         _log.info("data: %s%s", title, f"; {hint}" if hint else "")
@@ -113,24 +114,32 @@ def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: 
         prepared[i] = prepare(model, cells[0].images, kind=kind, how=how)
     made = provenance(how.device)
     with progress(sum(map(len, ids)) * len(models), unit="image", desc="shift") as bar:
-        def advance(done: int) -> None:
-            bar.update(done)
-
         for cell, wanted, own in zip(cells, ids, asked, strict=True):
             missing = [wanted[~np.isin(wanted, rows.ids)] for rows in own]  # now: two cells can be of the same images
             bar.update(sum(len(wanted) - len(left) for left in missing))
             union = np.unique(np.concatenate(missing))
             if len(union):
                 bar.set_description(" ".join([cell.name, cell.corruption, str(cell.severity or "")]).strip())
-                pixels, labels, picture = cell.images.pixels(union), cell.images.labels[union], picture_of(cell)
-            for i, (rows, left) in enumerate(zip(own, missing, strict=True)):
-                if len(left):
+                picture = picture_of(cell)
+            for i, rows in enumerate(own):
+                if len(missing[i]):
                     rows.note(dataclasses.replace(rows.facts, predictor=prepared[i].kind, picture=picture,
                                                   warnings=tuple(prepared[i].flags), provenance=(made,)))
-                    at = np.searchsorted(union, left)
-                    classify(rows, prepared[i].predict, pixels[at], labels[at], left, batch_size=how.batch_size,
-                             report=advance)
-                rows.finish()
+            try:
+                for part, x, labels in cell.images.batches(union, how.batch_size):
+                    for i, rows in enumerate(own):
+                        left = np.isin(part, missing[i])
+                        if left.any():
+                            classify(rows, prepared[i].predict, _some(x, left), labels[left], part[left])
+                            bar.update(int(left.sum()))
+            finally:
+                for rows in own:
+                    rows.finish()
+
+
+def _some(x: torch.Tensor, chosen: np.ndarray) -> torch.Tensor:
+    """Return the chosen images, laid out in memory as all are."""
+    return x if chosen.all() else x[torch.from_numpy(chosen)].contiguous(memory_format=torch.channels_last)
 
 
 def _opened(store: Store, model: LoadedModel, cell: Cell, protocol: dict[str, object] | None) -> Rows:
