@@ -10,8 +10,9 @@ To add a domain, write ``domains/NAME.py`` with a function ``load_NAME``, and na
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,8 @@ DOMAINS = {
     "tiny-imagenet": Entry("the Tiny ImageNet validation set at 64x64 (10,000), for models of its 200 classes",
                            _in("imagenet", "load_tiny_imagenet"), files=True),
 }
+#: NAME@RESIZE-SIZE-INTERPOLATION; see `framebench.domains.imagefiles.Resizing`.
+_SIZED = re.compile(r"(.+)@(\d{1,5})-(\d{1,5})-([a-z]+)", re.ASCII)
 #: The domains that have training images too.
 TRAINING = tuple(name for name, entry in DOMAINS.items() if entry.trains)
 
@@ -118,13 +121,17 @@ def load_domain(name: str, root: Path | None = None, reading: Reading = USUAL) -
     """Load a domain by name.
 
     Args:
-        name: A name of `DOMAINS`, ``folder:PATH``, or a cell of a corrupted set such as ``cifar10-c/fog/3``.
+        name: A name of `DOMAINS`, ``folder:PATH``, or a cell of a corrupted set such as ``cifar10-c/fog/3``. Of sets of
+            image files, the name may say how they are resized, as in ``imagenet@256-224-bicubic``.
         root: The folder that holds the data sets.
         reading: How image files are read, and the class lists of the models that they are for.
 
     Raises:
         InputError: for an unknown name, and for data that are missing, incomplete or damaged.
     """
+    if sized := _SIZED.fullmatch(name):
+        name, resize, size, interpolation = sized.groups()
+        reading = replace(reading, resize=int(resize), size=int(size), interpolation=interpolation)
     if name.startswith("folder:"):
         return load_folder(Path(name.removeprefix("folder:")).expanduser(), reading)
     if name not in DOMAINS:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from framebench.classes import CIFAR10, imagenet
+from framebench.classes import CIFAR10, CIFAR100, imagenet
 from framebench.domains.bars import counted
 from framebench.domains.base import Domain
 from framebench.domains.imagefiles import DECODER, SUFFIXES, ImageFiles, Resizing, broken_files, decode, shown, sizes_of
@@ -31,10 +31,12 @@ def load_folder(path: Path, reading: Reading = USUAL) -> Domain:
     """Load ``<path>/<class>/*`` as images of any classes.
 
     The classes are those of ``<path>/classes.txt``, one per line in the order of the labels; else those of a model of
-    the call whose list has all folders' names; else the folders' names in their order. Of a list, folders may be
-    missing. Images of CIFAR-10's classes are resized to 32x32 and those of ImageNet's to 224x224; others keep their
-    size, which must be one for all, unless `reading` asks for one. Ids are positions: sorted by label, then by file
-    name. Other files in a class folder are skipped; the title says how many.
+    the call that tells them; else those of CIFAR-10, CIFAR-100 or ImageNet, if all folders are named after them and
+    the model has as many logits; else the folders' names in their order. Of a list, folders may be missing.
+
+    Images of CIFAR-10's classes are resized to 32x32 and those of ImageNet's to 224x224; others keep their size, which
+    must be one for all, unless `reading` asks for one. Ids are positions: sorted by label, then by file name. Other
+    files in a class folder are skipped; the title says how many.
 
     Args:
         path: The folder.
@@ -45,7 +47,7 @@ def load_folder(path: Path, reading: Reading = USUAL) -> Domain:
             is no image.
     """
     name = shown(path)
-    classes, folders = _classes_and_folders(path, reading.classes)
+    classes, folders = _classes_and_folders(path, reading)
     names, labels = files_of(folders)
     usual = CIFAR_SIZE if classes == CIFAR10 else IMAGENET_SIZE if classes == imagenet().names else None
     images, labels, notes = read_files(path, names, labels, reading, usual)
@@ -102,7 +104,7 @@ def read_files(root: Path, names: list[str], labels: np.ndarray, reading: Readin
     return ImageFiles(root, names, None, size), labels, [f"{size[1]}x{size[0]}", *notes]
 
 
-def _classes_and_folders(path: Path, known: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], dict[int, Path]]:
+def _classes_and_folders(path: Path, reading: Reading) -> tuple[tuple[str, ...], dict[int, Path]]:
     """Return the classes of a user's folder, and its class folders by label."""
     folders = class_folders(path)
     if not folders:
@@ -111,12 +113,19 @@ def _classes_and_folders(path: Path, known: Sequence[tuple[str, ...]]) -> tuple[
     if os.path.lexists(listed):
         classes = read_class_list(listed)
         return classes, labelled(folders, classes)
-    for classes in known:
-        names = _names_of(classes)
-        if any(_label(folder, names) is not None for folder in folders):
+    nearest = max(reading.classes, key=lambda classes: sum(_named_after(folders, classes)), default=None)
+    if nearest is not None and any(_named_after(folders, nearest)):
+        return nearest, labelled(folders, nearest)
+    for classes in (CIFAR10, CIFAR100, imagenet().names):
+        if len(classes) == reading.logits and all(_named_after(folders, classes)):
             return classes, labelled(folders, classes)
     classes = tuple(folder.name for folder in folders)
     return classes, dict(enumerate(folders))
+
+
+def _named_after(folders: Iterable[Path], classes: tuple[str, ...]) -> list[bool]:
+    names = _names_of(classes)
+    return [_label(folder, names) is not None for folder in folders]
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:

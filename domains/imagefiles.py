@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from framebench.domains.bars import counted
-from framebench.errors import InputError
+from framebench.errors import InputError, unknown
 from framebench.files import cache_folder, file_digest, seal, unseal
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
@@ -55,7 +55,9 @@ class Resizing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.resize < self.size:
+        if self.interpolation not in INTERPOLATIONS:
+            raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
+        if self.size < 1 or self.resize < self.size:
             raise InputError(f"images can't be cut to {self.size}x{self.size} after their shorter side is resized to "
                              f"{self.resize}; --resize must be at least --image-size")
 
@@ -128,9 +130,10 @@ class ImageFiles:
             with counted(len(self), desc=f"reading {shown(self.root)}", unit="image", least=5000) as done:
                 def one(name: str) -> str:
                     try:
+                        _check_regular(self.root / name)
                         found = file_digest(self.root / name, "sha256")
                     except OSError as error:
-                        raise unreadable(self.root / name, error) from None
+                        raise unreadable(self.root / name, error, SKIP) from None
                     done(1)
                     return found
                 return hashlib.sha256("\n".join(together(one, self.names)).encode()).hexdigest()
@@ -200,17 +203,10 @@ def remembered(root: Path, names: Sequence[str], what: str, make: Callable[[], T
         names: Their paths below it.
         what: What was found out.
         make: Finds it out; it must be JSON.
-
-    Raises:
-        InputError: if a file is missing.
     """
     key = hashlib.sha256(f"{what}|".encode() + os.fsencode(root.resolve()))
     for name in names:
-        try:
-            state = os.stat(root / name)
-        except OSError as error:
-            raise unreadable(root / name, error) from None
-        key.update(os.fsencode(f"\0{name}|{state.st_size}|{state.st_mtime_ns}"))
+        key.update(os.fsencode(f"\0{name}|{_stamp(root / name)}"))
     folder, stem = cache_folder() / "files", f"{what}-{key.hexdigest()[:32]}"
     for path in folder.glob(f"{stem}-*.json"):
         try:
@@ -244,10 +240,22 @@ def unreadable(path: Path, error: Exception, advice: str = "") -> InputError:
     return InputError(f"can't decode the image {shown(path)} ({reason}); replace or remove it{advice}")
 
 
+def _stamp(path: Path) -> str:
+    try:
+        state = os.stat(path)
+    except OSError:
+        return "missing"
+    return f"{state.st_size}|{state.st_mtime_ns}"
+
+
 def _opened(path: Path) -> Image.Image:
+    _check_regular(path)
+    return Image.open(path, formats=FORMATS)
+
+
+def _check_regular(path: Path) -> None:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError("it is not a file")  # opening a pipe would wait for its other end
-    return Image.open(path, formats=FORMATS)
 
 
 def _eight_bits(picture: Image.Image, kind: str | None) -> Image.Image:

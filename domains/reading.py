@@ -18,6 +18,7 @@ class Reading:
         interpolation: How they are resized (`framebench.domains.imagefiles.INTERPOLATIONS`); None for the domain's own.
         skip_broken: Whether images that can't be decoded are left out; otherwise they are errors.
         classes: The class lists of the models that the images are for, which tell the labels of folders by name.
+        logits: Number of logits of these models, where none has a list; None if unknown.
     """
 
     size: int | None = None
@@ -25,6 +26,7 @@ class Reading:
     interpolation: str | None = None
     skip_broken: bool = False
     classes: tuple[tuple[str, ...], ...] = ()
+    logits: int | None = None
 
     @property
     def resizes(self) -> bool:

@@ -8,7 +8,7 @@ messages. Nothing here imports what takes time, so that ``--help`` is instant.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -254,9 +254,9 @@ class WithImages(WithData):
     skip_broken: bool = option("--skip-broken", False, TRUTH, "leave out images that can't be decoded, and say how "
                                "many; otherwise one of them ends the command", group=IMAGES)
 
-    def reading(self, *classes: tuple[str, ...]) -> Reading:
-        """Return how image files are read, for models of these classes, as far as they are known."""
+    def reading(self, classes: Iterable[tuple[str, ...]], logits: int | None) -> Reading:
+        """Return how image files are read, for models of these classes or of this many logits, as far as is known."""
         from framebench.domains import Reading
 
         return Reading(self.image_size, self.resize, self.interpolation, self.skip_broken,
-                       tuple(dict.fromkeys(classes)))
+                       tuple(dict.fromkeys(classes)), logits)

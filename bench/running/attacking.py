@@ -72,7 +72,7 @@ def run(options: AttackOptions) -> Results | None:
     root = data_root(options.data_root)
     models = load_models(options.models)
     chosen = options.domain or default_domain(root)
-    domain = chosen if isinstance(chosen, Domain) else load_domain(chosen, root, reading(options, models))
+    domain = chosen if isinstance(chosen, Domain) else load_domain(chosen, root, reading(options, models, [chosen]))
     height, width, channels = domain.shape
     for attack in attacks:
         attack.check((channels, height, width))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from bench.options.common import WithImages
 from framebench.domains import Domain, Reading
 from framebench.errors import InputError
+from framebench.models.blackbox import BlackBoxModel
 from framebench.models.registry import LoadedModel, default_models, load
 
 
@@ -26,9 +28,22 @@ def load_models(models: Sequence[str | LoadedModel]) -> list[LoadedModel]:
     return loaded
 
 
-def reading(options: WithImages, models: Sequence[LoadedModel]) -> Reading:
-    """Return how image files are read for models, whose class lists tell the labels of class folders."""
-    return options.reading(*(model.classes for model in models if model.classes is not None))
+def reading(options: WithImages, models: Sequence[LoadedModel], domains: Sequence[str | Domain]) -> Reading:
+    """Return how image files are read for models, whose classes tell the labels of a user's class folders."""
+    lists = [model.classes for model in models if model.classes is not None]
+    folders = any(isinstance(name, str) and name.startswith("folder") for name in domains)
+    return options.reading(lists, logits=_logits(models[0]) if folders and not lists else None)
+
+
+@torch.inference_mode()
+def _logits(model: LoadedModel) -> int | None:
+    """Return the number of a model's logits; None where no small image shows it, or each answer has its price."""
+    if isinstance(model.module, BlackBoxModel):
+        return None
+    for size in (32, 224):
+        with contextlib.suppress(Exception, SystemExit):  # a stranger's model can raise anything
+            return int(model.module(torch.zeros(2, 3, size, size)).shape[1])
+    return None
 
 
 def check_distinct(models: Sequence[LoadedModel]) -> None:

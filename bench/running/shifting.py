@@ -45,8 +45,9 @@ def run(options: ShiftOptions) -> Results:
     writable_folder(options.out)
     models, notes = _models(options)
     how = computing(options)
-    cells = list_cells(options.domains or default_domains(root), root, options.corruptions, options.severities,
-                       options.n, options.seed, workers=how.threads, reading=reading(options, models))
+    domains = options.domains or default_domains(root)
+    cells = list_cells(domains, root, options.corruptions, options.severities, options.n, options.seed,
+                       workers=how.threads, reading=reading(options, models, domains))
     _check_alike(cells)
     for title, hint in dict.fromkeys((cell.title, cell.images.hint) for cell in cells):
         _log.info("data: %s%s", title, f"; {hint}" if hint else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from bench.options.attack import AttackOptions
 from bench.rows.adversarial import Saved, read
 from bench.rows.kept import TRANSFER
 from bench.rows.store import Store
-from bench.running.checks import check_model, load_models
+from bench.running.checks import check_model, load_models, reading
 from bench.running.computing import computing
+from bench.running.prepare import fitted
 from framebench.domains import Domain, data_root, load_domain
 from framebench.errors import InputError
 from framebench.files import writable_folder
 from framebench.models.predictor import Predictor
+from framebench.models.registry import LoadedModel
 
 
 def run(options: AttackOptions) -> pd.DataFrame:
@@ -37,9 +39,8 @@ def run(options: AttackOptions) -> pd.DataFrame:
     Raises:
         InputError: for folders that hold no such images, and images that are not of the domain.
     """
-    saved = {path: _checked(path, read(path), options, data_root(options.data_root))
-             for path in map(Path, options.transfer_from or ())}
     models, how = load_models(options.models), computing(options)
+    saved = {path: _checked(path, read(path), options, models) for path in map(Path, options.transfer_from or ())}
     store = Store(writable_folder(options.out))
     with store.lock():
         known = TRANSFER.read(options.out)
@@ -47,9 +48,10 @@ def run(options: AttackOptions) -> pd.DataFrame:
         targets = list(itertools.product(models, saved.values()))
         for model, (_, domain) in targets:
             if (model.name, domain.digest) not in predictors:
+                fit = fitted(model, domain)
                 example, _ = domain.load(domain.order[:32])
-                predictor = Predictor(model.module, example, device=how.device, threads=how.threads)
-                check_model(model, predictor, domain, example)  # all, before any is asked for the attacked images
+                predictor = Predictor(fit.module, example, device=how.device, threads=how.threads)
+                check_model(fit, predictor, domain, example)  # all, before any is asked for the attacked images
                 predictors[model.name, domain.digest] = predictor
         entries = pd.DataFrame([transfer(images, model.name, predictors[model.name, domain.digest], domain,
                                          batch_size=how.batch_size) for model, (images, domain) in targets],
@@ -60,9 +62,9 @@ def run(options: AttackOptions) -> pd.DataFrame:
     return entries
 
 
-def _checked(path: Path, saved: Saved, options: AttackOptions, root: Path | None) -> tuple[Saved, Domain]:
-    named = options.domain or saved.origin.domain
-    domain = named if isinstance(named, Domain) else load_domain(named, root)
+def _checked(path: Path, saved: Saved, options: AttackOptions, models: Sequence[LoadedModel]) -> tuple[Saved, Domain]:
+    named, root = options.domain or saved.origin.domain, data_root(options.data_root)
+    domain = named if isinstance(named, Domain) else load_domain(named, root, reading(options, models, [named]))
     if saved.origin.domain_digest != domain.digest:
         raise InputError(f"{path} holds images of {saved.origin.title}, not of {domain.title}; name their domain with "
                          "--domain and --data-root")

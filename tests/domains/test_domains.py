@@ -35,7 +35,7 @@ def test_class_folders_are_decoded_once(data_root, monkeypatch):
     path = data_root / "cifar10" / "test" / "ship" / "0001.png"
     np.testing.assert_array_equal(first.images[8 * 3 + 1], np.asarray(Image.open(path)))
 
-    monkeypatch.setattr("framebench.domains.folder._decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("framebench.domains.folder.decode", lambda *_: pytest.fail("decoded again"))
     assert load_domain("cifar10", data_root).digest == first.digest
 
 

@@ -204,7 +204,7 @@ def test_other_sets_are_loaded_once(tmp_path, model_file, data_root, monkeypatch
     loaded = []
     real = bench.running.cells.load_domain
     monkeypatch.setattr("bench.running.cells.load_domain",
-                        lambda name, root: loaded.append(name) or real(name, root))
+                        lambda name, *more: loaded.append(name) or real(name, *more))
     assert shift(tmp_path / "out", model_file, "--data-root", str(data_root), *SMALL) == 0
     assert loaded.count("cifar10.1") == 1 and loaded.count("cifar10") == 1
     assert "cifar10.1" in set(pd.read_csv(tmp_path / "out" / "shift.csv")["domain"])
