@@ -78,8 +78,7 @@ class Adversarial:
     def __init__(self, rows: Rows) -> None:
         self.folder, self._origin = folder_of(rows), _origin(rows)
         self._added: list[tuple[torch.Tensor, np.ndarray, np.ndarray]] = []
-        kept = read(self.folder).ids if parts_of(self.folder) else np.zeros(0, np.int64)
-        if missing := len(np.setdiff1d(rows.ids, kept)):
+        if missing := len(np.setdiff1d(rows.ids, _ids(self.folder))):
             raise InputError(f"{missing} rows of {self._origin.model} were made without --save-adversarial, so their "
                              "images are gone; attack into another --out to have all")
 
@@ -128,13 +127,19 @@ def take_adversarial(store: Store, other: Store) -> None:
     for theirs in other.all():
         if parts_of(source := folder_of(theirs)):
             mine = own[theirs.evaluation.key]
-            saved, target = read(source), folder_of(mine)
-            known = read(target).ids if parts_of(target) else np.zeros(0, np.int64)
-            new = ~np.isin(saved.ids, known)
-            if new.any():
-                # Of one evaluation, but the other folder may know the model or the data by other names.
-                _write(target, Saved(saved.images[torch.from_numpy(new)], saved.ids[new], saved.labels[new],
-                                     _origin(mine)))
+            target = folder_of(mine)
+            for path in parts_of(source):
+                saved = _read_part(path)
+                new = ~np.isin(saved.ids, _ids(target))
+                if new.any():
+                    # Of one evaluation, but the other folder may know the model or the data by other names.
+                    _write(target, Saved(saved.images[torch.from_numpy(new)], saved.ids[new], saved.labels[new],
+                                         _origin(mine)))
+
+
+def _ids(folder: Path) -> np.ndarray:
+    """Return the ids of all saved images; one part at a time is in memory, since all may not fit."""
+    return np.concatenate([np.zeros(0, np.int64), *(_read_part(path).ids for path in parts_of(folder))])
 
 
 def _origin(rows: Rows) -> Origin:
