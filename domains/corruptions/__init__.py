@@ -59,7 +59,7 @@ _DRAWN: dict[str, Callable[..., np.ndarray]] = {
 #: How many pixels are processed at a time. Arrays of more than about sixteen 32 x 32 images do not fit the processor's
 #: cache, and the allocator may return their memory to the system at each step; the page faults double the time.
 #: Spatter has many small steps, for which larger arrays are faster.
-_CHUNK_PIXELS = {name: (64 if name == "spatter" else 16) * 32 * 32 for name in NAMES}
+_CHUNK_PIXELS = {name: (256 if name == "spatter" else 16) * 32 * 32 for name in NAMES}
 
 
 def corrupt(images: np.ndarray, name: str, severity: int, seed: int = 0,

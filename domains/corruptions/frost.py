@@ -97,7 +97,8 @@ def _interpolated(picture: np.ndarray, scale: float) -> np.ndarray:
     rows = levels[:, left] * across[0][:, None] + levels[:, right] * across[1][:, None]
     above = (rows[top] >> 4) * down[0][:, None, None] >> 16
     below = (rows[bottom] >> 4) * down[1][:, None, None] >> 16
-    return ((above + below + 2) >> 2).astype(np.uint8)
+    resized: np.ndarray = ((above + below + 2) >> 2).astype(np.uint8)
+    return resized
 
 
 def _taps(side: int, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
