@@ -1,4 +1,8 @@
-"""Corrupted sets that are generated: on the fly for single images, or once into the cache."""
+"""Corrupted sets that are generated: on the fly for single images and large cells, or once into the cache.
+
+A cell of at most `LARGEST_KEPT` bytes can be kept in the cache. The images of a larger one, as of ImageNet-C, are made
+whenever they are read, batch by batch: 75 cells of 50,000 images of 224 x 224 would need 564 GB.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,20 @@ import numpy as np
 from framebench.domains.base import Domain
 from framebench.domains.cells import CellFiles, write_cell
 from framebench.domains.corrupted import CorruptedSet
-from framebench.domains.corruptions import NAMES, VERSION, corrupt, frost_hint, frost_source, generator_facts
+from framebench.domains.corruptions import (
+    NAMES,
+    VERSION,
+    corrupt,
+    frost_hint,
+    frost_source,
+    generator_facts,
+    usual_parameters,
+)
 from framebench.errors import InputError
 from framebench.files import cache_folder
+
+#: Size of the largest cells that are kept: 87,000 images of 32 x 32, 21,000 of 64 x 64, or 1,700 of 224 x 224.
+LARGEST_KEPT = 2**28
 
 
 class GeneratedCell(Domain):
@@ -75,7 +90,10 @@ class GeneratedSet(CorruptedSet):
     def __init__(self, name: str, label: str, clean: Domain, seed: int, folder: Path | None = None) -> None:
         self.name, self.clean, self.seed = name, clean, seed
         self.hint = "; ".join(filter(None, (clean.hint, frost_hint())))
-        self.title = f"{label} generated from {clean.title}, generator v{VERSION}, seed {seed}, frost: {frost_source()}"
+        parameters = usual_parameters(*clean.shape[:2])
+        strength = "" if parameters == "cifar" else f", parameters of {parameters}"
+        self.title = (f"{label} generated from {clean.title}, generator v{VERSION}{strength}, seed {seed}, "
+                      f"frost: {frost_source()}")
         self.corruptions = NAMES
         if folder is None:
             key = hashlib.sha256(f"{clean.digest} {VERSION} {seed}".encode()).hexdigest()[:32]
@@ -101,12 +119,17 @@ class GeneratedSet(CorruptedSet):
 
     def missing(self, corruptions: Iterable[str], severities: Iterable[int], files: CellFiles | None = None,
                 ) -> list[tuple[str, int]]:
-        """Return the cells that `generate` would make; each needs `files.cell_bytes` on disk."""
+        """Return the cells that `generate` would make; each needs `files.cell_bytes` on disk.
+
+        Cells larger than `LARGEST_KEPT` are not kept, and therefore never missing.
+        """
         severities = list(severities)
         cells = [(corruption, severity) for corruption in corruptions for severity in severities]
         for cell in cells:
             self.check(*cell)
-        return [cell for cell in cells if (files or self.files).read(*cell, self.digest(*cell)) is None]
+        files = files or self.files
+        return [cell for cell in cells if files.cell_bytes <= LARGEST_KEPT
+                and files.read(*cell, self.digest(*cell)) is None]
 
     def generate(self, corruptions: Iterable[str], severities: Iterable[int], *, folder: Path | None = None,
                  progress: Callable[[str, int], None] | None = None, workers: int = 1) -> Path:

@@ -113,7 +113,9 @@ def _mce_note(found: Findings, summary: pd.DataFrame) -> str:
     if summary["mce"].isna().all():
         return ""
     if found.baseline is None:
-        return "mCE: the mean error over the cells. " + found.baseline_reason
+        return "mCE: the mean error over the cells. " + found.baseline_reason + (
+            " On imagenet-c it is the mean over corruptions of the model's error divided by that of AlexNet, which is "
+            "published for the official files (arXiv 1903.12261)." if summary["mce_baseline"].notna().any() else "")
     return (f"mCE: the mean over corruptions of the model's error divided by that of {found.baseline}; relative mCE: "
             "the same for the errors beyond the clean error (arXiv 1903.12261). Below 100% is better than "
             f"{found.baseline}. {found.baseline_reason}")

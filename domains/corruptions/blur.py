@@ -5,10 +5,13 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from scipy import ndimage, sparse
+from scipy import ndimage, signal, sparse
 
 from framebench.domains.corruptions.pixels import Generators, to_bytes, uniform, unit
 from framebench.domains.corruptions.resample import zoom_matrix
+
+#: Kernels with more rows are applied by FFT, which is faster from there on.
+LARGEST_DIRECT = 9
 
 
 def gaussian(x: np.ndarray, sigma: float) -> np.ndarray:
@@ -16,59 +19,85 @@ def gaussian(x: np.ndarray, sigma: float) -> np.ndarray:
     return ndimage.gaussian_filter(x, (0, sigma, sigma, 0)[: x.ndim], mode="nearest", truncate=4.0)
 
 
-def gaussian_blur(x: np.ndarray, severity: int) -> np.ndarray:
+def gaussian_blur(x: np.ndarray, sigma: float) -> np.ndarray:
     """Smooth with a Gaussian filter."""
-    return to_bytes(gaussian(unit(x), (0.4, 0.6, 0.7, 0.8, 1)[severity - 1]))
+    return to_bytes(gaussian(unit(x), sigma))
 
 
-def defocus_blur(x: np.ndarray, severity: int) -> np.ndarray:
+def defocus_blur(x: np.ndarray, radius: float, alias: float) -> np.ndarray:
     """Correlate with a disk. Beyond the border the image is mirrored without repeating its edge (reflect-101).
 
-    In the reference, OpenCV applies this kernel with a DFT. The direct sum here differs only for pixels that are within
-    rounding error of a level.
+    In the reference, OpenCV applies this kernel with a DFT; here only a large kernel needs one. The direct sum differs
+    only for pixels that are within rounding error of a level.
     """
-    radius, alias = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))[severity - 1]
-    kernel = _disk(radius, alias).astype(np.float64)
-    return to_bytes(ndimage.correlate(unit(x), kernel[None, :, :, None], mode="mirror"))
+    kernel = _disk(radius, alias).astype(np.float64)[None, :, :, None]
+    if kernel.shape[1] <= LARGEST_DIRECT:
+        return to_bytes(ndimage.correlate(unit(x), kernel, mode="mirror"))
+    reach = kernel.shape[1] // 2
+    padded = np.pad(unit(x), ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    return to_bytes(signal.fftconvolve(padded, kernel, mode="valid", axes=(1, 2)))  # the kernel is symmetric
 
 
 @cache
 def _disk(radius: float, alias: float) -> np.ndarray:
-    """Return a disk smoothed by a 3 x 3 Gaussian with standard deviation `alias`, float32 [k, k]."""
-    reach = int(np.ceil(radius)) + 1
+    """Return a disk smoothed by a small Gaussian with standard deviation `alias`, float32 [k, k].
+
+    It is smoothed on a square that a disk of radius 8 or more touches; beyond it, the disk is mirrored (reflect-101).
+    """
+    reach, half = (8, 1) if radius <= 8 else (int(radius), 2)
     y, x = np.mgrid[-reach:reach + 1, -reach:reach + 1]
     disk: np.ndarray = (x**2 + y**2 <= radius**2).astype(np.float32)
     disk /= disk.sum()
-    taps = np.exp(-np.arange(-1, 2) ** 2 / (2 * alias**2))
-    side, middle, _ = (taps / taps.sum()).astype(np.float32)
-    for axis in (1, 0):
-        disk = middle * disk + side * (np.roll(disk, 1, axis) + np.roll(disk, -1, axis))  # its border is 0
-    return disk
+    taps = np.exp(-np.arange(-half, half + 1) ** 2 / (2 * alias**2))
+    taps = (taps / taps.sum()).astype(np.float32)[half:]
+    for _ in range(2):  # along the rows, then along the columns
+        padded = np.pad(disk, ((0, 0), (half, half)), mode="reflect")
+        disk = taps[0] * disk
+        for k in range(1, half + 1):
+            sides = padded[:, half - k:len(disk) + half - k] + padded[:, half + k:len(disk) + half + k]
+            disk = (float(taps[k]) * sides.astype(np.float64) + disk).astype(np.float32)  # a fused multiply-add
+        disk = disk.T
+    used = np.flatnonzero(disk.any(axis=0))
+    return disk[used[0]:used[-1] + 1, used[0]:used[-1] + 1]
 
 
-def glass_blur(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
-    """Smooth, move pixels by at most one position, and smooth again.
+def glass_blur(x: np.ndarray, rngs: Generators, sigma: float, delta: int, passes: int) -> np.ndarray:
+    """Smooth, move pixels by at most `delta` rows and columns, and smooth again.
 
-    The reference means to swap each pixel with a neighbour, starting at the bottom right corner. But it swaps two views
-    of one array, so that the neighbour is copied and not changed. The neighbours are above or to the left, where the
-    loop has not been yet. A pass is therefore a gather from the image before the pass.
+    The reference means to swap each pixel with a random neighbour, from the last pixel to the first. But it swaps two
+    views of one array, so that the neighbour is copied and not changed.
     """
-    sigma, passes = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))[severity - 1]
     n, height, width, _ = x.shape
-    draws = np.stack([rng.integers(-1, 1, (passes, height - 2, width - 2, 2)) for rng in rngs], axis=1)
+    draws = np.stack([rng.integers(-delta, delta, (passes, height - 2 * delta, width - 2 * delta, 2)) for rng in rngs],
+                     axis=1)
     draws = draws[:, :, ::-1, ::-1]  # drawn in the order of the loop
-    source = np.tile(np.arange(n * height * width).reshape(n, height, width), (passes, 1, 1, 1))
-    source[:, :, 2:, 2:] += draws[..., 1] * width + draws[..., 0]
+    neighbours = np.tile(np.arange(n * height * width).reshape(n, height, width), (passes, 1, 1, 1))
+    neighbours[:, :, delta + 1:height - delta + 1, delta + 1:width - delta + 1] += draws[..., 1] * width + draws[..., 0]
 
     pixels = to_bytes(gaussian(unit(x), sigma)).reshape(-1, 3)
-    for moves in source:
-        pixels = pixels.take(moves.reshape(-1), axis=0)
+    for chosen in neighbours.reshape(passes, -1):
+        pixels = pixels.take(_sources(chosen), axis=0)
     return to_bytes(gaussian(unit(pixels.reshape(x.shape)), sigma))
 
 
-def motion_blur(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
+def _sources(neighbours: np.ndarray) -> np.ndarray:
+    """Return where the pixels of a pass come from, int64 [m], if each copies a neighbour, from the last to the first.
+
+    A neighbour before the pixel still has its own content. One after it already has a copy, perhaps of a copy.
+    """
+    sources = neighbours.copy()
+    pixels = np.flatnonzero(neighbours > np.arange(len(neighbours)))
+    at = neighbours[pixels]
+    while len(pixels):
+        following = neighbours[at]
+        sources[pixels] = following
+        copied = following > at
+        pixels, at = pixels[copied], following[copied]
+    return sources
+
+
+def motion_blur(x: np.ndarray, rngs: Generators, radius: int, sigma: float) -> np.ndarray:
     """Smear along a line with a random angle between -45 and 45 degrees."""
-    radius, sigma = ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))[severity - 1]
     angles = -45 + 90 * uniform(rngs, (1,))[:, 0]
     return smear(x, radius, sigma, angles)
 
@@ -105,10 +134,9 @@ def smear(x: np.ndarray, radius: int, sigma: float, angles: np.ndarray) -> np.nd
     return out
 
 
-def zoom_blur(x: np.ndarray, severity: int) -> np.ndarray:
-    """Average the image and its magnifications about the centre by 1, 1.01, 1.02, ..."""
-    end = (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1]
-    factors = np.arange(1, end, 0.01)  # rounding decides whether `end` is included, as in the reference
+def zoom_blur(x: np.ndarray, end: float, step: float) -> np.ndarray:
+    """Average the image and its magnifications about the centre by 1, 1 + step, 1 + 2 step, ... up to `end`."""
+    factors = np.arange(1, end, step)  # rounding decides whether `end` is included, as in the reference
     n, height, width, channels = x.shape
     columns = np.ascontiguousarray((x.astype(np.float32) / np.float32(255)).transpose(1, 2, 0, 3)).reshape(
         height * width, n * channels)

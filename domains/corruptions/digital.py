@@ -11,18 +11,15 @@ from framebench.domains.corruptions.pixels import Generators, hsv_to_rgb, rgb_to
 from framebench.domains.corruptions.resample import affine_warp, displace, smoothing_matrix
 
 
-def contrast(x: np.ndarray, severity: int) -> np.ndarray:
+def contrast(x: np.ndarray, keep: float) -> np.ndarray:
     """Move values towards the mean of their channel."""
-    keep = (0.75, 0.5, 0.4, 0.3, 0.15)[severity - 1]
     values = unit(x)
     means = values.mean(axis=(1, 2), keepdims=True)
     return to_bytes((values - means) * keep + means)
 
 
-def elastic_transform(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
-    """Apply a random affine map, then displace pixels by smoothed noise (not at severity 1)."""
-    alpha, sigma, jitter = ((0, 0, 2.56), (1.6, 6.4, 2.24), (2.56, 1.92, 1.92), (3.2, 1.28, 1.6),
-                            (3.2, 0.96, 0.96))[severity - 1]
+def elastic_transform(x: np.ndarray, rngs: Generators, alpha: float, sigma: float, jitter: float) -> np.ndarray:
+    """Apply a random affine map, then displace pixels by smoothed noise (not where `alpha` is 0)."""
     n, height, width, _ = x.shape
     draws = 2 * uniform(rngs, (6 + (2 * height * width if alpha else 0),)) - 1
 
@@ -45,9 +42,8 @@ def _affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.linalg.solve(homogeneous, target.astype(np.float64)).transpose(0, 2, 1)
 
 
-def pixelate(x: np.ndarray, severity: int) -> np.ndarray:
+def pixelate(x: np.ndarray, share: float) -> np.ndarray:
     """Reduce and enlarge the image with a box filter."""
-    share = (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1]
     _, height, width, _ = x.shape
     small, out = (int(width * share), int(height * share)), np.empty_like(x)
     for image, row in zip(x, out, strict=True):
@@ -56,9 +52,9 @@ def pixelate(x: np.ndarray, severity: int) -> np.ndarray:
     return out
 
 
-def jpeg_compression(x: np.ndarray, severity: int) -> np.ndarray:
+def jpeg_compression(x: np.ndarray, quality: int) -> np.ndarray:
     """Encode and decode with Pillow's libjpeg, with chroma at half the resolution."""
-    quality, out = (80, 65, 58, 50, 40)[severity - 1], np.empty_like(x)
+    out = np.empty_like(x)
     for image, row in zip(x, out, strict=True):
         encoded = BytesIO()
         Image.fromarray(image).save(encoded, "JPEG", quality=quality)
@@ -66,9 +62,8 @@ def jpeg_compression(x: np.ndarray, severity: int) -> np.ndarray:
     return out
 
 
-def saturate(x: np.ndarray, severity: int) -> np.ndarray:
+def saturate(x: np.ndarray, scale: float, shift: float) -> np.ndarray:
     """Scale and shift the saturation in HSV."""
-    scale, shift = ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2))[severity - 1]
     hsv = rgb_to_hsv(unit(x))
     hsv[1] = np.clip(hsv[1] * scale + shift, 0, 1)
     return to_bytes(hsv_to_rgb(hsv))

@@ -10,22 +10,21 @@ from scipy.special import pdtr
 from framebench.domains.corruptions.pixels import Generators, normal, to_bytes, uniform, unit
 
 
-def gaussian_noise(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
+def gaussian_noise(x: np.ndarray, rngs: Generators, sigma: float) -> np.ndarray:
     """Add normal noise."""
-    sigma = (0.04, 0.06, 0.08, 0.09, 0.10)[severity - 1]
     values = sigma * normal(rngs, x.shape[1:])
     values += unit(x)
     return to_bytes(values)
 
 
-def shot_noise(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
-    """Replace each value by a Poisson count with this mean; white corresponds to c photons.
+def shot_noise(x: np.ndarray, rngs: Generators, photons: int) -> np.ndarray:
+    """Replace each value by a Poisson count with this mean; white corresponds to `photons`.
 
     Each level has only 256 possible results. Walker's alias method draws one of them from a single uniform number. The
     first 8 bits choose a slot. If the remaining 45 bits are below the slot's own share, the result is the slot,
     otherwise the other result of the slot.
     """
-    share, other = _shots((500, 250, 100, 75, 50)[severity - 1])
+    share, other = _shots(photons)
     draws = uniform(rngs, x.shape[1:]) * 256
     slots = draws.astype(np.uint8)
     entries = x * np.intp(256) + slots
@@ -50,17 +49,15 @@ def _shots(photons: int) -> tuple[np.ndarray, np.ndarray]:
     return shares, others
 
 
-def impulse_noise(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
+def impulse_noise(x: np.ndarray, rngs: Generators, amount: float) -> np.ndarray:
     """Set some of the values to 0 or 1; each channel of a pixel is drawn independently."""
-    amount = (0.01, 0.02, 0.03, 0.05, 0.07)[severity - 1]
     draws, out = uniform(rngs, x.shape[1:]), x.copy()
     out[draws < amount / 2] = 0
     out[draws >= 1 - amount / 2] = 255
     return out
 
 
-def speckle_noise(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
+def speckle_noise(x: np.ndarray, rngs: Generators, sigma: float) -> np.ndarray:
     """Add normal noise that is proportional to the value."""
-    sigma = (0.06, 0.1, 0.12, 0.16, 0.2)[severity - 1]
     values = unit(x)
     return to_bytes(values + values * (sigma * normal(rngs, x.shape[1:])))

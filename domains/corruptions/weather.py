@@ -14,11 +14,9 @@ WATER = np.array([175 / 255, 238 / 255, 238 / 255], np.float32)
 MUD = np.array([63 / 255, 42 / 255, 20 / 255], np.float32)
 
 
-def snow(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
+def snow(x: np.ndarray, rngs: Generators, mean: float, spread: float, zoom: float, threshold: float, radius: int,
+         sigma: float, keep: float) -> np.ndarray:
     """Whiten the image, and add smeared flakes twice: once as drawn, once turned by 180 degrees."""
-    mean, spread, zoom, threshold, radius, sigma, keep = (
-        (0.1, 0.2, 1, 0.6, 8, 3, 0.95), (0.1, 0.2, 1, 0.5, 10, 4, 0.9), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
-        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8))[severity - 1]
     _, height, width, _ = x.shape
     flakes = mean + spread * normal(rngs, (height, width))
     flakes = zoom_matrix(height, zoom) @ flakes @ zoom_matrix(width, zoom).T
@@ -30,11 +28,10 @@ def snow(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
     return to_bytes(keep * values + (1 - keep) * white + layer + layer[:, ::-1, ::-1])
 
 
-def frost(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
-    """Add a random piece of one of five pictures of frost."""
-    keep, amount = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))[severity - 1]
+def frost(x: np.ndarray, rngs: Generators, keep: float, amount: float, scale: float) -> np.ndarray:
+    """Add a random piece of one of five pictures of frost, which are reduced by `scale`."""
     _, height, width, _ = x.shape
-    pictures, pieces = textures(), np.empty_like(x)
+    pictures, pieces = textures(scale, height, width), np.empty_like(x)
     for piece, rng in zip(pieces, rngs, strict=True):
         picture = pictures[rng.integers(len(pictures))]
         top, left = rng.integers(0, picture.shape[0] - height), rng.integers(0, picture.shape[1] - width)
@@ -42,9 +39,8 @@ def frost(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
     return np.clip(keep * x.astype(np.float64) + amount * pieces.astype(np.float64), 0, 255).astype(np.uint8)
 
 
-def fog(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
+def fog(x: np.ndarray, rngs: Generators, amount: float, decay: float) -> np.ndarray:
     """Add a plasma fractal, and scale back to the maximum of the image."""
-    amount, decay = ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))[severity - 1]
     _, height, width, _ = x.shape
     values = unit(x)
     brightest = values.max(axis=(1, 2, 3), keepdims=True)
@@ -82,26 +78,24 @@ def _plasma(side: int, decay: float, rngs: Generators) -> np.ndarray:
     return plasma
 
 
-def brightness(x: np.ndarray, severity: int) -> np.ndarray:
+def brightness(x: np.ndarray, shift: float) -> np.ndarray:
     """Increase the value in HSV."""
     hsv = rgb_to_hsv(unit(x))
-    hsv[2] = np.clip(hsv[2] + (0.05, 0.1, 0.15, 0.2, 0.3)[severity - 1], 0, 1)
+    hsv[2] = np.clip(hsv[2] + shift, 0, 1)
     return to_bytes(hsv_to_rgb(hsv))
 
 
-def spatter(x: np.ndarray, severity: int, rngs: Generators) -> np.ndarray:
-    """Splash water (severities 1 to 3) or mud (4 and 5) where smoothed noise is high."""
-    mean, spread, sigma, threshold, strength = (
-        (0.62, 0.1, 0.7, 0.7, 0.5), (0.65, 0.1, 0.8, 0.7, 0.5), (0.65, 0.3, 1, 0.69, 0.5),
-        (0.65, 0.1, 0.7, 0.69, 0.6), (0.65, 0.1, 0.5, 0.68, 0.6))[severity - 1]
+def spatter(x: np.ndarray, rngs: Generators, mean: float, spread: float, sigma: float, threshold: float,
+            strength: float, mud: bool) -> np.ndarray:
+    """Splash water or mud where smoothed noise is high."""
     values = x.astype(np.float32) / np.float32(255)
     liquid = gaussian(mean + spread * normal(rngs, x.shape[1:3]), sigma)
     liquid[liquid < threshold] = 0
-    if severity <= 3:
+    if not mud:
         return to_bytes(values + np.float32(strength) * _water(liquid)[..., None] * WATER)
-    mud = gaussian((liquid > threshold).astype(np.float32), strength)
-    mud[mud < 0.8] = 0
-    return to_bytes(values * (1 - mud[..., None]) + MUD * mud[..., None])
+    cover = gaussian((liquid > threshold).astype(np.float32), strength)
+    cover[cover < 0.8] = 0
+    return to_bytes(values * (1 - cover[..., None]) + MUD * cover[..., None])
 
 
 def _water(liquid: np.ndarray) -> np.ndarray:

@@ -197,6 +197,27 @@ def test_a_disk_that_fills_up_or_refuses_is_one_line(clean, tmp_path, monkeypatc
         make(clean).generate(["fog"], [1], folder=tmp_path / "file" / "out")
 
 
+def test_large_cells_are_made_as_they_are_read(made, monkeypatch):
+    images = np.random.default_rng(2).integers(0, 256, (6, 130, 150, 3), dtype=np.uint8)
+    found = make(Domain("mine", "my images", CIFAR10_CLASSES, images, np.arange(6)))
+    assert found.missing(["fog"], [2]) == [FOG]
+    monkeypatch.setattr("framebench.domains.generated.LARGEST_KEPT", images.nbytes - 1)
+    assert found.missing(["fog"], [2]) == [] and found.generate(["fog"], [2]) == found.files.folder
+    assert not made and not found.files.folder.exists()
+    cell = found.cell(*FOG)
+    got = cell.pixels(np.array([5, 1]))
+    np.testing.assert_array_equal(got, corrupt(images[[5, 1]], *FOG, ids=[5, 1], parameters="imagenet"))
+    assert cell.shape == (130, 150, 3) and made == [FOG]
+    with pytest.raises(InputError, match="severity"):
+        found.missing(["fog"], [6])
+
+
+def test_the_title_says_which_parameters_are_not_those_for_cifar():
+    images = np.zeros((2, 224, 224, 3), np.uint8)
+    large = make(Domain("mine", "my images", CIFAR10_CLASSES, images, np.arange(2)))
+    assert "parameters of imagenet" in large.title and "parameters" not in make(make_clean()).title
+
+
 def test_names_of_generated_sets(data_root, tmp_path):
     pytest.importorskip("foolbox")
     samples = load_corrupted("samples-c")

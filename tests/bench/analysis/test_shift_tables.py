@@ -6,6 +6,8 @@ import pytest
 
 from bench.analysis.measured import measure
 from bench.analysis.shift_tables import (
+    ALEXNET,
+    ALEXNET_NAME,
     SHIFT_COLUMNS,
     SUMMARY_COLUMNS,
     clean_domains,
@@ -15,6 +17,7 @@ from bench.analysis.shift_tables import (
     summary_table,
 )
 from bench.analysis.stats import independent_difference, paired_proportions, wilson
+from framebench.domains.corruptions import BENCHMARK, SEVERITIES
 from tests.bench.analysis.making import CLASSES, cell_of
 from tests.bench.analysis.shifting import CELLS, CLEAN_OF, outcomes, shifted
 
@@ -69,6 +72,19 @@ def test_mce_by_hand_and_against_itself(tmp_path):
     assert table.loc["a", "relative_mce"] == pytest.approx(np.mean(beyond[0] / beyond[1]))
     assert table.loc["a", "mce_low"] < table.loc["a", "mce"] < table.loc["a", "mce_high"]
     assert table.loc["b", ["mce", "mce_low", "mce_high", "relative_mce"]].tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("domain", "severities", "divided"), [
+    ("imagenet-c", SEVERITIES, True), ("imagenet-c", SEVERITIES[:4], False), ("c", SEVERITIES, False)])
+def test_mce_of_imagenet_c_divides_by_the_published_errors_of_alexnet(tmp_path, domain, severities, divided):
+    """A model that errs on every other image, and on all images of fog."""
+    stored = [cell_of(tmp_path, [name != "fog", False], domain=domain, corruption=name, severity=severity)
+              for name in BENCHMARK for severity in severities]
+    row = summary_table(_parts(*stored), {}, None).iloc[0]
+    errors = {name: 1 if name == "fog" else 0.5 for name in BENCHMARK}
+    want = np.mean([errors[name] / (ALEXNET[name] if divided else 1) for name in BENCHMARK])
+    assert row["mce"] == pytest.approx(want) and row["mce_low"] < want < row["mce_high"]
+    assert (row["mce_baseline"] == ALEXNET_NAME) == divided
 
 
 def test_parts_hold_the_extras_apart_and_common_images_only(tmp_path):

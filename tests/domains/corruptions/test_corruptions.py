@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.metadata import PackageNotFoundError
 
 import numpy as np
@@ -14,6 +15,7 @@ from framebench.domains.corruptions import (
     BENCHMARK,
     EXTRAS,
     NAMES,
+    PARAMETERS,
     SEVERITIES,
     VERSION,
     corrupt,
@@ -25,6 +27,16 @@ from framebench.errors import InputError
 
 DRAWN = ("gaussian_noise", "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "snow", "frost", "fog",
          "elastic_transform", "speckle_noise", "spatter")
+
+#: sha256 of the severities 1 to 5 of each corruption (`test_pixels_for_cifar_have_not_changed`).
+CIFAR_DIGESTS = {
+    "gaussian_noise": "434e25a6cb91", "shot_noise": "ae3f980c5dc6", "impulse_noise": "cb91763c2dee",
+    "defocus_blur": "ce7cd8cfde85", "glass_blur": "630d04c3c849", "motion_blur": "56256703d7b7",
+    "zoom_blur": "c4b2bd969858", "snow": "b4a28df3e480", "frost": "368c8322a6ac", "fog": "922b098a5a11",
+    "brightness": "22ed1e107950", "contrast": "549cbb76fb61", "elastic_transform": "e7c1917083fe",
+    "pixelate": "eac647d7b82c", "jpeg_compression": "cec0349f8efc", "speckle_noise": "62efdb265b41",
+    "gaussian_blur": "20f813d3cd7d", "spatter": "1774f948a8aa", "saturate": "20c03f2b57f7",
+}
 
 
 def textured(n, height=32, width=32):
@@ -81,6 +93,36 @@ def test_other_sizes_and_layouts(name):
     assert corrupt(textured(2)[:0], name, 2).shape == (0, 32, 32, 3)
 
 
+@pytest.mark.parametrize(("side", "usual"), [(32, "cifar"), (64, "tiny-imagenet"), (224, "imagenet")])
+def test_parameters_are_those_of_the_size_unless_given(side, usual):
+    images = textured(1, side, side + 8)
+    for given in PARAMETERS:
+        same = np.array_equal(corrupt(images, "contrast", 3), corrupt(images, "contrast", 3, parameters=given))
+        # ImageNet's contrast is that of Tiny ImageNet.
+        assert same == (given == usual or {given, usual} == {"tiny-imagenet", "imagenet"})
+        same = np.array_equal(corrupt(images, "pixelate", 3), corrupt(images, "pixelate", 3, parameters=given))
+        assert same == (given == usual)
+
+
+def test_frost_on_images_larger_than_its_pictures():
+    images = np.zeros((6, 340, 700, 3), np.uint8)
+    frosted = corrupt(images, "frost", 5)
+    assert frosted.reshape(6, -1).std(1).min() > 5 and len(np.unique(frosted[:, 0, 0], axis=0)) > 1
+
+
+def test_pixels_for_cifar_have_not_changed():
+    """Stored results rest on them; a change needs another `VERSION`."""
+    row, column = np.mgrid[:32, :32]
+    k = np.arange(6)[:, None, None]
+    images = np.stack([(37 * row * row + (11 + c) * column * row * (k + 1) + 5 * column * k) // (4 + 2 * c + k) % 256
+                       for c in range(3)], axis=-1).astype(np.uint8)
+    images[4], images[5, :, :16] = 255, 200
+    for name, expected in CIFAR_DIGESTS.items():
+        content = b"".join(corrupt(images, name, s, 3, np.arange(6) * 5 + 1).tobytes() for s in SEVERITIES)
+        if name != "frost" or frost_source().startswith("imagecorruptions"):
+            assert hashlib.sha256(content).hexdigest()[:12] == expected, name
+
+
 @pytest.mark.parametrize(("change", "message"), [
     ({"name": "gausian_noise"}, "unknown corruption 'gausian_noise'; did you mean gaussian_noise"),
     ({"severity": 0}, "severity 0 does not exist; choose 1 to 5"),
@@ -93,7 +135,7 @@ def test_other_sizes_and_layouts(name):
     ({"images": grey(2)[:, :15]}, "15 x 32 are too small"),
     ({"ids": [1]}, "ids must be 2 integers"),
     ({"ids": [0.5, 1]}, "ids must be 2 integers, one per image, not float64"),
-    ({"name": "frost", "images": np.zeros((1, 32, 200, 3), np.uint8)}, "too large for frost"),
+    ({"parameters": "imagnet"}, "unknown set of parameters 'imagnet'; did you mean imagenet"),
 ])
 def test_bad_input_is_one_line(change, message):
     given = {"images": grey(2), "name": "fog", "severity": 1, **change}
@@ -149,13 +191,14 @@ def test_frost_from_a_wheel_or_drawn(monkeypatch):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(frost, "distribution", missing)
-    caches = (frost._wheel, frost.textures, frost.textures_digest)
+    caches = (frost._wheel, frost._resized, frost.textures, frost.textures_digest)
     for cached in caches:
         cached.cache_clear()
     try:
         assert frost_source() == "procedural texture" == generator_facts()["frost"]
         assert "pip install 'framebench[frost]'" in load_corrupted("samples-c").cell("frost", 1).hint
-        drawn = frost.textures()
+        assert frost.textures(1, 224, 224)[0].shape == (600, 900, 3)
+        drawn = frost.textures(0.2, 32, 32)
         assert len(drawn) == 5 and all(t.shape == (120, 180, 3) and t.dtype == np.uint8 for t in drawn)
         for texture, colours in zip(drawn, frost._COLOURS, strict=True):
             mean, spread = np.array(colours).T
@@ -172,8 +215,8 @@ def test_frost_from_a_wheel_or_drawn(monkeypatch):
         assert frost_source().startswith("imagecorruptions")
         assert "pip install" not in load_corrupted("samples-c").hint
         assert generator_facts()["frost_digest"] != procedural
-        assert [t.shape for t in frost.textures()] == [(120, 180, 3), (63, 112, 3), (63, 112, 3), (70, 105, 3),
-                                                       (99, 132, 3)]
+        assert [t.shape[:2] for t in frost.textures(0.2, 32, 32)] == [(120, 180), (63, 112), (63, 112), (70, 105),
+                                                                      (99, 132)]
 
 
 def test_the_facts_name_everything_that_pixels_depend_on():

@@ -82,9 +82,11 @@ def test_warping(cv2):
     assert np.abs(ours - want).mean() < slope / 300
 
 
-def test_frost_is_shrunk_as_opencv_does(cv2):
+def test_frost_is_resized_as_opencv_does(cv2):
     picture = np.random.default_rng(5).integers(0, 256, (315, 563, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(frost._fifth(picture), cv2.resize(picture, (0, 0), fx=0.2, fy=0.2))
+    for scale in (0.2, 0.3):
+        np.testing.assert_array_equal(frost._interpolated(picture, scale),
+                                      cv2.resize(picture, (0, 0), fx=scale, fy=scale))
 
 
 def test_hsv():
