@@ -102,15 +102,16 @@ class CountedModel:
     def _look(self, x: torch.Tensor, logits: torch.Tensor) -> None:
         """Keep the first success among candidates, else the one within the bound that came nearest."""
         verdict = self._judged(logits, len(x))
-        within = self._bound.holds(x - self._clean)
-        if not within.any():
+        wrong = verdict.prediction != self._label
+        rows = np.flatnonzero(wrong | (verdict.score < self._best.score[0]))
+        if len(rows):  # distances take longer than what was done so far
+            rows = rows[self._bound.holds(x[rows] - self._clean)]
+        if not len(rows):
             return
-        won = np.flatnonzero(within & (verdict.prediction != self._label))
-        row = int(won[0]) if len(won) else int(np.where(within, verdict.score, np.inf).argmin())
+        won = rows[wrong[rows]]
+        row = int(won[0]) if len(won) else int(rows[verdict.score[rows].argmin()])
         if len(won):
             self._success = self.queries - 1
-        elif verdict.score[row] >= self._best.score[0]:
-            return
         self._image = x[row : row + 1].clone()
         self._best.put(np.array([0]), verdict, np.array([row]))
 

@@ -23,8 +23,8 @@ _LANES = 64
 class SingleImageAttack(Attack):
     """An attack on single images; an iteration is one query after the clean image's.
 
-    Many images are attacked at once, each in a lane of its own, so that forward passes are full (see
-    `framebench.attacks.interleave`). Attacks that take gradients run image by image.
+    Many images are attacked at once, each in a lane of its own, so that forward and backward passes are full (see
+    `framebench.attacks.interleave`).
 
     Attributes:
         name: What messages call it.
@@ -50,13 +50,18 @@ class SingleImageAttack(Attack):
                batch_size: int) -> Iterator[Finished]:
         """See `Attack.stream`."""
         tasks = ((int(generator(seed, "library-attack", example).integers(2**62)),
-                  functools.partial(self._single, predict, load, seed, int(example))) for example in ids)
+                  functools.partial(self.single, load, seed, int(example))) for example in ids)
         yield from interleave(tasks, guarded(predict), lanes=min(batch_size, _LANES), batch_size=batch_size)
 
-    def _single(self, predict: Predict, load: Load, seed: int, example: int, ask: Predict) -> Finished:
+    def single(self, load: Load, seed: int, example: int, ask: Predict) -> Finished:
+        """Attack one example; `ask` is the model.
+
+        Raises:
+            InputError: see `Attack.stream`.
+        """
         x, y = load(np.array([example]))
         limit = min(self.traits.budget + 1, self.max_queries or self.traits.budget + 1)
-        model = CountedModel(predict if self.traits.needs == "gradients" else ask, x, int(y[0]), limit=limit,
+        model = CountedModel(ask, x, int(y[0]), limit=limit,
                              bound=Bound(self.traits.norm, self.traits.bound), example=example)
         try:
             if not model.over:

@@ -6,14 +6,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from bench.running.checks import check_model
 from bench.running.computing import Computing
 from bench.running.flags import flagged
 from framebench.attacks.base import Predict
 from framebench.domains import Domain
 from framebench.models.blackbox import BlackBoxModel
+from framebench.models.differentiable import Differentiable
 from framebench.models.predictor import Predictor
 from framebench.models.registry import LoadedModel
 
@@ -48,15 +47,11 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comput
         InputError: if the model does not fit the images, or `kind` can't be had here.
     """
     example, _ = domain.load(domain.order[:32])
-    predict: Predict
-    if gradients:
-        predict, kind = _Differentiable(model.module, how.device), "eager"
-    else:
-        predict = Predictor(model.module, example, device=how.device, threads=how.threads, kind=kind)
-        kind = predict.kind
+    predict = Differentiable(model.module, example, device=how.device, threads=how.threads) if gradients else \
+        Predictor(model.module, example, device=how.device, threads=how.threads, kind=kind)
     check_model(model, predict, domain, example)
     black_box = isinstance(model.module, BlackBoxModel)  # which is asked for the queries of the attack alone
-    return Prepared(predict, kind, [] if black_box else flagged(predict, domain, model))
+    return Prepared(predict, predict.kind, [] if black_box else flagged(predict, domain, model))
 
 
 def facts_of(model: LoadedModel, domain: Domain) -> dict[str, Any]:
@@ -70,14 +65,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
-
-
-class _Differentiable:
-    """A model as it is, for attacks that take gradients with respect to the images."""
-
-    def __init__(self, module: torch.nn.Module, where: torch.device) -> None:
-        self._module, self._device = module.to(where).eval().requires_grad_(False), where
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self._module(x.to(self._device))
-        return logits
