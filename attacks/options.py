@@ -1,4 +1,4 @@
-"""SimBA's options: the one home of their defaults, choices and checks.
+"""Options of SimBA and bounds: the one home of their defaults, choices and checks.
 
 The command line reads them from here; nothing is imported that takes time.
 """
@@ -18,6 +18,10 @@ CHOICES = {
     "clip": ("anew", "cumulative"),
     "convention": ("pixel-clip", "normalised-clip"),
 }
+
+
+#: Norm of the bound of square, apgd and autoattack -> its usual size on CIFAR-10.
+EPSILONS = {"Linf": 8 / 255, "L2": 0.5, "L1": 12.0}
 
 
 @dataclass(frozen=True)

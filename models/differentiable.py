@@ -11,6 +11,10 @@ from torch.autograd.function import once_differentiable
 from framebench.models.predictor import Predictor
 
 
+#: Images per chunk: a backward pass prepares its layers' weights anew in every chunk, so it wants larger ones.
+CHUNK = 32
+
+
 class Differentiable(Predictor):
     """Maps images [n, C, H, W] in [0, 1] to logits [n, classes], with gradients where the images require them.
 
@@ -28,6 +32,7 @@ class Differentiable(Predictor):
     def __init__(self, model: nn.Module, example: torch.Tensor, *, device: torch.device | None = None,
                  threads: int = 1) -> None:
         super().__init__(model.requires_grad_(False), example, device=device, threads=threads, kind="eager")
+        self._chunk = self._chunk and CHUNK
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [n, C, H, W] in [0, 1] to logits [n, classes]."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
 
+from framebench.attacks.base import Finished
 from framebench.attacks.registry import canonical, make
 from framebench.errors import InputError
 from framebench.seeding import generator
@@ -23,8 +26,11 @@ ATTACKS = {
 
 
 def rows(name, predict, load, ids, *, seed=0, batch_size=256, **options):
-    done = list(make(name, **options).stream(predict, load, np.asarray(ids), seed=seed, batch_size=batch_size))
-    return {int(d.ids[0]): d for d in done}
+    found = {}
+    for done in make(name, **options).stream(predict, load, np.asarray(ids), seed=seed, batch_size=batch_size):
+        for i, example in enumerate(done.ids):
+            found[int(example)] = Finished(*(getattr(done, field.name)[i : i + 1] for field in fields(Finished)))
+    return found
 
 
 @pytest.mark.parametrize("label", ATTACKS)

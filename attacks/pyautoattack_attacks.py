@@ -1,4 +1,4 @@
-"""Square and APGD, as the package pyautoattack (AutoAttack; Croce & Hein 2020, arXiv 2003.01690) has them.
+"""Square, and APGD in L1, as the package pyautoattack (AutoAttack; Croce & Hein 2020, arXiv 2003.01690) has them.
 
 Their steps are scheduled over the length of the run, so that what they do by query k depends on the length: rows of a
 longer run don't answer for a shorter one, and the length is part of the attack's label.
@@ -12,14 +12,12 @@ from typing import Any
 import torch
 
 from framebench.attacks.base import Traits, label
+from framebench.attacks.options import EPSILONS
 from framebench.attacks.queries import CountedModel
 from framebench.attacks.signatures import check_options, plain
 from framebench.attacks.single import SingleImageAttack
 from framebench.errors import unknown
 from framebench.extras import require
-
-#: Norm of the bound -> its usual size on CIFAR-10.
-EPSILONS = {"Linf": 8 / 255, "L2": 0.5, "L1": 12.0}
 
 #: Name -> its module and class in the package, its losses, and the parameter that takes the length of a run.
 _KINDS = {"square": ("square", "SquareAttack", ("margin", "ce"), "n_queries"),
@@ -30,7 +28,7 @@ _OURS = ("predict", "eps", "seed", "verbose", "device", "n_restarts", "n_queries
          "logger")
 
 
-class AutoAttack(SingleImageAttack):
+class PyAutoAttack(SingleImageAttack):
     """One of them.
 
     Square (Andriushchenko et al. 2020, arXiv 1912.00049) is score-based, one query per iteration. Auto-PGD is
@@ -76,9 +74,9 @@ class AutoAttack(SingleImageAttack):
 
 
 def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | None,
-         options: Mapping[str, Any]) -> AutoAttack:
+         options: Mapping[str, Any]) -> PyAutoAttack:
     """Make the attack; see `framebench.attacks.registry.make`."""
-    return AutoAttack(name, budget, epsilon, max_queries, options)
+    return PyAutoAttack(name, budget, epsilon, max_queries, options)
 
 
 def _load(name: str) -> Any:
