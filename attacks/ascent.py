@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,12 +92,12 @@ class _State:
     def of(self, rows: np.ndarray) -> _State:
         """Return the entries of some rows."""
         at = torch.from_numpy(rows).to(self.now.device)
-        return _State(*(value[rows] if isinstance(value := getattr(self, field.name), np.ndarray) else value[at]
-                        for field in fields(self)))
+        own: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        return _State(*(value[rows] if isinstance(value, np.ndarray) else value[at] for value in own))
 
     def joined(self, other: _State) -> _State:
         """Return these entries and another's after them."""
-        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        pairs: list[Any] = [(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
         return _State(*(np.concatenate(pair) if isinstance(pair[0], np.ndarray) else torch.cat(pair)
                         for pair in pairs))
 
@@ -192,7 +193,7 @@ class Ascent:
         for name in set(self._losses):
             if classes < LOSSES[name][1]:
                 raise InputError(f"the loss {name} needs {LOSSES[name][1]} classes, and the model has {classes}; "
-                                 "choose loss=ce")
+                                 "choose apgd with loss=ce")
         if not logits.requires_grad:
             raise InputError("the model gives no gradients with respect to its images; choose an attack that needs "
                              "none, such as square")
@@ -291,7 +292,9 @@ class Ascent:
         return x / (self._size(x) + 1e-12)
 
     def _size(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.vector_norm(x, float("inf") if self._norm == "Linf" else 2, dim=(1, 2, 3), keepdim=True)
+        order = float("inf") if self._norm == "Linf" else 2
+        size: torch.Tensor = torch.linalg.vector_norm(x, order, dim=(1, 2, 3), keepdim=True)
+        return size
 
     @staticmethod
     def _where(rows: np.ndarray | torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:

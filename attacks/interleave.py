@@ -229,7 +229,7 @@ class _Lane(Generic[T]):
 
     def _ask(self, question: torch.Tensor) -> torch.Tensor:
         if question.requires_grad and torch.is_grad_enabled():
-            answer: torch.Tensor = _Answer.apply(question, self)  # type: ignore[no-untyped-call]
+            answer: torch.Tensor = _Answer.apply(question, self)
             return answer
         return self.wait(_Question(_Kind.PLAIN, question.detach()))[0]
 

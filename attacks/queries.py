@@ -63,6 +63,7 @@ class CountedModel:
 
     Attributes:
         queries: Forward passes so far.
+        classes: How many classes the model tells apart.
         over: Whether the attack has nothing more to do: it has succeeded, or the budget is spent.
     """
 
@@ -71,7 +72,7 @@ class CountedModel:
         self._ask, self._clean, self._label, self._limit, self._bound = guarded(ask), clean, label, limit, bound
         self._example = example
         self._known = self._ask(clean).detach().cpu()
-        self.queries = 1
+        self.queries, self._skipped, self.classes = 1, 0, self._known.shape[-1]
         self._best = self._judged(self._known, 1)
         self._image, self._clean_prediction = clean, int(self._best.prediction[0])
         self._success = 0 if self._clean_prediction != label else -1
@@ -99,6 +100,12 @@ class CountedModel:
             raise AttackOver
         return logits
 
+    def skip_to(self, iteration: int) -> None:
+        """Count the next query as that after an iteration, if fewer were made: its place in a fixed schedule."""
+        skipped = max(iteration - (self.queries - 1), self._skipped)
+        self._limit -= skipped - self._skipped
+        self._skipped = skipped
+
     def _look(self, x: torch.Tensor, logits: torch.Tensor) -> None:
         """Keep the first success among candidates, else the one within the bound that came nearest."""
         verdict = self._judged(logits, len(x))
@@ -111,7 +118,7 @@ class CountedModel:
         won = rows[wrong[rows]]
         row = int(won[0]) if len(won) else int(rows[verdict.score[rows].argmin()])
         if len(won):
-            self._success = self.queries - 1
+            self._success = self.queries - 1 + self._skipped
         self._image = x[row : row + 1].clone()
         self._best.put(np.array([0]), verdict, np.array([row]))
 

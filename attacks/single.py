@@ -17,7 +17,7 @@ from framebench.seeding import generator
 from framebench.user_code import reason
 
 #: Images that are attacked at once. More fill the forward passes no better.
-_LANES = 64
+LANES = 64
 
 
 class SingleImageAttack(Attack):
@@ -49,18 +49,25 @@ class SingleImageAttack(Attack):
     def stream(self, predict: Predict, load: Load, ids: np.ndarray, *, seed: int,
                batch_size: int) -> Iterator[Finished]:
         """See `Attack.stream`."""
-        tasks = ((int(generator(seed, "library-attack", example).integers(2**62)),
+        tasks = ((lane_seed(seed, example),
                   functools.partial(self.single, load, seed, int(example))) for example in ids)
-        yield from interleave(tasks, guarded(predict), lanes=min(batch_size, _LANES), batch_size=batch_size)
+        yield from interleave(tasks, guarded(predict), lanes=min(batch_size, LANES), batch_size=batch_size)
 
-    def single(self, load: Load, seed: int, example: int, ask: Predict) -> Finished:
-        """Attack one example; `ask` is the model.
+    def single(self, load: Load, seed: int, example: int, ask: Predict, limit: int | None = None) -> Finished:
+        """Attack one example.
+
+        Args:
+            load: The images.
+            seed: The attack's seed.
+            example: The example's id.
+            ask: The model.
+            limit: Hard limit of forward passes; None for what budget and `max_queries` allow.
 
         Raises:
             InputError: see `Attack.stream`.
         """
         x, y = load(np.array([example]))
-        limit = min(self.traits.budget + 1, self.max_queries or self.traits.budget + 1)
+        limit = limit or min(self.traits.budget + 1, self.max_queries or self.traits.budget + 1)
         model = CountedModel(ask, x, int(y[0]), limit=limit,
                              bound=Bound(self.traits.norm, self.traits.bound), example=example)
         try:
@@ -74,3 +81,8 @@ class SingleImageAttack(Attack):
             raise InputError(f"the attack {self.name} failed on example {example} ({reason(error)}); check its "
                              "options, or leave this example out") from error
         return model.finished()
+
+
+def lane_seed(seed: int, example: int) -> int:
+    """Return the seed of the global generators in an example's lane."""
+    return int(generator(seed, "library-attack", example).integers(2**62))

@@ -10,7 +10,6 @@ from torch.autograd.function import once_differentiable
 
 from framebench.models.predictor import Predictor
 
-
 #: Images per chunk: a backward pass prepares its layers' weights anew in every chunk, so it wants larger ones.
 CHUNK = 32
 
@@ -40,7 +39,7 @@ class Differentiable(Predictor):
             return super().__call__(x)
         if self._chunk is None:
             return self._logits(x.to(self.device))
-        logits: torch.Tensor = _Chunks.apply(x, self)  # type: ignore[no-untyped-call]
+        logits: torch.Tensor = _Chunks.apply(x, self)
         return logits
 
     def passes(self, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
