@@ -29,10 +29,12 @@ class SingleImageAttack(Attack):
     Attributes:
         name: What messages call it.
         max_queries: Hard limit of forward passes per image, or None.
+        minimise: Whether it goes on after a success, for the nearest one.
     """
 
     name: str
     max_queries: int | None = None
+    minimise = False
 
     @abstractmethod
     def run(self, model: CountedModel, x: torch.Tensor, y: torch.Tensor, seed: int, example: int) -> None:
@@ -69,7 +71,8 @@ class SingleImageAttack(Attack):
         x, y = load(np.array([example]))
         limit = limit or min(self.traits.budget + 1, self.max_queries or self.traits.budget + 1)
         model = CountedModel(ask, x, int(y[0]), limit=limit,
-                             bound=Bound(self.traits.norm, self.traits.bound), example=example)
+                             bound=Bound(self.traits.norm, self.traits.bound), minimise=self.minimise,
+                             example=example)
         try:
             if not model.over:
                 self.run(model, x.clone(), y.clone(), seed, example)

@@ -144,6 +144,36 @@ def test_decision_based_attacks_count_within_their_distance(name):
         assert least[example] <= d.l2[0] <= cap * 1.00001
 
 
+@pytest.mark.parametrize(("name", "budget", "factor"), [
+    ("foolbox:DDNAttack", 101, 1.01), ("foolbox:L2DeepFoolAttack", 20, 1.03), ("foolbox:LInfFMNAttack", 101, 1.01),
+    ("foolbox:HopSkipJumpAttack", 900, 1.6)])
+def test_to_minimise_is_to_find_the_distance_to_the_boundary(name, budget, factor):
+    """That of a linear model is known: the margin over the dual norm of w."""
+    model = Linear()
+    dual = 1 if "Inf" in name else 2
+    least = model.margins() / float(torch.linalg.vector_norm(model.w, dual))
+    found = rows(name, model, model.load, range(6), budget=budget, options={"minimise": True})
+    for example, done in found.items():
+        distance = float(done.linf[0] if "Inf" in name else done.l2[0])
+        assert least[example] * 0.999 <= distance <= factor * least[example]
+        assert 0 < done.success_iteration[0] <= int(done.queries[0]) - 1 <= budget
+        assert model(done.x_adv).argmax(1).item() == done.prediction[0] == 1
+    assert max(int(done.queries[0] - done.success_iteration[0]) for done in found.values()) > 2 or "DeepFool" in name
+
+
+def test_what_minimises_has_no_bound_and_its_length_counts():
+    short, long = (make("foolbox:DDNAttack", budget=budget, options={"minimise": True}) for budget in (5, 9))
+    assert (short.traits.norm, short.traits.bound, short.traits.epsilon) == ("l2", None, None)
+    assert not short.traits.prefix
+    assert short.settings != long.settings and short.traits.label == "foolbox:DDNAttack-white-box-minimal-schedule5"
+    for name, how, message in (("foolbox:LinfPGD", {}, "does not minimise"), ("foolbox:DDNAttack", {"epsilon": 1.0},
+                                                                              "no epsilon")):
+        with pytest.raises(InputError, match=message):
+            make(name, budget=5, options={"minimise": True}, **how)
+    with pytest.raises(InputError, match="true or false"):
+        make("foolbox:DDNAttack", budget=5, options={"minimise": "yes"})
+
+
 def test_an_attack_may_be_the_option_of_another(mlp, data):
     options = {"init_attack": "SaltAndPepperNoiseAttack", "steps": 1, "initial_gradient_eval_steps": 2}
     done = rows("foolbox:HopSkipJumpAttack", mlp, data, [1, 2], budget=30, options=options)
