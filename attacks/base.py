@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +28,21 @@ Cost = Literal["one", "two", "one-or-two"]
 
 
 @dataclass(frozen=True)
+class Part:
+    """One of several attacks that make up one, run one after the other on the images that are not broken yet.
+
+    Attributes:
+        name: What tables call it.
+        end: The last iteration that is its own.
+        gradients: Gradients that an iteration takes: 1, or 0.5 where every second one does.
+    """
+
+    name: str
+    end: int
+    gradients: float
+
+
+@dataclass(frozen=True)
 class Traits:
     """What an attack declares of itself.
 
@@ -42,6 +57,7 @@ class Traits:
         prefix: Whether what it does by iteration k does not depend on how many are to follow, so that rows of a longer
             run answer for a shorter one.
         cost: Queries of an iteration.
+        parts: The attacks that make up this one; () where it is one by itself.
     """
 
     label: str
@@ -53,6 +69,7 @@ class Traits:
     targeted: bool = False
     prefix: bool = True
     cost: Cost = "one"
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,11 @@ class Finished:
     confidence: np.ndarray
     steps: list[np.ndarray]
     x_adv: torch.Tensor
+
+    def each(self) -> Iterator[Finished]:
+        """Return the images one by one."""
+        for i in range(len(self.ids)):
+            yield Finished(*(getattr(self, field.name)[i : i + 1] for field in fields(self)))
 
 
 class Attack(ABC):

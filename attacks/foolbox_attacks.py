@@ -38,15 +38,17 @@ EPSILONS = {"l2": 1.0, "linf": 8 / 255}
 class FoolboxAttack(SingleImageAttack):
     """An attack of foolbox.
 
-    A minimisation attack is stopped once it is within epsilon: what counts is whether it gets there, and when.
+    A minimisation attack is stopped once it is within epsilon: what counts is whether it gets there, and when. With
+    `minimise`, it spends its budget, and the nearest misclassified image that it asked about is the outcome.
 
     Args:
         name: Name of its class, or an alias.
         budget: Queries after the clean image's.
         epsilon: The bound, in the attack's own distance; None for the usual one.
         max_queries: Hard limit of forward passes per image, or None.
-        options: What the class takes, and `distance` ("l0", "l1", "l2" or "linf") if it takes any. A name of another
-            attack, where one is taken, stands for that attack with its defaults.
+        options: What the class takes, `distance` ("l0", "l1", "l2" or "linf") if it takes any, and `minimise` of a
+            minimisation attack, which then has no epsilon. A name of another attack, where one is taken, stands for
+            that attack with its defaults.
 
     Raises:
         InputError: for an unknown name, an option or a value that the attack does not have, and for a distance without
@@ -57,24 +59,29 @@ class FoolboxAttack(SingleImageAttack):
                  options: Mapping[str, Any]) -> None:
         kind = _kind(name)
         self.name, self.max_queries, own = f"foolbox:{kind.__name__}", max_queries, dict(options)
-        checked = options
+        self.minimise = _minimise(self.name, kind, own.pop("minimise", False), epsilon)
+        checked = dict(own)
         if issubclass(kind, attacks.base.FlexibleDistanceMinimizationAttack):
             own.setdefault("distance", "l2")
             if own["distance"] not in DISTANCES:
                 raise unknown("distance", str(own["distance"]), DISTANCES)
-            checked = {key: value for key, value in options.items() if key != "distance"}
+            checked.pop("distance", None)
         check_options(self.name, kind.__init__, checked, ("self", "tensorboard"))
         self._attack = _build(kind, own)
         norm = _norm(self.name, self._attack)
-        if epsilon is None and norm not in EPSILONS:
+        if epsilon is None and not self.minimise and norm not in EPSILONS:
             raise InputError(f"{self.name} minimises {norm}, for which there is no usual bound; give epsilon")
-        epsilon = EPSILONS[norm] if epsilon is None else epsilon
+        epsilon = EPSILONS[norm] if epsilon is None and not self.minimise else epsilon
         white = not isinstance(self._attack, GRADIENT_FREE)
-        self.settings = plain({**own, "epsilon": epsilon, "max_queries": max_queries})
+        # How near it gets depends on the budget: to minimise, rows of a longer run don't answer for a shorter one.
+        length = {"minimise": True, "budget": budget} if self.minimise else {}
+        self.settings = plain({**own, **length, "epsilon": epsilon, "max_queries": max_queries})
+        words = [*(["white-box"] if white else []), *(["minimal"] if self.minimise else [])]
         self.traits = Traits(
-            label(self.name, ["white-box"] if white else [], max_queries=max_queries, options=own, epsilon=epsilon,
-                  usual=EPSILONS.get(norm)),
-            needs="gradients" if white else "labels", budget=budget, epsilon=epsilon, norm=norm, bound=epsilon)
+            label(self.name, words, max_queries=max_queries, schedule=length.get("budget"), options=own,
+                  epsilon=epsilon, usual=EPSILONS.get(norm)),
+            needs="gradients" if white else "labels", budget=budget, epsilon=epsilon, norm=norm, bound=epsilon,
+            prefix=not self.minimise)
 
     def run(self, model: CountedModel, x: torch.Tensor, y: torch.Tensor, seed: int, example: int) -> None:
         """See `SingleImageAttack.run`. The draws come from the global generators."""
@@ -85,6 +92,19 @@ class FoolboxAttack(SingleImageAttack):
             if "init_attack failed" not in str(error):
                 raise
             # A decision-based attack that has found no image to start from has failed; that is a result.
+
+
+def _minimise(name: str, kind: type[Any], asked: Any, epsilon: float | None) -> bool:
+    """Tell whether an attack is to minimise, which is an option of ours."""
+    if not isinstance(asked, bool):
+        raise InputError(f"minimise of {name} must be true or false, not {asked!r}")
+    if asked and not issubclass(kind, attacks.base.MinimizationAttack):
+        raise InputError(f"{name} does not minimise the distance; leave minimise out, or use an attack such as "
+                         "foolbox:DDNAttack or foolbox:L2FMNAttack")
+    if asked and epsilon is not None:
+        raise InputError(f"{name} has no epsilon where it is to minimise; leave one of them out (--l2 CAP counts "
+                         "successes within a distance)")
+    return asked
 
 
 def canonical(name: str) -> str:

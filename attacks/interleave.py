@@ -4,17 +4,26 @@ An attack that owns its loop can't leave a batch, and its draws come from global
 image's result depends on the others. Here each image has an attack of its own, in a thread of its own, of which one
 runs at a time. At a question the thread is suspended and its generators are put aside; when all are suspended, the
 questions are answered together. The forward passes stay full and the results are those of one image at a time.
+
+Gradients are asked for in the same way. A question that requires a gradient gets an answer that can be differentiated:
+the backward pass of the task's own graph stops at it and is suspended, and one backward pass of the model serves all
+tasks that wait for theirs. A task differentiates on the CPU, where autograd runs backward functions in the thread that
+calls it, so it is the task's own thread that waits, whatever device the model is on.
 """
 
 from __future__ import annotations
 
+import enum
+import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.random import get_bit_generator, set_bit_generator  # type: ignore[attr-defined]  # missing in its stubs
+from torch.autograd.function import once_differentiable
 
 from framebench.attacks.base import Predict
 from framebench.attacks.queries import AttackOver
@@ -29,13 +38,15 @@ def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Predict, *, lanes: 
 
     Args:
         tasks: (seed, task) of each. A task gets a function to ask with, which must be called in the task's own
-            thread; the global generators of torch (CPU) and NumPy are the task's own and start from its seed.
-        answer: Maps questions [m, ...] to answers [m, ...], row by row.
+            thread; the global generators of torch (CPU) and NumPy are the task's own and start from its seed. What it
+            asks is on the CPU. An answer to what requires a gradient can be differentiated, once or more often, but
+            not twice in a row (there are no second derivatives).
+        answer: Maps questions [m, ...] to answers [m, ...], row by row; differentiable if the tasks need it.
         lanes: Tasks under way at once; changes the speed, not the results.
         batch_size: The largest m.
 
     Raises:
-        InputError: if there are not as many answers as questions.
+        InputError: if there are not as many answers as questions, or if they can't be differentiated though they must.
         Exception: what a task or `answer` raises; the other tasks are ended.
     """
     waiting, running = iter(tasks), list[_Lane[T]]()
@@ -47,18 +58,112 @@ def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Predict, *, lanes: 
                 yield from _take_finished(running)
             if not running:
                 return
-            questions = [lane.question for lane in running]
-            answers = torch.cat([answer(part) for part in torch.split(torch.cat(questions), batch_size)]).cpu()
-            sizes = [len(question) for question in questions]
-            if len(answers) != sum(sizes):
-                raise InputError(f"the model must return logits [n, classes] for n images; for {sum(sizes)} images it "
-                                 f"returned {list(answers.shape)}")
-            for lane, own in zip(running, torch.split(answers, sizes), strict=True):
-                lane.resume(own)
+            # One kind at a time, so that tasks that are out of step wait for the others and passes are full.
+            kind = min(lane.question.kind for lane in running)
+            asking = [lane for lane in running if lane.question.kind == kind]
+            if kind is _Kind.GRADIENT:
+                _give_gradients(asking)
+            else:
+                _give_answers(asking, answer, batch_size)
             yield from _take_finished(running)
     finally:
         for lane in running:
             lane.cancel()
+
+
+class _Kind(enum.IntEnum):
+    """Kinds of questions, in the order in which they are answered."""
+
+    GRADIENT = 0
+    PLAIN = 1
+    DIFFERENTIABLE = 2
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A task's part of a forward pass that can be differentiated.
+
+    Attributes:
+        questions: What was asked by all tasks together.
+        answers: The answers to it.
+        rows: Those that are the task's own.
+    """
+
+    questions: torch.Tensor
+    answers: torch.Tensor
+    rows: slice
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a task waits for.
+
+    Attributes:
+        kind: Whether it is an answer or a gradient.
+        content: What is asked about; for a gradient, the gradient with respect to the answer.
+        of: For a gradient, what is to be differentiated.
+    """
+
+    kind: _Kind
+    content: torch.Tensor
+    of: _Part | None = None
+
+
+#: An answer or a gradient, and of an answer that can be differentiated where it comes from.
+_Reply = tuple[torch.Tensor, _Part | None]
+
+
+def _give_answers(asking: Sequence[_Lane[T]], answer: Predict, batch_size: int) -> None:
+    """Answer questions of one kind in one pass."""
+    contents = [lane.question.content for lane in asking]
+    differentiable = asking[0].question.kind is _Kind.DIFFERENTIABLE
+    questions = torch.cat(contents).requires_grad_(differentiable)
+    with torch.set_grad_enabled(differentiable):
+        answers = torch.cat([answer(part) for part in torch.split(questions, batch_size)])
+    if len(answers) != len(questions):
+        raise InputError(f"the model must return logits [n, classes] for n images; for {len(questions)} images it "
+                         f"returned {list(answers.shape)}")
+    if differentiable and not answers.requires_grad:
+        raise InputError("the model gives no gradients with respect to its images; choose an attack that needs none")
+    ends = list(itertools.accumulate(map(len, contents)))
+    known = answers.detach().cpu()
+    for lane, size, end in zip(asking, map(len, contents), ends, strict=True):
+        rows = slice(end - size, end)
+        lane.resume((known[rows].clone(), _Part(questions, answers, rows) if differentiable else None))
+
+
+def _give_gradients(asking: Sequence[_Lane[T]]) -> None:
+    """Differentiate every pass that is asked about once, for all that wait for it."""
+    groups: dict[int, list[tuple[_Lane[T], _Part]]] = {}
+    for lane in asking:
+        assert lane.question.of is not None
+        groups.setdefault(id(lane.question.of.answers), []).append((lane, lane.question.of))
+    for group in groups.values():
+        _, shared = group[0]
+        weights = torch.zeros_like(shared.answers)
+        for lane, part in group:
+            weights[part.rows] = lane.question.content.to(weights)
+        # Rows don't depend on each other, so neither do their gradients. The graph lives as long as its answers do.
+        gradients, = torch.autograd.grad(shared.answers, shared.questions, weights, retain_graph=True)
+        for lane, part in group:
+            lane.resume((gradients[part.rows].clone(), None))
+
+
+class _Answer(torch.autograd.Function):
+    """The model, as a task's own graph has it."""
+
+    @staticmethod
+    def forward(ctx: Any, question: torch.Tensor, lane: _Lane[Any]) -> torch.Tensor:
+        """Ask for the answer."""
+        answer, ctx.part = lane.wait(_Question(_Kind.DIFFERENTIABLE, question.detach()))
+        ctx.lane = lane
+        return answer
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Ask for the gradient."""
+        return ctx.lane.wait(_Question(_Kind.GRADIENT, gradient, ctx.part))[0], None
 
 
 def _take_finished(running: list[_Lane[T]]) -> Iterator[T]:
@@ -71,20 +176,23 @@ class _Lane(Generic[T]):
     """A task in a thread that runs only between `resume` and its next question."""
 
     def __init__(self, seed: int, task: Task[T]) -> None:
-        self.question, self.finished = torch.empty(0), False
-        self._answer, self._cancelled = torch.empty(0), False
+        self.question, self.finished = _Question(_Kind.PLAIN, torch.empty(0)), False
+        self._reply: _Reply | None = None
+        self._cancelled = False
         self._results: list[T] = []
         self._error: BaseException | None = None
         self._torch = torch.Generator().manual_seed(seed).get_state()
         self._numpy = np.random.MT19937(seed)
-        self._turn, self._paused = threading.Semaphore(0), threading.Semaphore(0)
+        # Held except at the moment of a handover; a lock is several times as fast as a semaphore.
+        self._turn, self._paused = threading.Lock(), threading.Lock()
+        self._turn.acquire()
+        self._paused.acquire()
         self._thread = threading.Thread(target=self._run, args=(task,), daemon=True)
         self._thread.start()
 
-    def resume(self, answer: torch.Tensor | None) -> None:
-        """Give the task the answer to its question and let it run to the next one, or to its end."""
-        if answer is not None:
-            self._answer = answer
+    def resume(self, reply: _Reply | None) -> None:
+        """Give the task the reply to its question and let it run to the next one, or to its end."""
+        self._reply = reply
         outer_torch, outer_numpy = torch.get_rng_state(), get_bit_generator()
         torch.set_rng_state(self._torch)
         set_bit_generator(self._numpy)
@@ -108,13 +216,22 @@ class _Lane(Generic[T]):
         self._turn.release()
         self._thread.join()
 
-    def _ask(self, question: torch.Tensor) -> torch.Tensor:
+    def wait(self, question: _Question) -> _Reply:
+        """Suspend the task, whose thread calls this, until there is a reply to its question."""
         self.question = question
         self._paused.release()
         self._turn.acquire()
         if self._cancelled:
             raise AttackOver
-        return self._answer
+        assert self._reply is not None
+        reply, self._reply = self._reply, None  # the pass lives as long as the task's graph, and no longer
+        return reply
+
+    def _ask(self, question: torch.Tensor) -> torch.Tensor:
+        if question.requires_grad and torch.is_grad_enabled():
+            answer: torch.Tensor = _Answer.apply(question, self)
+            return answer
+        return self.wait(_Question(_Kind.PLAIN, question.detach()))[0]
 
     def _run(self, task: Task[T]) -> None:
         torch.set_num_threads(1)  # of this thread: the setting does not pass on

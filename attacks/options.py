@@ -1,10 +1,11 @@
-"""SimBA's options: the one home of their defaults, choices and checks.
+"""Options of SimBA and bounds: the one home of their defaults, choices and checks.
 
 The command line reads them from here; nothing is imported that takes time.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from framebench.errors import InputError, unknown
@@ -18,6 +19,10 @@ CHOICES = {
     "clip": ("anew", "cumulative"),
     "convention": ("pixel-clip", "normalised-clip"),
 }
+
+
+#: Norm of the bound of square, apgd and autoattack -> its usual size on CIFAR-10.
+EPSILONS = {"Linf": 8 / 255, "L2": 0.5, "L1": 12.0}
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,63 @@ class SimBAOptions:
             raise InputError(f"the Linf bound must lie in (0, 1], not {self.linf}")
         if self.order != "random" and self.basis != "dct":
             raise InputError(f"the order '{self.order}' needs the dct basis; pixels have no frequency")
+
+
+#: Version of AutoAttack -> its attacks; the gradient-based ones come first.
+VERSIONS = {"standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+            "plus": ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"),
+            "rand": ("apgd-ce", "apgd-dlr")}
+
+
+@dataclass(frozen=True)
+class AutoAttackOptions:
+    """What AutoAttack does to an image, besides the seed.
+
+    Attributes:
+        norm: "Linf" or "L2".
+        version: One of `VERSIONS`.
+        iterations: Steps of every run of APGD and FAB.
+        queries: Queries of Square.
+        targets: Classes that the targeted attacks aim at, one after the other.
+    """
+
+    norm: str = "Linf"
+    version: str = "standard"
+    iterations: int = 100
+    queries: int = 5000
+    targets: int = 9
+
+    def __post_init__(self) -> None:
+        for name, choices in (("norm", ("Linf", "L2")), ("version", VERSIONS)):
+            if getattr(self, name) not in choices:
+                raise unknown(name, str(getattr(self, name)), choices)
+        for name in ("iterations", "queries", "targets"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} of autoattack must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def attacks(self) -> tuple[str, ...]:
+        """The attacks, in their order."""
+        return VERSIONS[self.version]
+
+    @property
+    def restarts(self) -> int:
+        """Runs of the untargeted attacks."""
+        return 5 if self.version == "plus" else 1
+
+    @property
+    def eot(self) -> int:
+        """Forward passes per step of APGD."""
+        return 20 if self.version == "rand" else 1
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The last iteration of each attack. A point of APGD is `eot` iterations, a step of FAB two."""
+        step = (self.iterations + 1) * self.eot
+        lengths = {"apgd-ce": self.restarts * step, "apgd-dlr": self.restarts * step, "apgd-t": self.targets * step,
+                   "fab": self.restarts * 2 * self.iterations, "fab-t": self.targets * 2 * self.iterations,
+                   "square": self.queries + 1}
+        return tuple(itertools.accumulate(lengths[name] for name in self.attacks))
 
 
 def check_common(budget: int, epsilon: float | None, max_queries: int | None) -> None:

@@ -38,12 +38,18 @@ class Bound:
     norm: str | None = None
     epsilon: float | None = None
 
+    def distances(self, difference: torch.Tensor) -> np.ndarray:
+        """Return the norms of differences [m, C, H, W], float64 [m]; 0 without a norm."""
+        if self.norm is None:
+            return np.zeros(len(difference))
+        norms: np.ndarray = torch.linalg.vector_norm(difference.double().flatten(1), NORMS[self.norm], dim=1).numpy()
+        return norms
+
     def holds(self, difference: torch.Tensor) -> np.ndarray:
         """Tell which differences [m, C, H, W] are within it (up to rounding), bool [m]."""
-        if self.norm is None or self.epsilon is None:
+        if self.epsilon is None:
             return np.ones(len(difference), dtype=bool)
-        distance = torch.linalg.vector_norm(difference.double().flatten(1), NORMS[self.norm], dim=1)
-        return np.asarray(distance <= self.epsilon * (1 + _ROUNDING) + _ROUNDING)
+        return self.distances(difference) <= self.epsilon * (1 + _ROUNDING) + _ROUNDING
 
 
 class CountedModel:
@@ -60,18 +66,20 @@ class CountedModel:
         example: Its id, for messages.
         limit: Forward passes, the clean image's among them, at least 1.
         bound: Within which a success counts.
+        minimise: Whether a success does not end the attack, and the nearest one, in the bound's norm, is the outcome.
 
     Attributes:
         queries: Forward passes so far.
+        classes: How many classes the model tells apart.
         over: Whether the attack has nothing more to do: it has succeeded, or the budget is spent.
     """
 
     def __init__(self, ask: Predict, clean: torch.Tensor, label: int, *, limit: int, bound: Bound,
-                 example: int = 0) -> None:
+                 minimise: bool = False, example: int = 0) -> None:
         self._ask, self._clean, self._label, self._limit, self._bound = guarded(ask), clean, label, limit, bound
-        self._example = example
+        self._minimise, self._nearest, self._example = minimise, np.inf, example
         self._known = self._ask(clean).detach().cpu()
-        self.queries = 1
+        self.queries, self._skipped, self.classes = 1, 0, self._known.shape[-1]
         self._best = self._judged(self._known, 1)
         self._image, self._clean_prediction = clean, int(self._best.prediction[0])
         self._success = 0 if self._clean_prediction != label else -1
@@ -79,7 +87,7 @@ class CountedModel:
     @property
     def over(self) -> bool:
         """Whether the attack has nothing more to do."""
-        return self._success >= 0 or self.queries >= self._limit
+        return self._success == 0 or (self._success > 0 and not self._minimise) or self.queries >= self._limit
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Map candidates [m, C, H, W] to logits [m, classes]; what is seen of them is clipped to [0, 1].
@@ -95,22 +103,37 @@ class CountedModel:
         logits = self._ask(fits).cpu()  # a copy, into which the attack may write
         self.queries += len(fits)
         self._look(fits.detach(), logits.detach())
-        if self._success >= 0 or len(fits) < len(x):
+        if (self._success >= 0 and not self._minimise) or len(fits) < len(x):
             raise AttackOver
         return logits
 
+    def skip_to(self, iteration: int) -> None:
+        """Count the next query as that after an iteration, if fewer were made: its place in a fixed schedule."""
+        skipped = max(iteration - (self.queries - 1), self._skipped)
+        self._limit -= skipped - self._skipped
+        self._skipped = skipped
+
     def _look(self, x: torch.Tensor, logits: torch.Tensor) -> None:
-        """Keep the first success among candidates, else the one within the bound that came nearest."""
+        """Keep the first success among candidates (the nearest, to minimise), else the one that came nearest to it.
+
+        Nearest to a success is the lowest margin of those within the bound.
+        """
         verdict = self._judged(logits, len(x))
-        within = self._bound.holds(x - self._clean)
-        if not within.any():
+        wrong = verdict.prediction != self._label
+        rows = np.flatnonzero(wrong | ((verdict.score < self._best.score[0]) & (self._success < 0)))
+        if len(rows):  # distances take longer than what was done so far
+            rows = rows[self._bound.holds(x[rows] - self._clean)]
+        if not len(rows):
             return
-        won = np.flatnonzero(within & (verdict.prediction != self._label))
-        row = int(won[0]) if len(won) else int(np.where(within, verdict.score, np.inf).argmin())
-        if len(won):
-            self._success = self.queries - 1
-        elif verdict.score[row] >= self._best.score[0]:
-            return
+        won = rows[wrong[rows]]
+        row = int(won[0]) if len(won) else int(rows[verdict.score[rows].argmin()])
+        if len(won) and self._success < 0:
+            self._success = self.queries - 1 + self._skipped
+        if len(won) and self._minimise:
+            distances = self._bound.distances(x[won] - self._clean)
+            if distances.min() >= self._nearest:
+                return
+            row, self._nearest = int(won[distances.argmin()]), distances.min()
         self._image = x[row : row + 1].clone()
         self._best.put(np.array([0]), verdict, np.array([row]))
 

@@ -17,22 +17,24 @@ from framebench.seeding import generator
 from framebench.user_code import reason
 
 #: Images that are attacked at once. More fill the forward passes no better.
-_LANES = 64
+LANES = 64
 
 
 class SingleImageAttack(Attack):
     """An attack on single images; an iteration is one query after the clean image's.
 
-    Many images are attacked at once, each in a lane of its own, so that forward passes are full (see
-    `framebench.attacks.interleave`). Attacks that take gradients run image by image.
+    Many images are attacked at once, each in a lane of its own, so that forward and backward passes are full (see
+    `framebench.attacks.interleave`).
 
     Attributes:
         name: What messages call it.
         max_queries: Hard limit of forward passes per image, or None.
+        minimise: Whether it goes on after a success, for the nearest one.
     """
 
     name: str
     max_queries: int | None = None
+    minimise = False
 
     @abstractmethod
     def run(self, model: CountedModel, x: torch.Tensor, y: torch.Tensor, seed: int, example: int) -> None:
@@ -49,15 +51,28 @@ class SingleImageAttack(Attack):
     def stream(self, predict: Predict, load: Load, ids: np.ndarray, *, seed: int,
                batch_size: int) -> Iterator[Finished]:
         """See `Attack.stream`."""
-        tasks = ((int(generator(seed, "library-attack", example).integers(2**62)),
-                  functools.partial(self._single, predict, load, seed, int(example))) for example in ids)
-        yield from interleave(tasks, guarded(predict), lanes=min(batch_size, _LANES), batch_size=batch_size)
+        tasks = ((lane_seed(seed, example),
+                  functools.partial(self.single, load, seed, int(example))) for example in ids)
+        yield from interleave(tasks, guarded(predict), lanes=min(batch_size, LANES), batch_size=batch_size)
 
-    def _single(self, predict: Predict, load: Load, seed: int, example: int, ask: Predict) -> Finished:
+    def single(self, load: Load, seed: int, example: int, ask: Predict, limit: int | None = None) -> Finished:
+        """Attack one example.
+
+        Args:
+            load: The images.
+            seed: The attack's seed.
+            example: The example's id.
+            ask: The model.
+            limit: Hard limit of forward passes; None for what budget and `max_queries` allow.
+
+        Raises:
+            InputError: see `Attack.stream`.
+        """
         x, y = load(np.array([example]))
-        limit = min(self.traits.budget + 1, self.max_queries or self.traits.budget + 1)
-        model = CountedModel(predict if self.traits.needs == "gradients" else ask, x, int(y[0]), limit=limit,
-                             bound=Bound(self.traits.norm, self.traits.bound), example=example)
+        limit = limit or min(self.traits.budget + 1, self.max_queries or self.traits.budget + 1)
+        model = CountedModel(ask, x, int(y[0]), limit=limit,
+                             bound=Bound(self.traits.norm, self.traits.bound), minimise=self.minimise,
+                             example=example)
         try:
             if not model.over:
                 self.run(model, x.clone(), y.clone(), seed, example)
@@ -69,3 +84,8 @@ class SingleImageAttack(Attack):
             raise InputError(f"the attack {self.name} failed on example {example} ({reason(error)}); check its "
                              "options, or leave this example out") from error
         return model.finished()
+
+
+def lane_seed(seed: int, example: int) -> int:
+    """Return the seed of the global generators in an example's lane."""
+    return int(generator(seed, "library-attack", example).integers(2**62))

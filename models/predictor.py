@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from torch.overrides import TorchFunctionMode
 from framebench.errors import InputError
 from framebench.models.blackbox import BlackBoxModel
 from framebench.models.fuse import fuse
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 #: Images per chunk: enough to fill the vector units, few enough that a layer's output stays in the L2 cache.
 CHUNK = 16
@@ -76,16 +80,25 @@ class Predictor:
         """Map images [n, C, H, W] in [0, 1] to logits [n, classes]."""
         if self._chunk is None:
             return self._run(x.to(self.device))
-        # Even chunks, so that no core waits for one that got more.
+        return torch.cat(self.each(self._run, self._chunks(x)))
+
+    def each(self, function: Callable[[S], T], parts: Sequence[S]) -> list[T]:
+        """Call a function with each part, on all threads."""
+        if self._pool is None or len(parts) == 1:
+            return [function(part) for part in parts]
+        return list(self._pool.map(function, parts))
+
+    def _chunks(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Split images evenly, so that no core waits for one that got more."""
+        assert self._chunk is not None
         rounds = -(-len(x) // (self._chunk * self._threads))
-        size = max(2, -(-len(x) // (rounds * self._threads))) if rounds else 2
-        chunks = torch.split(x, size)
-        if self._pool is None or len(chunks) == 1:
-            return torch.cat([self._run(chunk) for chunk in chunks])
-        return torch.cat(list(self._pool.map(self._run, chunks)))
+        return torch.split(x, max(2, -(-len(x) // (rounds * self._threads))) if rounds else 2)
 
     @torch.inference_mode()  # of this thread: the mode does not pass to the pool's
     def _run(self, x: torch.Tensor) -> torch.Tensor:
+        return self._logits(x)
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
         # A single row takes another code path in matrix products, with other rounding. Two rows and more agree, except
         # where `_WholeLinear` and `_depends_on_size` help.
         with _WholeLinear():

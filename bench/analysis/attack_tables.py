@@ -17,6 +17,9 @@ ATTACK_COLUMNS = ["model", "domain", "attack", "epsilon", "unit", "budget", "n",
                   "ci_low", "ci_high", "clean_accuracy", "robust_accuracy", "queries_mean", "queries_median",
                   "l2_median", "norm", "bound", "robust_low", "robust_high", "clean_low", "clean_high"]
 
+PART_COLUMNS = ["model", "domain", "attack", "epsilon", "part", "n", "attacked", "broken", "robust_accuracy",
+                "robust_low", "robust_high", "queries", "gradients"]
+
 
 def capped(name: str, cap: float | None) -> str:
     """Return an attack's name with the cap on L2 under which its successes count."""
@@ -51,6 +54,26 @@ def attack_table(found: Iterable[Measured]) -> pd.DataFrame:
                     "queries_median": float(np.median(spent[:, column])) if n_correct else np.nan,
                     "l2_median": float(frame["l2"][won].median()), "norm": norm, "bound": bound})
     return pd.DataFrame(entries, columns=ATTACK_COLUMNS)
+
+
+def parts_table(found: Iterable[Measured]) -> pd.DataFrame:
+    """Return ``autoattack.csv``: one entry per run and part of it, for attacks that are made of several."""
+    entries: list[dict[str, Any]] = []
+    for run in found:
+        frame, start = run.frame(), 0
+        success, n = frame["success_iteration"].to_numpy(), len(frame)
+        for part in run.traits.parts:
+            if start >= run.length:
+                break
+            before, after = queries_within(frame, run.traits, "iterations", [start, part.end]).T
+            entries.append({
+                "model": run.model, "domain": run.domain, "attack": run.name, "epsilon": run.traits.epsilon,
+                "part": part.name, "n": n, "attacked": int(((success < 0) | (success > start)).sum()),
+                "broken": int(((success > start) & (success <= part.end)).sum()),
+                **_rate("robust_accuracy", "robust", int(robust(frame, "iterations", part.end).sum()), n),
+                "queries": int((after - before).sum()), "gradients": int(np.ceil((after - before) * part.gradients).sum())})
+            start = part.end
+    return pd.DataFrame(entries, columns=PART_COLUMNS)
 
 
 def _rate(name: str, ends: str, count: int, n: int) -> dict[str, float]:

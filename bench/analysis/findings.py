@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.attack_tables import attack_table
+from bench.analysis.attack_tables import attack_table, parts_table
 from bench.analysis.comparisons import paired_shift_table, paired_table
 from bench.analysis.flags import attack_flags, duplicate_flags, model_flags
 from bench.analysis.frame_tables import FRAME_COLUMNS, frame_tables
@@ -96,6 +96,8 @@ def find(out: Path, settings: ReportSettings) -> Findings:
     if attacks:
         tables |= {"attack": attack_table(attacks), "paired": paired_table(attacks),
                    "attack_seeds": attack_seeds_table(attacks)}
+        if any(run.traits.parts for run in attacks):
+            tables["autoattack"] = parts_table(attacks)
         trainings["attack"] = trainings_table(tables["attack"], cards)
     if shifts:
         tables |= {"shift": shift_table(shifts), "shift_summary": summary_table(gathered, clean_of, baseline),

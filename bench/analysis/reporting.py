@@ -26,6 +26,7 @@ class Results:
         attack: ``attack.csv``.
         paired: ``paired.csv``, models compared under attack.
         attack_seeds: ``attack_seeds.csv``, attacks over their seeds.
+        autoattack: ``autoattack.csv``, the parts of AutoAttack.
         shift: ``shift.csv``.
         shift_summary: ``shift_summary.csv``.
         shift_paired: ``shift_paired.csv``, models compared under shift.
@@ -38,6 +39,7 @@ class Results:
     attack: pd.DataFrame
     paired: pd.DataFrame
     attack_seeds: pd.DataFrame
+    autoattack: pd.DataFrame
     shift: pd.DataFrame
     shift_summary: pd.DataFrame
     shift_paired: pd.DataFrame

@@ -26,8 +26,9 @@ from bench.options.kinds import (
 )
 from bench.options.protocol import WithProtocol
 from bench.options.report import Reported
-from framebench.attacks.options import CHOICES, SimBAOptions
+from framebench.attacks.options import CHOICES, AutoAttackOptions, SimBAOptions
 from framebench.attacks.registry import ATTACKS
+from framebench.attacks.signatures import check_options
 from framebench.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class AttackOptions(WithProtocol, Reported, WithImages, Batched):
     targeted: bool = _simba("targeted", TRUTH, "towards a random class instead of away from the label")
     budgets: tuple[int, ...] = option(
         "--budgets", (1, 10, 50, 100, 1000), INTEGER, "iterations after which success is tabled; of attacks but simba "
-        "one query each, after the clean image's", many="+", metavar="K", rule=AT_LEAST_ONE)
+        "one query each, after the clean image's; autoattack unless given: where its parts end", many="+", metavar="K", rule=AT_LEAST_ONE)
     max_queries: int | None = option("--max-queries", None, INTEGER, "hard limit of queries per image", metavar="N",
                                      rule=AT_LEAST_ONE, known_as="none")
     l2: float | None = option("--l2", None, NUMBER, "also table ASR with successes within this L2 distance",
@@ -109,6 +110,9 @@ class AttackOptions(WithProtocol, Reported, WithImages, Batched):
         if self.seeds is not None and self.seed != type(self).seed:
             raise InputError("--seed and --seeds exclude each other; give one of them")
         SimBAOptions(**self.simba_options())  # which checks them
+        if self.attack == "autoattack" and "budgets" not in self.given:  # its length is its own
+            check_options(self.attack, AutoAttackOptions, self.attack_options)
+            self.fill("budgets", AutoAttackOptions(**self.attack_options).ends)
 
     def simba_options(self) -> dict[str, Any]:
         """Return the options of SimBA that are not the defaults; attacks that lack them refuse them."""

@@ -16,6 +16,7 @@ from framebench.attacks.base import Predict
 from framebench.domains import Domain
 from framebench.errors import InputError
 from framebench.models.blackbox import BlackBoxModel
+from framebench.models.differentiable import Differentiable
 from framebench.models.foreign import resizing
 from framebench.models.predictor import Predictor
 from framebench.models.registry import LoadedModel
@@ -52,14 +53,10 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comput
     """
     black_box = isinstance(model.module, BlackBoxModel)  # which is asked for the queries of the attack alone
     model, (example, _) = fitted(model, domain), domain.load(domain.order[:32])
-    predict: Predict
-    if gradients:
-        predict, kind = _Differentiable(model.module, how.device), "eager"
-    else:
-        predict = Predictor(model.module, example, device=how.device, threads=how.threads, kind=kind)
-        kind = predict.kind
+    predict = Differentiable(model.module, example, device=how.device, threads=how.threads) if gradients else \
+        Predictor(model.module, example, device=how.device, threads=how.threads, kind=kind)
     check_model(model, predict, domain, example)
-    return Prepared(predict, kind, [] if black_box else flagged(predict, domain, model))
+    return Prepared(predict, predict.kind, [] if black_box else flagged(predict, domain, model))
 
 
 def fitted(model: LoadedModel, domain: Domain) -> LoadedModel:
@@ -105,14 +102,3 @@ class _Chosen(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.model(x)
         return logits[:, self.index]
-
-
-class _Differentiable:
-    """A model as it is, for attacks that take gradients with respect to the images."""
-
-    def __init__(self, module: torch.nn.Module, where: torch.device) -> None:
-        self._module, self._device = module.to(where).eval().requires_grad_(False), where
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self._module(x.to(self._device))
-        return logits

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from framebench.attacks.interleave import interleave
+from framebench.errors import InputError
 
 
 def walk(steps):
@@ -63,6 +64,89 @@ def test_the_generators_of_the_caller_are_left_alone():
     np.random.seed(1)
     list(interleave([(i, walk(3)) for i in range(4)], lambda x: x, lanes=3, batch_size=8))
     assert (torch.rand(1), np.random.rand()) == expected
+
+
+class Counted(torch.autograd.Function):
+    """x^2, with the sizes of its forward and backward passes."""
+
+    @staticmethod
+    def forward(ctx, x, sizes):
+        ctx.save_for_backward(x)
+        ctx.sizes = sizes
+        sizes.append(("forward", len(x)))
+        return x * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        ctx.sizes.append(("backward", int((gradient != 0).any(1).sum())))
+        return 2 * x * gradient, None
+
+
+def descend(steps, looks=0):
+    """A task that goes down the gradient of the answer's sum, after so many plain looks."""
+    def task(ask):
+        x = torch.rand(1, 2, dtype=torch.float64)
+        for _ in range(looks):
+            with torch.no_grad():
+                ask(x)
+        for _ in range(steps):
+            leaf = x.clone().requires_grad_()
+            answer = ask(leaf * 3)
+            answer.sum().backward(retain_graph=True)
+            first = leaf.grad.clone()
+            torch.testing.assert_close(first, 18 * x)  # of (3 x)^2
+            if looks:
+                (again,) = torch.autograd.grad(answer[:, 0].sum(), leaf)
+                assert again[0, 0] == first[0, 0] and again[0, 1] == 0
+            x = x - 0.01 * first
+        return x.tolist()
+    return task
+
+
+def test_gradients_are_those_of_one_task_at_a_time():
+    def run(lanes, sizes, batch_size=64):
+        tasks = [(i, descend(4, looks)) for i, looks in enumerate((0, 2, 0, 1, 0))]
+        return sorted(interleave(tasks, lambda x: Counted.apply(x, sizes), lanes=lanes, batch_size=batch_size))
+
+    alone = run(1, [])
+    assert len(alone) == 5
+    for lanes, batch_size in ((2, 64), (5, 64), (5, 2)):
+        assert run(lanes, [], batch_size) == alone
+
+
+def test_one_backward_pass_serves_all_also_those_that_were_out_of_step():
+    sizes = []
+    list(interleave([(i, descend(3, looks=int(i == 0))) for i in range(4)], lambda x: Counted.apply(x, sizes), lanes=4,
+                    batch_size=64))
+    assert sizes == [("forward", 1), *[("forward", 4), ("backward", 4), ("backward", 1)] * 3]
+
+
+def test_a_model_without_gradients_is_refused():
+    with pytest.raises(InputError, match="no gradients"):
+        list(interleave([(0, descend(1))], lambda x: x.detach(), lanes=1, batch_size=1))
+
+
+@pytest.mark.parametrize("where", ["answer", "caller"])
+def test_an_error_ends_threads_that_wait_within_a_backward_pass(where):
+    before = threading.active_count()
+
+    class Failing(Counted):
+        @staticmethod
+        def backward(ctx, gradient):
+            raise ArithmeticError("in the model")
+
+    def short(ask):
+        x = torch.ones(1, 2, requires_grad=True)
+        ask(x).sum().backward()
+
+    tasks = [(0, short), (1, descend(3)), (2, descend(2))]
+    with pytest.raises(ArithmeticError):
+        for _ in interleave(tasks, lambda x: (Failing if where == "answer" else Counted).apply(x, []), lanes=3,
+                            batch_size=8):
+            raise ArithmeticError
+    gc.collect()
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("where", ["task", "answer", "caller"])

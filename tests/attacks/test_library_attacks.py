@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
 
+from framebench.attacks.base import Finished
 from framebench.attacks.registry import canonical, make
 from framebench.errors import InputError
 from framebench.seeding import generator
@@ -23,8 +26,11 @@ ATTACKS = {
 
 
 def rows(name, predict, load, ids, *, seed=0, batch_size=256, **options):
-    done = list(make(name, **options).stream(predict, load, np.asarray(ids), seed=seed, batch_size=batch_size))
-    return {int(d.ids[0]): d for d in done}
+    found = {}
+    for done in make(name, **options).stream(predict, load, np.asarray(ids), seed=seed, batch_size=batch_size):
+        for i, example in enumerate(done.ids):
+            found[int(example)] = Finished(*(getattr(done, field.name)[i : i + 1] for field in fields(Finished)))
+    return found
 
 
 @pytest.mark.parametrize("label", ATTACKS)
@@ -52,10 +58,14 @@ def test_budgets_are_exact(mlp, data, label, budget, max_queries):
 def test_rows_depend_on_neither_batch_nor_order_nor_shard(mlp, data, label):
     options = {"budget": 25, "options": ATTACKS[label], "seed": 4, "epsilon": 0.3}
     name = label.split()[0]
-    whole = rows(name, mlp, data, range(8), batch_size=64, **options)
+
+    def model(x):  # a product of matrices rounds by its size; `framebench.models.predictor` sees to that
+        return torch.cat([mlp(row[None]) for row in x])
+
+    whole = rows(name, model, data, range(8), batch_size=64, **options)
     assert len({tuple(d.queries) for d in whole.values()}) > 1
     for part, batch_size in (([7, 2, 5], 64), (range(8), 1), (range(7, -1, -1), 3)):
-        again = rows(name, mlp, data, part, batch_size=batch_size, **options)
+        again = rows(name, model, data, part, batch_size=batch_size, **options)
         for example, done in again.items():
             for field in ("success_iteration", "queries", "prediction", "x_adv"):
                 assert np.array_equal(getattr(done, field), getattr(whole[example], field)), (example, field)
@@ -132,6 +142,36 @@ def test_decision_based_attacks_count_within_their_distance(name):
     assert all(d.success_iteration[0] > 0 for d in done.values())
     for example, d in done.items():
         assert least[example] <= d.l2[0] <= cap * 1.00001
+
+
+@pytest.mark.parametrize(("name", "budget", "factor"), [
+    ("foolbox:DDNAttack", 101, 1.01), ("foolbox:L2DeepFoolAttack", 20, 1.03), ("foolbox:LInfFMNAttack", 101, 1.01),
+    ("foolbox:HopSkipJumpAttack", 900, 1.6)])
+def test_to_minimise_is_to_find_the_distance_to_the_boundary(name, budget, factor):
+    """That of a linear model is known: the margin over the dual norm of w."""
+    model = Linear()
+    dual = 1 if "Inf" in name else 2
+    least = model.margins() / float(torch.linalg.vector_norm(model.w, dual))
+    found = rows(name, model, model.load, range(6), budget=budget, options={"minimise": True})
+    for example, done in found.items():
+        distance = float(done.linf[0] if "Inf" in name else done.l2[0])
+        assert least[example] * 0.999 <= distance <= factor * least[example]
+        assert 0 < done.success_iteration[0] <= int(done.queries[0]) - 1 <= budget
+        assert model(done.x_adv).argmax(1).item() == done.prediction[0] == 1
+    assert max(int(done.queries[0] - done.success_iteration[0]) for done in found.values()) > 2 or "DeepFool" in name
+
+
+def test_what_minimises_has_no_bound_and_its_length_counts():
+    short, long = (make("foolbox:DDNAttack", budget=budget, options={"minimise": True}) for budget in (5, 9))
+    assert (short.traits.norm, short.traits.bound, short.traits.epsilon) == ("l2", None, None)
+    assert not short.traits.prefix
+    assert short.settings != long.settings and short.traits.label == "foolbox:DDNAttack-white-box-minimal-schedule5"
+    for name, how, message in (("foolbox:LinfPGD", {}, "does not minimise"), ("foolbox:DDNAttack", {"epsilon": 1.0},
+                                                                              "no epsilon")):
+        with pytest.raises(InputError, match=message):
+            make(name, budget=5, options={"minimise": True}, **how)
+    with pytest.raises(InputError, match="true or false"):
+        make("foolbox:DDNAttack", budget=5, options={"minimise": "yes"})
 
 
 def test_an_attack_may_be_the_option_of_another(mlp, data):

@@ -85,6 +85,30 @@ def test_a_success_beyond_the_bound_does_not_count(clean, norm, epsilon):
         model(clean + 0.3)
 
 
+def test_to_minimise_is_to_keep_the_nearest_success_and_the_first_ones_time(clean):
+    model = CountedModel(Sums(), clean, 0, limit=6, bound=Bound("l2", None), minimise=True)
+    for step in (0.1, 0.4, 0.3):
+        model(clean + step)
+    assert not model.over
+    model(torch.cat([clean + 0.35, clean + 0.2]))  # neither is a nearer success
+    done = model.finished()
+    assert model.over and torch.equal(done.x_adv, clean + 0.3) and done.l2[0] == pytest.approx(0.6)
+    assert (done.success_iteration[0], done.queries[0], done.prediction[0]) == (2, 6, 1)
+
+
+def test_an_iteration_may_be_skipped_to(clean):
+    model = CountedModel(Sums(), clean, 0, limit=9, bound=Bound())
+    model(clean + 0.1)
+    model.skip_to(5)
+    with pytest.raises(AttackOver):
+        model(clean + 0.3)
+    assert (model.finished().success_iteration[0], model.queries) == (6, 3)
+    model = CountedModel(Sums(), clean, 0, limit=9, bound=Bound())
+    model.skip_to(7)
+    model(clean + 0.1)
+    assert model.over  # 8 iterations are what the limit allows
+
+
 def test_what_is_seen_is_clipped(clean):
     below = Sums()
     model = CountedModel(below, clean, 0, limit=9, bound=Bound())

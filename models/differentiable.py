@@ -1,0 +1,73 @@
+"""A model for attacks that take gradients: chunks of a batch on a pool of threads, forwards and backwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from framebench.models.predictor import Predictor
+
+#: Images per chunk: a backward pass prepares its layers' weights anew in every chunk, so it wants larger ones.
+CHUNK = 32
+
+
+class Differentiable(Predictor):
+    """Maps images [n, C, H, W] in [0, 1] to logits [n, classes], with gradients where the images require them.
+
+    On a CPU it works as `Predictor` does, with the model as it is: every chunk is computed by one core with one thread,
+    and so is its backward pass. An image's logits and gradient then depend on neither its batch nor the number of
+    cores. Autograd alone would run the backward passes of all chunks one after the other, in the thread that asks.
+
+    Args:
+        model: A model in eval mode. Its parameters won't require gradients any more.
+        example: Images [n, C, H, W] that the model is to be used on.
+        device: Where to compute.
+        threads: CPU threads.
+    """
+
+    def __init__(self, model: nn.Module, example: torch.Tensor, *, device: torch.device | None = None,
+                 threads: int = 1) -> None:
+        super().__init__(model.requires_grad_(False), example, device=device, threads=threads, kind="eager")
+        self._chunk = self._chunk and CHUNK
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images [n, C, H, W] in [0, 1] to logits [n, classes]."""
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return super().__call__(x)
+        if self._chunk is None:
+            return self._logits(x.to(self.device))
+        logits: torch.Tensor = _Chunks.apply(x, self)
+        return logits
+
+    def passes(self, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Compute the chunks of images [n, C, H, W], and return each with its logits, which can be differentiated."""
+        return self.each(self._forward, [chunk.detach() for chunk in self._chunks(x)])
+
+    def _forward(self, chunk: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.enable_grad():  # in this thread
+            return chunk.requires_grad_(), self._logits(chunk)
+
+
+class _Chunks(torch.autograd.Function):
+    """Chunks whose forward and backward passes run side by side."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, model: Differentiable) -> torch.Tensor:
+        """Return the logits, and keep the graph of every chunk."""
+        ctx.model, ctx.passes = model, model.passes(x)
+        return torch.cat([logits.detach() for _, logits in ctx.passes])
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return the gradient of all chunks. The graphs are kept, since some attacks differentiate again."""
+        parts = torch.split(gradient, [len(chunk) for chunk, _ in ctx.passes])
+        return torch.cat(ctx.model.each(_gradient, list(zip(ctx.passes, parts, strict=True)))), None
+
+
+def _gradient(one: tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    (chunk, logits), weights = one
+    return torch.autograd.grad(logits, chunk, weights, retain_graph=True)[0]
