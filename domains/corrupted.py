@@ -183,9 +183,10 @@ def load_corrupted(name: str, root: Path | None = None, *, seed: int = 0, readin
         if (folder := located(root, known.places)) is None:
             return GeneratedSet(name, known.title, load_domain(clean_name, root, reading), seed)
         try:
-            return ImageSet(name, folder, load_domain(clean_name, root, reading), reading)
+            same = load_domain(known.clean, root, reading) if known.clean else None
         except MissingDataError:
-            return ImageSet(name, folder, None, reading)
+            same = None
+        return ImageSet(name, folder, same, reading)
     if name not in OFFICIAL:
         return GeneratedSet(name, name, load_domain(clean_name, root, reading), seed)
     folder = located(root, OFFICIAL[name].places)

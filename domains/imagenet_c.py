@@ -3,7 +3,7 @@
 The files are JPEG of quality 85, saved after the corruption, and cut to 224 x 224 (64 x 64) before it. They lie in
 ``<corruption>/<severity>/<wnid>/``, with or without a folder for each of the publisher's archives above, and are
 decoded when they are needed. Those of Tiny ImageNet-C were made from ImageNet's validation images, cut to the bounding
-box (make_tinyimagenet_c.py), and not from Tiny ImageNet's own: there are no clean images with the same ids.
+box (make_tinyimagenet_c.py). They have file names of Tiny ImageNet's validation images, but are other ones.
 """
 
 from __future__ import annotations
@@ -29,17 +29,28 @@ ARCHIVES = ("noise", "blur", "weather", "digital", "extra")
 
 @dataclass(frozen=True)
 class PublishedImages:
-    """What is known about a set: its title, its places, height and width of its images, and numbers per cell."""
+    """What is known about a set.
+
+    Attributes:
+        title: What it is called.
+        places: Where it may be.
+        side: Height and width of its images.
+        classes: Number of classes.
+        images: Number of images per cell.
+        clean: The domain of the same images without corruption; empty if there is none.
+    """
 
     title: str
     places: Places
     side: int
     classes: int
     images: int
+    clean: str = ""
 
 
 PUBLISHED = {
-    "imagenet-c": PublishedImages("ImageNet-C", ("ImageNet-C/", "imagenet-c/"), 224, 1000, 50_000),
+    "imagenet-c": PublishedImages("ImageNet-C", ("ImageNet-C/", "imagenet-c/"), 224, 1000, 50_000,
+                                  clean="imagenet"),
     "tiny-imagenet-c": PublishedImages("Tiny ImageNet-C", ("Tiny-ImageNet-C/", "tiny-imagenet-c/"), 64, 200, 10_000),
 }
 
@@ -88,9 +99,9 @@ class ImageSet(CorruptedSet):
         self._order: np.ndarray = np.arange(len(labels)) if order is None else order
         self.labels = labels[self._order]
         self.title, self.hint = self._titled(), ""
-        if clean is None:
-            self.hint = f"to get the gap to clean accuracy, put the clean set ({name[:-2]}) into the data root"
-        elif order is None:
+        if clean is None and known.clean:
+            self.hint = f"to get the gap to clean accuracy, put the clean set ({known.clean}) into the data root"
+        elif clean is not None and order is None:
             self.hint = f"{clean.title} has other files than {known.title}, so it can't serve as its clean images"
 
     def _titled(self) -> str:

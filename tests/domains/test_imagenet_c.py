@@ -87,7 +87,10 @@ def test_tiny_imagenet_c(tmp_path):
     wnids = sorted(imagenet().wnids[label] for label in range(3, 1000, 5))
     for i, wnid in enumerate(wnids[:200]):
         write_image(tmp_path / "Tiny-ImageNet-C" / "frost" / "2" / wnid / f"test_{i}.JPEG", i, 64)
-    cell = load_corrupted("tiny-imagenet-c", tmp_path).cell("frost", 2)
+        write_image(tmp_path / "tiny-imagenet" / "val" / wnid / f"test_{i}.JPEG", i, 64)  # other images
+    found = load_corrupted("tiny-imagenet-c", tmp_path)
+    assert found.clean is None and not found.hint
+    cell = found.cell("frost", 2)
     assert levels(cell) == list(range(200)) == cell.labels.tolist() and cell.shape == (64, 64, 3)
 
 
