@@ -1,4 +1,4 @@
-"""Corrupted sets: CIFAR-10-C and CIFAR-100-C from the official files if the data root has them, else generated.
+"""Corrupted sets: the published ones from their files if the data root has them, all others generated.
 
 >>> corrupted = load_corrupted("cifar10-c", root)
 >>> x, y = corrupted.cell("fog", 3).load([0, 1, 2])
@@ -19,12 +19,14 @@ from framebench.domains.base import CIFAR10_CLASSES, Domain
 from framebench.domains.cells import MANIFEST
 from framebench.domains.corruptions import BENCHMARK, NAMES, SEVERITIES
 from framebench.domains.layout import Places, file_md5, folder_of, located
-from framebench.errors import InputError, unknown
+from framebench.errors import InputError, MissingDataError, unknown
 
 #: name -> description
 CORRUPTED = {
     "cifar10-c": "CIFAR-10-C: the official files under --data-root, else generated from the CIFAR-10 test set there",
     "cifar100-c": "CIFAR-100-C: the official files under --data-root, else generated from the CIFAR-100 test set there",
+    "imagenet-c": "ImageNet-C: the published files under --data-root, else generated from the ImageNet images there",
+    "tiny-imagenet-c": "Tiny ImageNet-C: the published files under --data-root, else generated from the clean ones",
     "samples-c": "the 20 samples, corrupted by this benchmark",
     "folder-c:PATH": "folder:PATH, corrupted by this benchmark (DOMAIN-c works for every other domain too)",
 }
@@ -169,12 +171,22 @@ def load_corrupted(name: str, root: Path | None = None, *, seed: int = 0, readin
     Raises:
         InputError: for an unknown name, and for data that are missing, incomplete or damaged.
     """
-    from framebench.domains.generated import GeneratedSet  # here: it builds on this module
+    from framebench.domains.generated import GeneratedSet  # here: they build on this module
+    from framebench.domains.imagenet_c import PUBLISHED, ImageSet
 
     base, colon, path = name.partition(":")
     if not base.endswith("-c"):
         raise unknown("corrupted set", name, CORRUPTED)
     clean_name = base.removesuffix("-c") + colon + path
+    if name in PUBLISHED:
+        known = PUBLISHED[name]
+        if (folder := located(root, known.places)) is None:
+            return GeneratedSet(name, known.title, load_domain(clean_name, root, reading), seed)
+        try:
+            same = load_domain(known.clean, root, reading) if known.clean else None
+        except MissingDataError:
+            same = None
+        return ImageSet(name, folder, same, reading)
     if name not in OFFICIAL:
         return GeneratedSet(name, name, load_domain(clean_name, root, reading), seed)
     folder = located(root, OFFICIAL[name].places)

@@ -28,9 +28,10 @@ def fetch(source: Source, root: Path, *, url: str | None = None, archive: Path |
     Args:
         source: The data set.
         root: The data root; created if needed.
-        url: A mirror: the address of the archive or, for a set of plain files, of the folder that contains them.
-        archive: A local copy to use instead of a download: the archive or, for a set of plain files, their folder or
-            any archive of them. It is checked in the same way as a download, and it is not changed.
+        url: A mirror: the address of the archive or, for several archives or plain files, of their folder.
+        archive: A local copy to use instead of a download: the archive or, for several archives, their folder or, for
+            plain files, their folder or any archive of them. It is checked in the same way as a download, and it is
+            not changed.
         force: Replace a folder that is there, once the new one is complete. Other files in it are kept, except images
             in the subfolders of the set, because they would count as images of the set.
         patience: How long to wait for servers.
@@ -102,10 +103,10 @@ def _remove_parts(source: Source, root: Path) -> None:
 
 
 def _stage_downloads(source: Source, root: Path, url: str | None, staging: Path, patience: Patience | None) -> None:
-    by_hand = "give it with --archive FILE" if source.packed else "give its folder with --archive FOLDER"
+    by_hand = "give it with --archive FILE" if source.single else "give its folder with --archive FOLDER"
     got = []
     for item in source.downloads:
-        mirror = [] if url is None else [url if source.packed else f"{url.rstrip('/')}/{item.name}"]
+        mirror = [] if url is None else [url if source.single else f"{url.rstrip('/')}/{item.name}"]
         got.append(download(item, root, urls=mirror, by_hand=by_hand, patience=patience))
     staging.mkdir()
     for item, path in zip(source.downloads, got, strict=True):
@@ -124,17 +125,23 @@ def _link(path: Path, target: Path) -> None:
 
 
 def _stage_local(source: Source, given: Path, staging: Path) -> None:
-    if given.is_dir() and source.packed:
+    if given.is_dir() and source.single:
         raise InputError(f"{given} is a folder; for {source.name}, --archive needs the file {source.downloads[0].name}")
     if given.is_dir():
         for item in source.downloads:
             _check_local(given / item.name, item)
         staging.mkdir()
         for item in source.downloads:
-            shutil.copyfile(given / item.name, staging / item.name)
+            if source.packed:
+                unpack(given / item.name, staging, source.wanted, size=source.unpacked, files=source.files)
+            else:
+                shutil.copyfile(given / item.name, staging / item.name)
         return
-    if source.packed:
+    if source.single:
         _check_local(given, source.downloads[0])
+    elif source.packed:
+        raise InputError(f"{given} is a file; for {source.name}, --archive needs the folder with "
+                         f"{', '.join(item.name for item in source.downloads)}")
     staging.mkdir()
     unpack(given, staging, source.wanted, size=source.unpacked, files=source.files)
 

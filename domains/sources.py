@@ -5,7 +5,8 @@ Where the checksums and sizes come from:
 - CIFAR-10, CIFAR-100, SVHN, STL-10: md5 published by torchvision, of the archives and of the files in them.
 - The second address of CIFAR-10 is the Zenodo record 10089977, whose archive others have found to be the publisher's,
   byte for byte; its md5 is checked as that of the first is.
-- CIFAR-10-C, CIFAR-100-C: size and md5 in the Zenodo records 2535967 and 3555552.
+- CIFAR-10-C, CIFAR-100-C, ImageNet-C, Tiny ImageNet-C: size and md5 in the Zenodo records 2535967, 3555552, 2235448 and
+  8206060. The four extra corruptions of Tiny ImageNet-C are in an archive of their own, which is not fetched.
 - CINIC-10: size and md5 in the DataShare record 10283/3192.
 - CIFAR-10.1: size and sha256 published by TensorFlow Datasets (url_checksums/cifar10_1.txt).
 - CIFAR-10.2: the authors publish no checksums. For the test file, others have recorded the one at commit 521467a of the
@@ -30,7 +31,8 @@ from framebench.domains import cifar, cifar_retests, cinic, imagenet, stl, svhn
 from framebench.domains.base import CIFAR10_CLASSES
 from framebench.domains.contents import Check, arrays, checksums, class_folders, file_count, labelled_images
 from framebench.domains.corrupted import OFFICIAL
-from framebench.domains.corruptions import NAMES
+from framebench.domains.corruptions import BENCHMARK, NAMES, SEVERITIES
+from framebench.domains.imagenet_c import PUBLISHED
 from framebench.domains.layout import folder_of
 
 
@@ -59,7 +61,7 @@ class Source:
         name: Its name on the command line.
         title: What it is.
         folder: Its folder under the data root.
-        downloads: One archive or, if `members` is empty, the files of the set.
+        downloads: One or several archives or, if `members` is empty, the files of the set.
         files: Number of files in the folder.
         unpacked: Space on disk, in bytes; small files count as whole blocks.
         checks: Checks that the folder must pass.
@@ -77,8 +79,13 @@ class Source:
 
     @property
     def packed(self) -> bool:
-        """Whether the download is an archive."""
+        """Whether the downloads are archives."""
         return bool(self.members)
+
+    @property
+    def single(self) -> bool:
+        """Whether the download is one archive."""
+        return self.packed and len(self.downloads) == 1
 
     @property
     def size(self) -> int:
@@ -106,11 +113,8 @@ def _md5(expected: Mapping[str, str]) -> Check:
 
 def _corrupted(name: str, title: str, record: int, size: int, md5: str) -> Source:
     folder = OFFICIAL[name].title
-    archive = f"{folder}.tar"
-    urls = (f"https://zenodo.org/records/{record}/files/{archive}?download=1",
-            f"https://zenodo.org/api/records/{record}/files/{archive}/content")
     shapes = {f"{corruption}.npy": (50000, 32, 32, 3) for corruption in NAMES}
-    return Source(name, title, folder, (Download(archive, urls, size, f"md5:{md5}"),), files=20, unpacked=2_918_500_000,
+    return Source(name, title, folder, (_zenodo(record, f"{folder}.tar", size, md5),), files=20, unpacked=2_918_500_000,
                   checks=(arrays(shapes), _md5({"labels.npy": OFFICIAL[name].labels_md5})),
                   members=rf"{folder}/(?P<path>(?:{'|'.join(NAMES)}|labels)\.npy)")
 
@@ -121,6 +125,23 @@ def _of_imagenet(name: str, title: str, url: str, size: int, checksum: str, imag
     return Source(name, title, folder, (Download(url.rpartition("/")[2], (url,), size, checksum),), files=files,
                   unpacked=unpacked, checks=(file_count(images, count),),
                   members=members or rf"{folder}/(?P<path>\w+/[^/.][^/]*\.\w+)")
+
+
+def _zenodo(record: int, name: str, size: int, md5: str) -> Download:
+    urls = (f"https://zenodo.org/records/{record}/files/{name}?download=1",
+            f"https://zenodo.org/api/records/{record}/files/{name}/content")
+    return Download(name, urls, size, f"md5:{md5}")
+
+
+def _corrupted_files(name: str, corruptions: tuple[str, ...], unpacked: int, *downloads: Download) -> Source:
+    """Return a set of image files ``<corruption>/<severity>/<wnid>/*.JPEG``, 50 of each wnid."""
+    known = PUBLISHED[name]
+    cells = tuple(f"{corruption}/{severity}" for corruption in corruptions for severity in SEVERITIES)
+    return Source(
+        name, f"{known.title}, {len(corruptions)} corruptions (Hendrycks & Dietterich 2019)", folder_of(known.places),
+        downloads, files=len(cells) * known.images, unpacked=unpacked,
+        checks=tuple(file_count(f"{cell}/n*/*.JPEG", known.images) for cell in cells),
+        members=rf"(?:[^/]+/)?(?P<path>(?:{'|'.join(corruptions)})/[1-5]/n\d{{8}}/[A-Za-z0-9_]+\.JPEG)")
 
 
 _TORONTO, _STANFORD = "https://www.cs.toronto.edu/~kriz", "http://ufldl.stanford.edu/housenumbers"
@@ -161,6 +182,14 @@ _ALL = (
                "56bf5dcef84df0e2308c6dcbcbbd8499"),
     _corrupted("cifar100-c", "CIFAR-100-C, 19 corruptions (Hendrycks & Dietterich 2019)", 3555552, 2_918_473_216,
                "11f0ed0f1191edbf9fa23466ae6021d3"),
+    _corrupted_files("imagenet-c", NAMES, 72_000_000_000,
+                     _zenodo(2235448, "noise.tar", 22_565_673_785, "e80562d7f6c3f8834afb1ecf27252745"),
+                     _zenodo(2235448, "blur.tar", 7_112_704_951, "2d8e81fdd8e07fef67b9334fa635e45c"),
+                     _zenodo(2235448, "weather.tar", 12_797_438_995, "33ffea4db4d93fe4a428c40a6ce0c25d"),
+                     _zenodo(2235448, "digital.tar", 7_757_510_705, "89157860d7b10d5797849337ca2e5c03"),
+                     _zenodo(2235448, "extra.tar", 15_789_490_144, "d492dfba5fc162d8ec2c3cd8ee672984")),
+    _corrupted_files("tiny-imagenet-c", BENCHMARK, 3_100_000_000,
+                     _zenodo(8206060, "Tiny-ImageNet-C.tar", 1_794_775_040, "f9c9a9dbdc11469f0b850190f7ad8be1")),
     Source("cinic10", "CINIC-10 (Darlow et al. 2018, CC BY 4.0)", folder_of(cinic.PLACES),
            (Download("CINIC-10.tar.gz", (f"https://datashare.ed.ac.uk/server/api/core/bitstreams/{_BITSTREAM}/content",
                                          "https://datashare.ed.ac.uk/bitstream/handle/10283/3192/CINIC-10.tar.gz"),

@@ -71,7 +71,7 @@ def _list(root: Path | None) -> None:
     print(f"data sets ({f'under {root}' if root else 'no data root is given'}):")
     for name, source in SOURCES.items():
         there = ", there" if root is not None and is_there(source, root) else ""
-        print(f"  {name:<11} {source.title}: {_size(source.size)} to download, {_size(source.unpacked)} in "
+        print(f"  {name:<15} {source.title}: {_size(source.size)} to download, {_size(source.unpacked)} in "
               f"{source.folder}/{there}")
 
 

@@ -96,14 +96,30 @@ def test_files_are_counted(tmp_path):
     assert "not 2" in file_count("n*/*.jpg", 2)(tmp_path)
 
 
+@pytest.mark.parametrize(("name", "members"), [
+    ("imagenet-c", ("gaussian_noise/1/n01440764/ILSVRC2012_val_00000293.JPEG",
+                    "extra/spatter/5/n01440764/ILSVRC2012_val_00000293.JPEG")),
+    ("tiny-imagenet-c", ("Tiny-ImageNet-C/fog/3/n01443537/test_2.JPEG",))])
+def test_members_of_the_archives_of_image_files(name, members):
+    wanted = SOURCES[name].wanted
+    for member in members:
+        found = wanted.fullmatch(member)
+        assert found is not None and member.endswith(found["path"]) and found["path"].count("/") == 3
+    others = ("fog/6/n01443537/a.JPEG", "fog/3/cat/a.JPEG", "mist/3/n01443537/a.JPEG", "fog/3/n01443537/a.sh",
+              "fog/3/n01443537/../a.JPEG")
+    assert not any(wanted.fullmatch(other) for other in others)
+
+
 def test_the_table_is_plausible():
-    assert list(SOURCES) == ["cifar10", "cifar100", "svhn", "cifar10-c", "cifar100-c", "cinic10", "cifar10.1",
-                             "cifar10.2", "stl10", "imagenet-v2", "imagenet-a", "imagenet-r", "tiny-imagenet"]
+    assert list(SOURCES) == ["cifar10", "cifar100", "svhn", "cifar10-c", "cifar100-c", "imagenet-c",
+                             "tiny-imagenet-c", "cinic10", "cifar10.1", "cifar10.2", "stl10", "imagenet-v2",
+                             "imagenet-a", "imagenet-r", "tiny-imagenet"]
     assert len(SOURCES["cifar10"].downloads[0].urls) == 2
     lengths = {"md5": 32, "sha256": 64}
     without = []
     for source in SOURCES.values():
-        assert source.packed == (len(source.downloads) == 1) and source.checks
+        assert source.single == (len(source.downloads) == 1) and source.checks
+        assert source.packed == (source.single or source.name == "imagenet-c")
         for item in source.downloads:
             assert all(url.startswith("http") for url in item.urls) and item.size > 0
             algorithm, _, value = item.checksum.partition(":")

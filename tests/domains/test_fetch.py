@@ -15,7 +15,7 @@ from framebench.domains import load_domain
 from framebench.domains.contents import checksums, class_folders
 from framebench.domains.download import Part, Patience
 from framebench.domains.fetch import fetch
-from framebench.domains.sources import SOURCES
+from framebench.domains.sources import SOURCES, Download
 from framebench.errors import InputError
 from tests.domains.server import ARCHIVE, CONTENT, md5, noise, packed, plain, says, tar_of
 
@@ -125,6 +125,26 @@ def test_a_local_archive(server, tmp_path):
     archive.write_bytes(ARCHIVE)
     _fetch(packed(server), root, archive=archive)
     assert _files(root / "toy") == CONTENT and archive.read_bytes() == ARCHIVE and not server.requests
+
+
+def test_several_archives_become_one_folder(server, tmp_path):
+    archives = {f"{name[0]}.tar": tar_of({f"toy/{name}": content}, "w") for name, content in CONTENT.items()}
+    source = replace(packed(server), downloads=tuple(
+        Download(name, (f"{server.url}/{name}",), len(content), md5(content)) for name, content in archives.items()))
+    server.files = {**archives, **{f"mirror/{name}": content for name, content in archives.items()}}
+    given = tmp_path / "given"
+    given.mkdir()
+    for name, content in archives.items():
+        (given / name).write_bytes(content)
+    for root, options in (("a", {}), ("b", {"url": f"{server.url}/mirror/"}), ("c", {"archive": given})):
+        _fetch(source, tmp_path / root, **options)
+        assert _files(tmp_path / root) == {f"toy/{name}": content for name, content in CONTENT.items()}
+    with pytest.raises(InputError, match="needs the folder with a.tar, b.tar"):
+        _fetch(source, tmp_path / "d", archive=given / "a.tar")
+    (given / "b.tar").write_bytes(archives["a.tar"])
+    with pytest.raises(InputError, match="is not the official b.tar"):
+        _fetch(source, tmp_path / "d", archive=given)
+    assert not list((tmp_path / "d").iterdir())
 
 
 @pytest.mark.parametrize("pack", ["folder", "tar.gz", "zip"])

@@ -29,7 +29,7 @@ def test_the_list(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 * (1 + len(SOURCES))
     assert [line.split()[0] for line in lines[1:1 + len(SOURCES)]] == list(SOURCES)
-    assert "  cifar10-c   CIFAR-10-C, 19 corruptions" in lines[4] and "2.92 GB to download" in lines[4]
+    assert "  cifar10-c       CIFAR-10-C, 19 corruptions" in lines[4] and "2.92 GB to download" in lines[4]
     assert [line.split()[0] for line in lines if line.endswith(", there")] == ["svhn"]
 
 
