@@ -27,6 +27,7 @@ from framebench.reports.page import (
     section,
     table,
 )
+from framebench.reports.parts import epsilon_sections, parts_sections
 from framebench.reports.pictures import attacked_pictures
 from framebench.reports.plots import asr_curves, attacked_images, coinciding, curve_labels
 from framebench.reports.seeds import attack_seeds_sections, trainings_sections
@@ -56,6 +57,7 @@ def attack_section(found: Findings) -> Section | None:
             "breaks). Clean and robust accuracy are over all n images. An iteration of SimBA and of noise is one "
             "direction; an iteration of other attacks is one query after the clean image's.", "soft"), resized(runs),
             _curves(found)),
+        *parts_sections(found.tables.get("autoattack", pd.DataFrame())), *epsilon_sections(runs),
         *attack_seeds_sections(seeds), *trainings_sections(found.attack_trainings),
         section("Cost of the attack", _cost(iterations), paragraph(
             "Queries are forward passes per image, the first one included, over the images in ASR's denominator, "

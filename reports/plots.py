@@ -119,27 +119,30 @@ def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], sca
     return to_svg(figure)
 
 
-def severity_curves(frame: pd.DataFrame) -> str:
-    """Draw accuracy against severity, one line per model, with 95% bands.
+def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy") -> str:
+    """Draw accuracy against a severity or an epsilon, one line per model, with 95% bands.
 
     Args:
-        frame: Columns model, severity (0 is clean), accuracy, ci_low, ci_high.
+        frame: Columns model, accuracy, ci_low, ci_high, and the one that `against` names (0 is clean).
+        against: That column.
+        label: What the accuracy is called.
 
     Returns:
         The plot as an SVG element.
     """
     figure, axes = new_figure(6.4, 4.0)
     for i, (model, own) in enumerate(frame.groupby("model", sort=False)):
-        line = own.sort_values("severity")
+        line = own.sort_values(against)
         color = COLORS[i % len(COLORS)]
-        axes.plot(line["severity"], line["accuracy"], marker="o", markersize=4, color=color, label=shown(str(model)),
+        axes.plot(line[against], line["accuracy"], marker="o", markersize=4, color=color, label=shown(str(model)),
                   linewidth=1.8, linestyle=DASHES[i // len(COLORS) % len(DASHES)])
-        axes.fill_between(line["severity"], line["ci_low"], line["ci_high"], color=color, alpha=0.13, linewidth=0)
-    axes.set_xticks(sorted(frame["severity"].unique()))
+        axes.fill_between(line[against], line["ci_low"], line["ci_high"], color=color, alpha=0.13, linewidth=0)
+    axes.set_xticks(sorted(frame[against].unique()))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("severity")
-    axes.set_ylabel("accuracy")
+    axes.set_xlabel(against)
+    axes.set_ylabel(label)
     _legend(figure, axes, "lower left")
     return to_svg(figure)
 

@@ -26,7 +26,7 @@ from framebench.reports.page import (
     section,
     table,
 )
-from framebench.reports.plots import clean_against_shifted, heat_map, severity_curves
+from framebench.reports.plots import accuracy_curves, clean_against_shifted, heat_map
 from framebench.reports.seeds import trainings_sections
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame
     blocks = []
     for domain, group in by_severity.groupby("domain", sort=False):
         own = cells[(cells["domain"] == domain) & (cells["corruption"] != "")]
-        drawn = [figure(severity_curves(group),
+        drawn = [figure(accuracy_curves(group, "severity"),
                         f"{domain}: mean accuracy over the benchmark's corruptions against severity; 0 stands for the "
                         "same images without corruption. Bands are 95% intervals over images.", f"severity {domain}"),
                  figure(heat_map(own), f"{domain}: accuracy in percent; " + (

@@ -65,15 +65,39 @@ def parts_table(found: Iterable[Measured]) -> pd.DataFrame:
         for part in run.traits.parts:
             if start >= run.length:
                 break
-            before, after = queries_within(frame, run.traits, "iterations", [start, part.end]).T
+            spent = np.diff(queries_within(frame, run.traits, "iterations", [start, part.end]), axis=1)
             entries.append({
                 "model": run.model, "domain": run.domain, "attack": run.name, "epsilon": run.traits.epsilon,
                 "part": part.name, "n": n, "attacked": int(((success < 0) | (success > start)).sum()),
                 "broken": int(((success > start) & (success <= part.end)).sum()),
                 **_rate("robust_accuracy", "robust", int(robust(frame, "iterations", part.end).sum()), n),
-                "queries": int((after - before).sum()), "gradients": int(np.ceil((after - before) * part.gradients).sum())})
+                "queries": int(spent.sum()), "gradients": int(np.ceil(spent * part.gradients).sum())})
             start = part.end
     return pd.DataFrame(entries, columns=PART_COLUMNS)
+
+
+def epsilon_curves(found: Iterable[Measured]) -> list[tuple[str, pd.DataFrame]]:
+    """Return robust accuracy against epsilon, for every attack that was run with several bounds on some model.
+
+    Returns:
+        What tells the attack from others, and a frame: model, epsilon (0 for clean images), accuracy, ci_low, ci_high.
+    """
+    groups: dict[tuple[str, ...], list[Measured]] = {}
+    for run in found:
+        if run.traits.bound is not None and not run.traits.targeted:
+            others = {key: value for key, value in run.evaluation.settings.items() if key != "epsilon"}
+            what = f"{run.evaluation.attack}, {run.traits.norm}, {run.length:,} iterations, on {run.domain}"
+            groups.setdefault((what, repr(sorted(others.items())), str(run.evaluation.seed)), []).append(run)
+    curves = []
+    for (what, *_), runs in groups.items():
+        points = [{"model": run.model, "epsilon": epsilon, **_rate("accuracy", "ci", int(held.sum()), len(held))}
+                  for run in runs for epsilon, held in (
+                      (0.0, robust(run.frame(), "iterations", 0)),
+                      (run.traits.bound, robust(run.frame(), "iterations", run.length)))]
+        frame = pd.DataFrame(points).drop_duplicates(["model", "epsilon"])
+        if len(frame) > 2 and frame["model"].value_counts().max() > 2:
+            curves.append((what, frame.sort_values("epsilon")))
+    return curves
 
 
 def _rate(name: str, ends: str, count: int, n: int) -> dict[str, float]:

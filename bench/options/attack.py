@@ -86,7 +86,8 @@ class AttackOptions(WithProtocol, Reported, WithImages, Batched):
     targeted: bool = _simba("targeted", TRUTH, "towards a random class instead of away from the label")
     budgets: tuple[int, ...] = option(
         "--budgets", (1, 10, 50, 100, 1000), INTEGER, "iterations after which success is tabled; of attacks but simba "
-        "one query each, after the clean image's; autoattack unless given: where its parts end", many="+", metavar="K", rule=AT_LEAST_ONE)
+        "one query each, after the clean image's (autoattack's are, by default, where its parts end)", many="+",
+        metavar="K", rule=AT_LEAST_ONE)
     max_queries: int | None = option("--max-queries", None, INTEGER, "hard limit of queries per image", metavar="N",
                                      rule=AT_LEAST_ONE, known_as="none")
     l2: float | None = option("--l2", None, NUMBER, "also table ASR with successes within this L2 distance",

@@ -6,7 +6,7 @@ import pytest
 
 from framebench.reports.frames_plots import bounds_by_layer, bounds_over_epochs, spectra
 from framebench.reports.page import Cell, figure, figures, folded, page, paragraph, table
-from framebench.reports.plots import asr_curves, attacked_images, clean_against_shifted, heat_map, severity_curves
+from framebench.reports.plots import accuracy_curves, asr_curves, attacked_images, clean_against_shifted, heat_map
 from framebench.reports.seeds import attack_seeds_sections, trainings_sections
 from framebench.reports.shift import short_names
 
@@ -53,8 +53,8 @@ def test_the_plots_of_a_shift_name_all_that_they_show():
     single = heat_map(cells[cells.model == "a"])
     assert ">79<" in single and ">34<" in single and "severity" in single
     bounds = {"ci_low": 0.4, "ci_high": 0.8}
-    lines = severity_curves(pd.DataFrame([{"model": m, "severity": s, "accuracy": 0.6, **bounds}
-                                          for m in ("one", "two") for s in (0, 1, 5)]))
+    lines = accuracy_curves(pd.DataFrame([{"model": m, "severity": s, "accuracy": 0.6, **bounds}
+                                          for m in ("one", "two") for s in (0, 1, 5)]), "severity")
     assert lines.count("one") and lines.count("two")
     points = clean_against_shifted(pd.DataFrame([{"model": "one", "domain": "d", "clean_accuracy": 0.9,
                                                   "accuracy": 0.6, **bounds}]))
@@ -88,7 +88,7 @@ def test_names_are_shown_as_they_are(name):
     layers = pd.DataFrame({"layer": ["fc"], "lower": [0.1], "upper": [2.0], "lower_converged": [True], "epoch": [1]})
     for drawn in (asr_curves({(name, "x"): _curve()}, "queries", [1]), bounds_by_layer({name: layers}),
                   bounds_over_epochs({name: layers}, {name: "black"}),
-                  severity_curves(pd.DataFrame([point])), clean_against_shifted(pd.DataFrame([point]))):
+                  accuracy_curves(pd.DataFrame([point]), "severity"), clean_against_shifted(pd.DataFrame([point]))):
         assert name in drawn
 
 

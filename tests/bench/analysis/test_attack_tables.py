@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.analysis.attack_tables import ATTACK_COLUMNS, attack_table, curve
+from bench.analysis.attack_tables import ATTACK_COLUMNS, attack_table, curve, epsilon_curves, parts_table
 from bench.analysis.stats import wilson
+from framebench.attacks.base import Part
 from tests.bench.analysis.making import one, run_of
 
 STEPS = {0: [], 2: [0, 1], 3: [-1, 1, 1], -1: [0, 0, 1], 1: [1]}
@@ -128,3 +129,29 @@ def test_what_the_clip_breaks_is_success_at_nought(tmp_path):
     assert at["n_correct"].tolist() == [5] * 4 and at["successes"].tolist() == [1, 2, 3, 4]
     for unit in ("iterations", "queries"):
         assert curve(run, unit)["asr"].iloc[0] == pytest.approx(0.2)
+
+
+PARTS = (Part("first", 4, 1.0), Part("second", 10, 0.5))
+
+
+def test_parts_tell_which_of_them_has_broken_an_image(tmp_path):
+    run = one(run_of(tmp_path, (0, 2, 4, 5, -1), parts=PARTS))
+    first, second = parts_table([run]).to_dict("records")
+    assert (first["part"], first["n"], first["attacked"], first["broken"]) == ("first", 5, 4, 2)
+    assert (second["part"], second["n"], second["attacked"], second["broken"]) == ("second", 5, 2, 1)
+    assert first["robust_accuracy"] == 2 / 5 and second["robust_accuracy"] == 1 / 5
+    assert (first["queries"], second["queries"]) == (2 + 4 + 4 + 4, 1 + 6)
+    assert (first["gradients"], second["gradients"]) == (14, 1 + 3)
+    assert not len(parts_table([one(run_of(tmp_path, (0, 2)))]))
+
+
+def test_robust_accuracy_against_epsilon_joins_the_epsilons_of_one_attack(tmp_path):
+    def run(success, epsilon, **more):
+        return run_of(tmp_path, success, epsilon=epsilon, bound=epsilon, norm="linf", **more)
+
+    several = [run((0, -1, -1, -1), 0.1), run((0, 2, -1, -1), 0.2), run((0, 2, 1, 3), 0.4),
+               run((0, 1, 1, 1), 0.2, settings={"loss": "other"}), run_of(tmp_path, (0, 1), model="unbounded")]
+    ((what, frame),) = epsilon_curves([one(rows) for rows in several])
+    assert "linf" in what and frame["epsilon"].tolist() == [0, 0.1, 0.2, 0.4]
+    assert frame["accuracy"].tolist() == [0.75, 0.75, 0.5, 0.0]
+    assert frame["ci_low"].iloc[2] == pytest.approx(wilson(2, 4)[0])

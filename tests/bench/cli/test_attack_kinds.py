@@ -275,3 +275,39 @@ def test_models_of_other_sizes_are_given_the_same_images_and_the_page_says_who_r
     found = {rows.evaluation.model: rows.facts.resizing for rows in Store(out).all()}
     assert found == {"squeeze": "32x32 to 48x48 (bicubic)", "networks:small": ""}
     assert (out / "report" / "index.html").read_text().count("squeeze resizes 32x32 to 48x48 (bicubic).") == 2
+
+
+def test_autoattack_is_tabled_part_by_part_and_against_epsilon(tmp_path, model_file):
+    options = ["--attack", "autoattack", "--attack-option", "iterations=4", "queries=20", "targets=2"]
+    out = tmp_path / "out"
+    assert attack(out, model_file, *options, "--epsilon", "1/255", "4/255", "16/255") == 0
+    found = table(out)
+    assert sorted(found["budget"].unique()) == [0, 5, 15, 31, 52] and set(found["unit"]) == {"iterations"}
+    parts = pd.read_csv(out / "autoattack.csv")
+    assert parts["part"].tolist() == ["apgd-ce", "apgd-t", "fab-t", "square"] * 3
+    for rows in Store(out).all():
+        own, success = parts[parts["epsilon"] == rows.facts.traits.epsilon], rows.frame()["success_iteration"]
+        assert own["broken"].sum() == (success > 0).sum()
+        assert own["robust_accuracy"].iloc[-1] == (success < 0).mean()
+    assert parts["broken"].sum() > 0
+    page = (out / "report" / "index.html").read_text()
+    assert "AutoAttack, part by part" in page and "Robust accuracy against epsilon" in page
+    assert any("robust" in path.stem for path in (out / "report" / "figures").iterdir())
+
+    more = ["--epsilon", "4/255", "--budgets", "7"]  # which the longer run answers
+    assert attack(out, model_file, *options, *more) == 0 and len(Store(out).all()) == 3
+    assert attack(tmp_path / "short", model_file, *options, *more) == 0
+    (short,) = Store(tmp_path / "short").all()
+    (whole,) = (rows for rows in Store(out).all() if rows.facts.traits.epsilon == 4 / 255)
+    assert ((short.frame()["success_iteration"] > 0) == whole.frame()["success_iteration"].between(1, 7)).all()
+
+
+def test_median_minimal_distances_are_in_the_table(tmp_path, model_file):
+    assert attack(tmp_path, model_file, "--attack", "foolbox:DDNAttack", "--attack-option", "minimise=true", "steps=30",
+                  "--budgets", "31") == 0
+    found = table(tmp_path).iloc[-1]
+    (rows,) = Store(tmp_path).all()
+    frame = rows.frame()
+    won = frame["success_iteration"] > 0
+    assert found["asr"] == 1 and found["l2_median"] == frame["l2"][won].median()
+    assert np.isnan(found["bound"]) and (frame["queries"][won] > frame["success_iteration"][won] + 1).any()
