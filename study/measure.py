@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 
 from bench.running.cells import list_cells
-from framebench.attacks.base import Predict
 from framebench.attacks.registry import make
 from framebench.attacks.verdict import judge
 from framebench.domains import Domain, data_root, load_domain
 from framebench.domains.corruptions import NAMES
 from framebench.errors import MissingDataError
 from framebench.files import atomic
+from framebench.models.differentiable import Differentiable
 from framebench.models.predictor import Predictor
 from framebench.models.registry import load
 from framebench.progress import progress
@@ -66,9 +66,8 @@ def _attacked(training: Training, entry: dict[str, Any], images: Domain) -> pd.D
                   options=entry.get("options", {}))
     module = load(str(training.folder / f"{training.name}.safetensors")).module
     ids = np.sort(images.first(entry["n"]))
-    predict: Predict = module.requires_grad_(False)
-    if attack.traits.needs != "gradients":
-        predict = Predictor(module, images.load(ids[:32])[0])
+    form = Differentiable if attack.traits.needs == "gradients" else Predictor
+    predict = form(module, images.load(ids[:32])[0])
     found = []
     with progress(len(ids), unit="image", desc=f"{training.name} {attack.traits.label}") as bar:
         for done in attack.stream(predict, images.load, ids, seed=0, batch_size=_BATCH):
