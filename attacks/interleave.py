@@ -160,7 +160,7 @@ class _Answer(torch.autograd.Function):
         return answer
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Ask for the gradient."""
         return ctx.lane.wait(_Question(_Kind.GRADIENT, gradient, ctx.part))[0], None

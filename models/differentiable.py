@@ -61,7 +61,7 @@ class _Chunks(torch.autograd.Function):
         return torch.cat([logits.detach() for _, logits in ctx.passes])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Return the gradient of all chunks. The graphs are kept, since some attacks differentiate again."""
         parts = torch.split(gradient, [len(chunk) for chunk, _ in ctx.passes])
