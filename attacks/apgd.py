@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from framebench.attacks.ascent import LOSSES, Ascent, Run
+from framebench.attacks.ascent import Ascent, Run
 from framebench.attacks.base import Attack, Finished, Load, Predict, Traits, guarded, label
+from framebench.attacks.losses import LOSSES
 from framebench.attacks.options import EPSILONS
 from framebench.attacks.signatures import check_options, plain
 from framebench.errors import InputError, unknown

@@ -8,38 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F  # noqa: N812
 
 from framebench.attacks.base import Finished
+from framebench.attacks.losses import LOSSES
 from framebench.attacks.verdict import check_classes, judge, read_logits
 from framebench.errors import InputError
 from framebench.seeding import generator
-
-
-def cross_entropy(z: torch.Tensor, y: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of logits [n, classes] for labels [n], [n]."""
-    return F.cross_entropy(z, y, reduction="none")
-
-
-def dlr(z: torch.Tensor, y: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the difference of logits ratio [n]: invariant to shifts and scales of the logits."""
-    ordered, order = z.sort(dim=1)
-    other = torch.where(order[:, -1] == y, ordered[:, -2], ordered[:, -1])
-    return -(_of(z, y) - other) / (ordered[:, -1] - ordered[:, -3] + 1e-12)
-
-
-def dlr_targeted(z: torch.Tensor, y: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the difference of logits ratio towards targets [n]."""
-    ordered, _ = z.sort(dim=1)
-    return -(_of(z, y) - _of(z, target)) / (ordered[:, -1] - 0.5 * (ordered[:, -3] + ordered[:, -4]) + 1e-12)
-
-
-def _of(z: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    return z.gather(1, classes[:, None])[:, 0]
-
-
-#: Name of a loss -> the loss, and the least number of classes that it is defined for.
-LOSSES = {"ce": (cross_entropy, 2), "dlr": (dlr, 3), "dlr-targeted": (dlr_targeted, 4)}
 
 
 @dataclass(frozen=True)
@@ -47,7 +21,7 @@ class Run:
     """A run of the attack on an image, from a random start.
 
     Attributes:
-        loss: One of `LOSSES`.
+        loss: One of `framebench.attacks.losses.LOSSES`.
         rank: The target's place among the other classes, by the logits of the clean image, from 1; 0 without a target.
             Of more ranks than other classes, the last is taken.
         length: Points of the run, the start included; each is a forward pass (or `eot` of them) with its gradient.
@@ -98,9 +72,8 @@ class _State:
     def joined(self, other: _State) -> _State:
         """Return these entries and another's after them."""
         pairs: list[Any] = [(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
-        joined: list[Any] = [np.concatenate(pair) if isinstance(pair[0], np.ndarray) else torch.cat(pair)
-                             for pair in pairs]
-        return _State(*joined)
+        both: list[Any] = [np.concatenate(pair) if isinstance(pair[0], np.ndarray) else torch.cat(pair) for pair in pairs]
+        return _State(*both)
 
 
 class Ascent:
