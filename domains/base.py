@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from framebench.classes import CIFAR10
 from framebench.domains.imagefiles import ImageFiles
 from framebench.errors import InputError
 from framebench.files import digest
@@ -19,8 +18,6 @@ from framebench.seeding import generator
 
 if TYPE_CHECKING:
     import torch
-
-CIFAR10_CLASSES = CIFAR10
 
 #: The order of examples is part of the benchmark, not of a run: the first N do not depend on --seed.
 ORDER_SEED = 0

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from framebench.classes import CIFAR100
-from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.classes import CIFAR10, CIFAR100
+from framebench.domains.base import Domain
 from framebench.domains.folder import read_class_folders
 from framebench.domains.layout import Places, find, is_official, located, titled
 from framebench.domains.pickles import read_batch
 from framebench.errors import InputError
 
-CIFAR100_CLASSES = CIFAR100
 PLACES: dict[str, Places] = {
     "cifar10": ("cifar-10-batches-py/", "cifar10/{split}/"),
     "cifar100": ("cifar-100-python/", "cifar100/{split}/"),
@@ -52,13 +51,13 @@ def load_cifar10(data_root: Path | None, split: str = "test") -> Domain:
     """
     folder = find(data_root, "cifar10", PLACES["cifar10"], split=split)
     if in_class_folders(folder):
-        images, labels = read_class_folders(folder, CIFAR10_CLASSES)
+        images, labels = read_class_folders(folder, CIFAR10)
         kind = _kind(folder)
     else:
         images, labels = _read_batches(folder, BATCHES[split], "labels")
         kind = "" if is_official(folder, {name: MD5[name] for name in BATCHES[split]}) else NOT_OFFICIAL
     title = titled(f"CIFAR-10 {split}{kind}", labels, [COUNTS[split] // 10] * 10)
-    return Domain("cifar10", title, CIFAR10_CLASSES, images, labels)
+    return Domain("cifar10", title, CIFAR10, images, labels)
 
 
 def load_cifar100(data_root: Path | None, split: str = "test") -> Domain:
@@ -71,17 +70,17 @@ def load_cifar100(data_root: Path | None, split: str = "test") -> Domain:
     """
     folder = find(data_root, "cifar100", PLACES["cifar100"], split=split)
     if in_class_folders(folder):
-        images, labels = read_class_folders(folder, CIFAR100_CLASSES, some=True)
+        images, labels = read_class_folders(folder, CIFAR100, some=True)
         kind = _kind(folder)
     else:
         images, labels = _read_batches(folder, [split], "fine_labels")
         names = read_batch(folder / "meta").get("fine_label_names")
-        if not isinstance(names, list) or names != [name.encode() for name in CIFAR100_CLASSES]:
+        if not isinstance(names, list) or names != [name.encode() for name in CIFAR100]:
             raise InputError(f"{folder / 'meta'} does not name CIFAR-100's classes in their order (fine_label_names); "
                              "get the data set again")
         kind = "" if is_official(folder, {name: MD5_100[name] for name in (split, "meta")}) else NOT_OFFICIAL
     title = titled(f"CIFAR-100 {split}{kind}", labels, [COUNTS[split] // 100] * 100)
-    return Domain("cifar100", title, CIFAR100_CLASSES, images, labels)
+    return Domain("cifar100", title, CIFAR100, images, labels)
 
 
 def in_class_folders(folder: Path) -> bool:

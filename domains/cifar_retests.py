@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from framebench.classes import CIFAR10
 from framebench.domains.arrays import read_npy, read_npz
-from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.base import Domain
 from framebench.domains.layout import Places, find, titled
 
 PLACES: dict[str, Places] = {
@@ -36,12 +37,12 @@ def _load_version(data_root: Path | None, name: str, version: str) -> Domain:
     path = find(data_root, name, PLACES["cifar10.1"], version=version)
     images = read_npy(path, (None, 32, 32, 3), "B")
     labels = np.array(read_npy(path.with_name(f"cifar10.1_{version}_labels.npy"), (None,), "iu"), dtype=np.int64)
-    return Domain(name, titled(f"CIFAR-10.1 {version}", labels, PUBLISHED[version]), CIFAR10_CLASSES, images, labels)
+    return Domain(name, titled(f"CIFAR-10.1 {version}", labels, PUBLISHED[version]), CIFAR10, images, labels)
 
 
 def load_cifar10_2(data_root: Path | None) -> Domain:
     """Load the test set of CIFAR-10.2 (200 images per class); ids are rows of the official file."""
     path = find(data_root, "cifar10.2", PLACES["cifar10.2"])
     images, labels = read_npz(path, {"images": ((None, 32, 32, 3), "B"), "labels": ((None,), "iu")})
-    return Domain("cifar10.2", titled("CIFAR-10.2 test", labels, [200] * 10), CIFAR10_CLASSES, images,
+    return Domain("cifar10.2", titled("CIFAR-10.2 test", labels, [200] * 10), CIFAR10, images,
                   labels.astype(np.int64))

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.classes import CIFAR10
+from framebench.domains.base import Domain
 from framebench.domains.folder import read_class_folders
 from framebench.domains.layout import find, titled
 from framebench.errors import InputError
@@ -43,7 +44,7 @@ def load_cinic10_unique(data_root: Path | None) -> Domain:
     first = first_of_equals(images)
     kept = np.flatnonzero(first == np.arange(len(first)))
     title = titled("CINIC-10 test, ImageNet part", labels, [IMAGENET] * 10)
-    return Domain("cinic10-unique", f"{title}, without {len(images) - len(kept):,} exact duplicates", CIFAR10_CLASSES,
+    return Domain("cinic10-unique", f"{title}, without {len(images) - len(kept):,} exact duplicates", CIFAR10,
                   images[kept], labels[kept])
 
 
@@ -56,7 +57,7 @@ def first_of_equals(images: np.ndarray) -> np.ndarray:
 
 def _read(data_root: Path | None, name: str, whole: bool) -> tuple[np.ndarray, np.ndarray]:
     folder = find(data_root, name, PLACES)
-    images, labels = read_class_folders(folder, CIFAR10_CLASSES,
+    images, labels = read_class_folders(folder, CIFAR10,
                                         None if whole else lambda file: not _OF_CIFAR.match(file))
     if not len(images):
         raise InputError(f"{folder} contains only images from CIFAR-10 (cifar10-*), none from ImageNet "
@@ -74,4 +75,4 @@ def _domain(name: str, title: str, images: np.ndarray, labels: np.ndarray, per_c
         torn = int((labels[first] != labels)[repeats].sum())
         hint = f"{torn:,} of the duplicates have another class than the first copy" if torn else ""
         hint += f"{'; ' if hint else ''}cinic10-unique is the ImageNet part without duplicates"
-    return Domain(name, title, CIFAR10_CLASSES, images, labels, hint)
+    return Domain(name, title, CIFAR10, images, labels, hint)

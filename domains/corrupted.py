@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from framebench.classes import CIFAR10, CIFAR100
 from framebench.domains import USUAL, Reading, cifar, load_domain
 from framebench.domains.arrays import read_npy
-from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.base import Domain
 from framebench.domains.cells import MANIFEST
 from framebench.domains.corruptions import BENCHMARK, NAMES, SEVERITIES
 from framebench.domains.layout import Places, file_md5, folder_of, located
@@ -48,9 +49,9 @@ class Publication:
 
 #: The checksums are those of the files in the Zenodo records 2535967 and 3555552.
 OFFICIAL = {
-    "cifar10-c": Publication(("CIFAR-10-C/", "cifar10-c/"), "c439b113295ed5254878798ffe28fd54", CIFAR10_CLASSES),
+    "cifar10-c": Publication(("CIFAR-10-C/", "cifar10-c/"), "c439b113295ed5254878798ffe28fd54", CIFAR10),
     "cifar100-c": Publication(("CIFAR-100-C/", "cifar100-c/"), "bb4026e9ce52996b95f439544568cdb2",
-                              cifar.CIFAR100_CLASSES),
+                              CIFAR100),
 }
 
 

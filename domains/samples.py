@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.classes import CIFAR10
+from framebench.domains.base import Domain
 from framebench.errors import InputError
 
 
@@ -28,5 +29,5 @@ def load_samples(_data_root: Path | None = None) -> Domain:
     labels = np.array([int(path.stem.rsplit("_", 1)[1]) for path in files], dtype=np.int64)
     hint = ("for the full set, use --data-root DIR (or BENCH_DATA), a folder with CIFAR-10's cifar-10-batches-py/ "
             "or cifar10/test/<class>/*.png")
-    return Domain("samples", "CIFAR-10 test sample (20 lossless images shipped by foolbox)", CIFAR10_CLASSES,
+    return Domain("samples", "CIFAR-10 test sample (20 lossless images shipped by foolbox)", CIFAR10,
                   images, labels, hint)

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from framebench.classes import CIFAR10
 from framebench.domains import cifar, cifar_retests, cinic, imagenet, stl, svhn
-from framebench.domains.base import CIFAR10_CLASSES
 from framebench.domains.contents import Check, arrays, checksums, class_folders, file_count, labelled_images
 from framebench.domains.corrupted import OFFICIAL
 from framebench.domains.corruptions import BENCHMARK, NAMES, SEVERITIES
@@ -195,9 +195,9 @@ _ALL = (
                                          "https://datashare.ed.ac.uk/bitstream/handle/10283/3192/CINIC-10.tar.gz"),
                      687_544_992, "md5:6ee4d0c996905fe93221de577967a372"),),
            files=270_000, unpacked=1_150_000_000,
-           checks=(class_folders(("train", "valid", "test"), CIFAR10_CLASSES, 9000),),
+           checks=(class_folders(("train", "valid", "test"), CIFAR10, 9000),),
            members=r"(?:CINIC-10/)?(?P<path>(?:train|valid|test)/"  # in the archive, the splits are at the top
-           rf"(?:{'|'.join(CIFAR10_CLASSES)})/[A-Za-z0-9_-]+\.png)"),
+           rf"(?:{'|'.join(CIFAR10)})/[A-Za-z0-9_-]+\.png)"),
     Source("cifar10.1", "CIFAR-10.1, v4 and v6 (Recht et al. 2018)", folder_of(cifar_retests.PLACES["cifar10.1"]),
            _files(f"{_GITHUB}/CIFAR-10.1/master/datasets", *_CIFAR10_1),
            files=4, unpacked=12_369_108, checks=(checksums({name: checksum for name, _, checksum in _CIFAR10_1}),)),

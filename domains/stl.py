@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from framebench.classes import CIFAR10
 from framebench.domains.arrays import read_bytes
-from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.base import Domain
 from framebench.domains.folder import CIFAR_SIZE
 from framebench.domains.layout import find, is_official, titled
 from framebench.errors import InputError
@@ -45,6 +46,6 @@ def load_stl10(data_root: Path | None) -> Domain:
     images = np.stack([np.asarray(CIFAR_SIZE(Image.fromarray(np.ascontiguousarray(large[i])))) for i in kept]) \
         if len(kept) else np.empty((0, 32, 32, 3), np.uint8)
     title = "STL-10 test" if is_official(folder, MD5) else "STL-10 test (not the official files)"
-    title = titled(title, labels[kept], [0 if name == "frog" else PER_CLASS for name in CIFAR10_CLASSES])
-    return Domain("stl10", f"{title}, box-averaged from 96x96 to 32x32; monkeys left out, no frogs", CIFAR10_CLASSES,
+    title = titled(title, labels[kept], [0 if name == "frog" else PER_CLASS for name in CIFAR10])
+    return Domain("stl10", f"{title}, box-averaged from 96x96 to 32x32; monkeys left out, no frogs", CIFAR10,
                   images, labels[kept])

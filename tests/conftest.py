@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from framebench.domains.base import CIFAR10_CLASSES
+from framebench.classes import CIFAR10
 from framebench.models.architectures import build
 
 
@@ -48,7 +48,7 @@ def images() -> torch.Tensor:
 def write_class_folders(root: Path, per_class: int, split: str, suffix: str = ".png") -> None:
     """Write ``root/cifar10/<split>/<class>/*`` with random images whose mean colour tells the class."""
     rng = np.random.default_rng(0)
-    for label, name in enumerate(CIFAR10_CLASSES):
+    for label, name in enumerate(CIFAR10):
         folder = root / "cifar10" / split / name
         folder.mkdir(parents=True)
         for i in range(per_class):

@@ -10,8 +10,8 @@ import pandas as pd
 
 from bench.rows.kept import DUPLICATES
 from bench.running.cells import Cell
+from framebench.classes import CIFAR10
 from framebench.domains import load_training
-from framebench.domains.base import CIFAR10_CLASSES
 from framebench.domains.cifar import has_cifar10
 from framebench.domains.duplicates import Duplicates, duplicates_of
 from framebench.errors import InputError
@@ -26,7 +26,7 @@ def training_images(cells: Sequence[Cell], root: Path | None) -> dict[str, Dupli
         Digest of each set of CIFAR-10's classes that was looked through -> those of its images that are training
         images.
     """
-    asked = [cell.images for cell in cells if not cell.corruption and cell.images.classes == CIFAR10_CLASSES]
+    asked = [cell.images for cell in cells if not cell.corruption and cell.images.classes == CIFAR10]
     if root is None or not asked or not has_cifar10(root, "train"):
         return {}
     try:

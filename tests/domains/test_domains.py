@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from framebench.classes import CIFAR10
 from framebench.domains import data_root, default_domain, load_domain
-from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.base import Domain
 from framebench.domains.cifar import load_cifar10
 from framebench.domains.pickles import read_batch
 from framebench.errors import InputError
@@ -127,12 +128,12 @@ def test_arrays_of_numpy_1_and_2_are_read(tmp_path):
 
 def test_the_order_is_balanced_nested_and_the_same_for_all():
     labels = np.repeat(np.arange(10), 7)
-    domain = Domain("d", "d", CIFAR10_CLASSES, np.zeros((70, 4, 4, 3), np.uint8), labels)
+    domain = Domain("d", "d", CIFAR10, np.zeros((70, 4, 4, 3), np.uint8), labels)
     assert sorted(domain.order) == list(range(70))
     for n in (10, 30, 70):
         assert set(np.bincount(labels[domain.first(n)])) == {n // 10}
     assert domain.first(15).tolist() == domain.first(40)[:15].tolist()
-    again = Domain("e", "e", CIFAR10_CLASSES, np.ones((70, 4, 4, 3), np.uint8), labels)
+    again = Domain("e", "e", CIFAR10, np.ones((70, 4, 4, 3), np.uint8), labels)
     assert again.order.tolist() == domain.order.tolist()
     assert domain.order.tolist() != sorted(domain.order)
 
@@ -161,7 +162,7 @@ def data_root_folder(tmp_path):
 ])
 def test_arrays_that_are_no_domain_are_refused(images, labels, message):
     with pytest.raises(InputError, match=message):
-        Domain("d", "d", CIFAR10_CLASSES, images, np.array(labels, dtype=np.int64))
+        Domain("d", "d", CIFAR10, images, np.array(labels, dtype=np.int64))
 
 
 @pytest.mark.parametrize("name", ["samples-c", "samples-c/fog", "cifar10-c"])

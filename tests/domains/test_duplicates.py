@@ -7,8 +7,9 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy.ndimage import gaussian_filter, uniform_filter
 
+from framebench.classes import CIFAR10
 from framebench.domains import duplicates
-from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.base import Domain
 from framebench.domains.duplicates import ALIKE, duplicates_of, find_duplicates
 from framebench.files import cache_folder
 
@@ -97,8 +98,8 @@ def test_candidates_are_all_pairs_of_alike_thumbnails(training, monkeypatch):
 
 def test_a_result_is_kept_and_a_damaged_one_is_made_anew(training, monkeypatch):
     labels = np.zeros(400, np.int64)
-    train = Domain("cifar10", "training", CIFAR10_CLASSES, training, labels)
-    domain = Domain("mine", "mine", CIFAR10_CLASSES, training[7:9], labels[:2])
+    train = Domain("cifar10", "training", CIFAR10, training, labels)
+    domain = Domain("mine", "mine", CIFAR10, training[7:9], labels[:2])
     first = duplicates_of(domain, train)
     (kept,) = (cache_folder() / "duplicates").iterdir()
     assert kept.stat().st_size < 10_000

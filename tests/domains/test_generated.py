@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
+from framebench.classes import CIFAR10
 from framebench.domains import load_domain
-from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.domains.base import Domain
 from framebench.domains.corrupted import FileSet, load_corrupted
 from framebench.domains.corruptions import NAMES, corrupt
 from framebench.domains.generated import GeneratedSet
@@ -22,7 +23,7 @@ ALL = np.arange(12)
 
 def make_clean(seed: int = 0, n: int = 12) -> Domain:
     images = np.random.default_rng(seed).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
-    return Domain("mine", "my images", CIFAR10_CLASSES, images, np.arange(n) % 10)
+    return Domain("mine", "my images", CIFAR10, images, np.arange(n) % 10)
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_a_cell_is_the_clean_set_corrupted_when_asked_for(clean, made):
     found = make(clean, seed=3)
     cell = found.cell(*NOISE)
     assert (cell.name, len(cell), cell.shape, cell.classes) == ("mine-c/gaussian_noise/5", 12, (32, 32, 3),
-                                                                CIFAR10_CLASSES)
+                                                                CIFAR10)
     np.testing.assert_array_equal(cell.order, clean.order)
     assert len(cell.digest) == 64 and not made
     whole = corrupt(clean.images, *NOISE, seed=3)
@@ -199,7 +200,7 @@ def test_a_disk_that_fills_up_or_refuses_is_one_line(clean, tmp_path, monkeypatc
 
 def test_large_cells_are_made_as_they_are_read(made, monkeypatch):
     images = np.random.default_rng(2).integers(0, 256, (6, 130, 150, 3), dtype=np.uint8)
-    found = make(Domain("mine", "my images", CIFAR10_CLASSES, images, np.arange(6)))
+    found = make(Domain("mine", "my images", CIFAR10, images, np.arange(6)))
     assert found.missing(["fog"], [2]) == [FOG]
     monkeypatch.setattr("framebench.domains.generated.LARGEST_KEPT", images.nbytes - 1)
     assert found.missing(["fog"], [2]) == [] and found.generate(["fog"], [2]) == found.files.folder
@@ -214,7 +215,7 @@ def test_large_cells_are_made_as_they_are_read(made, monkeypatch):
 
 def test_the_title_says_which_parameters_are_not_those_for_cifar():
     images = np.zeros((2, 224, 224, 3), np.uint8)
-    large = make(Domain("mine", "my images", CIFAR10_CLASSES, images, np.arange(2)))
+    large = make(Domain("mine", "my images", CIFAR10, images, np.arange(2)))
     assert "parameters of imagenet" in large.title and "parameters" not in make(make_clean()).title
 
 

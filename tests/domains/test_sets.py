@@ -13,9 +13,8 @@ from PIL import Image
 from scipy.io import savemat
 
 import framebench.domains
+from framebench.classes import CIFAR10, CIFAR100
 from framebench.domains import DOMAINS, TRAINING, Entry, default_domain, describe, load_domain, load_training
-from framebench.domains.base import CIFAR10_CLASSES
-from framebench.domains.cifar import CIFAR100_CLASSES
 from framebench.domains.corrupted import load_corrupted
 from framebench.domains.sources import SOURCES
 from framebench.errors import InputError, MissingDataError
@@ -69,13 +68,13 @@ def write_cifar100(root: Path) -> np.ndarray:
             pickle.dump({b"data": data.transpose(0, 3, 1, 2).reshape(200, 3072), b"batch_label": b"x",
                          b"fine_labels": [i % 100 for i in range(200)], b"coarse_labels": [0] * 200}, out, protocol=2)
     with open(folder / "meta", "wb") as out:
-        pickle.dump({b"fine_label_names": [name.encode() for name in CIFAR100_CLASSES]}, out, protocol=2)
+        pickle.dump({b"fine_label_names": [name.encode() for name in CIFAR100]}, out, protocol=2)
     return data
 
 
 def write_cinic(root: Path, folder: str = "CINIC-10") -> None:
     """Write two images from ImageNet and two from CIFAR-10 per class; three are equal: two cats and a dog."""
-    for label, name in enumerate(CIFAR10_CLASSES):
+    for label, name in enumerate(CIFAR10):
         target = root / folder / "test" / name
         target.mkdir(parents=True)
         images = pixels(4, seed=label)
@@ -115,7 +114,7 @@ def test_cifar10_2(tmp_path):
 def test_stl10_has_nine_classes_and_averages_blocks(tmp_path):
     images = write_stl(tmp_path, list(range(1, 11)))
     domain = load_domain("stl10", tmp_path)
-    assert [CIFAR10_CLASSES[label] for label in domain.labels] == [
+    assert [CIFAR10[label] for label in domain.labels] == [
         "airplane", "bird", "automobile", "cat", "deer", "dog", "horse", "ship", "truck"]
     kept = images[[0, 1, 2, 3, 4, 5, 6, 8, 9]]  # image 7 is a monkey
     means = kept.reshape(9, 32, 3, 32, 3, 3).mean((2, 4))
@@ -142,15 +141,15 @@ def test_cifar100(tmp_path):
 
 
 def test_the_classes_of_cifar100():
-    assert len(set(CIFAR100_CLASSES)) == 100 and list(CIFAR100_CLASSES) == sorted(CIFAR100_CLASSES)
-    assert [CIFAR100_CLASSES[i] for i in (0, 1, 39, 47, 83, 99)] == [
+    assert len(set(CIFAR100)) == 100 and list(CIFAR100) == sorted(CIFAR100)
+    assert [CIFAR100[i] for i in (0, 1, 39, 47, 83, 99)] == [
         "apple", "aquarium_fish", "keyboard", "maple_tree", "sweet_pepper", "worm"]
 
 
 def test_class_folders_of_cifar100_keep_their_labels_where_some_are_missing(tmp_path):
     written = write_tree(tmp_path / "cifar100" / "test", worm=(32, 32), aquarium_fish=(32, 32), pine_tree=(32, 32))
     domain = load_domain("cifar100", tmp_path)
-    assert domain.labels.tolist() == [1, 1, 59, 59, 99, 99] and domain.classes == CIFAR100_CLASSES
+    assert domain.labels.tolist() == [1, 1, 59, 59, 99, 99] and domain.classes == CIFAR100
     np.testing.assert_array_equal(domain.images,
                                   np.concatenate([written[n] for n in ("aquarium_fish", "pine_tree", "worm")]))
     assert domain.title == "CIFAR-100 test (lossless class folders), partial: 6 of 10000 images"
@@ -187,7 +186,7 @@ class _Bomb:
     ("test", pickle.dumps({b"data": _Bomb()}), "refers to builtins.exec"),
     ("meta", pickle.dumps({b"fine_label_names": _Bomb()}), "refers to builtins.exec"),
     ("meta", pickle.dumps({b"fine_label_names": [b"a"]}), "does not name CIFAR-100's classes"),
-    ("meta", pickle.dumps({b"fine_label_names": [name.encode() for name in CIFAR100_CLASSES[::-1]]}),
+    ("meta", pickle.dumps({b"fine_label_names": [name.encode() for name in CIFAR100[::-1]]}),
      "does not name CIFAR-100's classes in their order"),
     ("meta", pickle.dumps({}), "does not name CIFAR-100's classes"),
     ("test", pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": [0]}), "and n fine_labels"),

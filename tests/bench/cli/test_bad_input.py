@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.run import main
-from framebench.domains.base import CIFAR10_CLASSES
+from framebench.classes import CIFAR10
 from framebench.models.architectures import build
 from framebench.models.checkpoint import Card, save
 
@@ -89,7 +89,7 @@ def test_report_and_browse_without_results(tmp_path, capsys, command):
 
 def test_a_card_with_other_classes_is_refused_though_the_rows_are_there(tmp_path, capsys):
     names = ("mine", "twin", "reversed")
-    for name, classes in zip(names, (CIFAR10_CLASSES, CIFAR10_CLASSES, CIFAR10_CLASSES[::-1]), strict=True):
+    for name, classes in zip(names, (CIFAR10, CIFAR10, CIFAR10[::-1]), strict=True):
         torch.manual_seed(0)
         save(build("speednet", width=4), Card(name, "speednet", 4, classes, {}, {}, [], {}), tmp_path)
     codes = [main(["attack", "--models", str(tmp_path / f"{name}.safetensors"), "--out", str(tmp_path / "out"),

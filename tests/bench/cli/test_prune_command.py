@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from bench.run import main
+from framebench.classes import CIFAR10
 from framebench.domains import load_domain, load_training
-from framebench.domains.base import CIFAR10_CLASSES
 from framebench.models.checkpoint import HELD_OUT, Card, save
 from framebench.models.registry import load
 from framebench.models.train import split
 from tests.conftest import make_network
 
 
-def checkpoint(folder, *, root=None, classes=CIFAR10_CLASSES, name="source"):
+def checkpoint(folder, *, root=None, classes=CIFAR10, name="source"):
     """Write a small checkpoint, with 20 of the training images under `root` held out, and return its path."""
     data = {"title": "none", "sha256": "", "n_train": 0, "n_validation": 0}
     if root is not None:

@@ -4,14 +4,14 @@ import pytest
 
 from bench.run import main
 from bench.running.matching import match_clean
-from framebench.domains.base import CIFAR10_CLASSES
+from framebench.classes import CIFAR10
 from framebench.errors import InputError
 from framebench.models.architectures import build
 from framebench.models.checkpoint import HELD_OUT, Card, save
 
 
 def _card(name, correct, n=100, sha="data"):
-    return Card(name, "resnet20", 4, CIFAR10_CLASSES, {"sha256": sha}, {},
+    return Card(name, "resnet20", 4, CIFAR10, {"sha256": sha}, {},
                 [{"data": HELD_OUT, "n": n, "correct": correct, "accuracy": correct / n}], {})
 
 

@@ -11,14 +11,15 @@ import pytest
 from bench.analysis.reporting import write_report
 from bench.rows.kept import DUPLICATES
 from bench.running.overlap import training_images, write_training_images
-from framebench.domains.base import CIFAR10_CLASSES, Domain
+from framebench.classes import CIFAR10
+from framebench.domains.base import Domain
 from framebench.domains.duplicates import Duplicates
 from framebench.errors import InputError
 from framebench.files import digest
 from tests.bench.analysis.making import cell_of, kept
 
 
-def _cell(name, n=10, seed=0, corruption="", classes=CIFAR10_CLASSES):
+def _cell(name, n=10, seed=0, corruption="", classes=CIFAR10):
     pixels = np.random.default_rng(seed).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
     domain = Domain(name, name, classes, pixels, np.arange(n) % len(classes))
     return SimpleNamespace(name=name, images=domain, corruption=corruption)
@@ -78,7 +79,7 @@ def test_training_images_that_can_not_be_read_are_said(data_root, caplog):
 def test_the_report_flags_a_set_once_and_no_longer_when_nothing_is_found(tmp_path, caplog):
     cell = _cell("d")
     for model in "ab":
-        rows = cell_of(tmp_path / "examples", np.arange(10) != 4, model=model, domain="d", classes=CIFAR10_CLASSES)
+        rows = cell_of(tmp_path / "examples", np.arange(10) != 4, model=model, domain="d", classes=CIFAR10)
         rows.evaluation = type(rows.evaluation)(model, model, "d", digest(cell.images.images, cell.images.labels))
         kept(rows)
     write_training_images(tmp_path, [cell], {cell.images.digest: _found(1, 4)})
