@@ -72,7 +72,8 @@ class _State:
     def joined(self, other: _State) -> _State:
         """Return these entries and another's after them."""
         pairs: list[Any] = [(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
-        both: list[Any] = [np.concatenate(pair) if isinstance(pair[0], np.ndarray) else torch.cat(pair) for pair in pairs]
+        both: list[Any] = [np.concatenate(pair) if isinstance(pair[0], np.ndarray) else torch.cat(pair)
+                           for pair in pairs]
         return _State(*both)
 
 
