@@ -109,6 +109,7 @@ class _Rest(SingleImageAttack):
         """See `SingleImageAttack.run`. The draws come from torch's global generator."""
         more: dict[str, Any] = {"norm": self._options.norm, "eps": self.traits.bound, "seed": torch.initial_seed(),
                                 "device": "cpu"}
+        x = x.contiguous()  # the package takes views
         for part in self.parts:
             if part.name == "square":
                 self._square(model, n_queries=self._options.queries, resc_schedule=False, **more).perturb(x, y)

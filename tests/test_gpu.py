@@ -39,7 +39,7 @@ def test_attacks_agree_with_the_cpus(tmp_path, basis):
     pd.testing.assert_frame_equal(found["cpu"], found["cuda"], rtol=0.05)
 
 
-@pytest.mark.parametrize("attack", ["square", "apgd", "noise", "foolbox:LinfPGD"])
+@pytest.mark.parametrize("attack", ["square", "apgd", "autoattack", "noise", "foolbox:LinfPGD"])
 def test_other_attacks_run(tmp_path, attack):
     assert main(["attack", "--models", "baseline", "--domain", "samples", "--attack", attack, "--budgets", "1", "20",
                  "--device", "cuda", "--out", str(tmp_path)]) == 0

@@ -18,7 +18,7 @@ def many():
     """A network of five classes, images that it classifies correctly, and their labels."""
     draws = torch.Generator().manual_seed(0)
     first, second = torch.randn(48, 192, generator=draws), torch.randn(5, 48, generator=draws) * 0.6
-    x = torch.rand(24, 3, 8, 8, generator=draws)
+    x = torch.rand(24, 8, 8, 3, generator=draws).permute(0, 3, 1, 2)  # as data sets have them
 
     def model(images):
         return torch.tanh((images.flatten(1) - 0.5) @ first.T * 0.3) @ second.T
@@ -52,7 +52,7 @@ def test_robust_accuracy_is_that_of_the_package_on_the_same_images(many, norm, e
     theirs = package.AutoAttack(model, norm=norm, eps=epsilon, seed=0, version="standard")
     theirs.apgd.n_iter = theirs.apgd_targeted.n_iter = theirs.fab.n_iter = 20
     theirs.square.n_queries, theirs.apgd_targeted.n_target_classes, theirs.fab.n_target_classes = 100, 4, 4
-    _, predicted = theirs.run_standard_evaluation(x, y)
+    _, predicted = theirs.run_standard_evaluation(x.contiguous(), y)
     found, _ = rows(model, x, y, norm=norm, epsilon=epsilon, iterations=20, queries=100, targets=4)
     broken = np.array([found[i].success_iteration[0] > 0 for i in range(len(x))])
     assert 4 < broken.sum() < 20, "some are to be broken, some not"
@@ -71,9 +71,10 @@ def test_parts_are_in_their_order_and_iterations_tell_which_has_broken_an_image(
     assert plus.label == "autoattack-Linf-plus-white-box" and plus.parts[1].end == 1010
 
 
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
 @pytest.mark.parametrize("version", ["standard", "plus", "rand"])
 @pytest.mark.parametrize("limit", [None, 50, 1])
-def test_every_forward_pass_is_charged(many, version, limit):
+def test_every_forward_pass_is_charged(many, version, limit, norm):
     model, x, y = many
     for example in range(3):
         seen = []
@@ -82,7 +83,8 @@ def test_every_forward_pass_is_charged(many, version, limit):
             seen.append(len(images))
             return model(images)
 
-        found, traits = rows(counted, x, y, ids=[example], epsilon=1e-6, version=version, max_queries=limit)
+        found, traits = rows(counted, x, y, ids=[example], epsilon=1e-6, version=version, max_queries=limit,
+                             norm=norm)
         assert int(found[example].queries[0]) == sum(seen) <= (limit or traits.parts[-1].end + 2)
         assert limit or version == "rand" or sum(seen) > traits.parts[-1].end - 20
         assert found[example].success_iteration[0] == -1 and float(found[example].linf[0]) <= 1e-6 * 1.1
