@@ -180,9 +180,15 @@ def label(name: str, words: Iterable[str] = (), *, linf: float | None = None, ma
     numbers = {"linf": linf, "maxqueries": max_queries, "schedule": schedule}
     parts = [name, *words, *(f"{key}{value:g}" for key, value in numbers.items() if value is not None)]
     parts += [f"{key}={_text(value)}" for key, value in sorted((options or {}).items())]
-    if epsilon not in (None, usual):
-        parts.append(f"eps{str(epsilon).removesuffix('.0')}")
+    if epsilon is not None and epsilon != usual:
+        parts.append(f"eps{_shortest(epsilon)}")
     return "-".join(parts)
+
+
+def _shortest(epsilon: float) -> str:
+    """Return an epsilon in full, as a fraction of 255 where that is shorter: 0.1, but 2/255."""
+    plain, fraction = str(epsilon).removesuffix(".0"), f"{round(epsilon * 255)}/255"
+    return fraction if round(epsilon * 255) / 255 == epsilon and len(fraction) < len(plain) else plain
 
 
 def _text(value: Any) -> str:

@@ -17,7 +17,7 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); margin: 2.5rem auto; max-width: 82rem;
        padding: 0 1.25rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem } h2 { font-size: 1.15rem; margin: 2.4rem 0 .5rem }
-p { max-width: 46rem; margin: .4rem 0 } .soft { color: var(--soft) }
+p { max-width: 46rem; margin: .4rem 0; overflow-wrap: anywhere } .soft { color: var(--soft) }
 .warning { border-left: 4px solid #d29922; background: #fff8e5; padding: .5rem .8rem; margin: .8rem 0 }
 h1.part { margin-top: 3.5rem; padding-top: 1.2rem; border-top: 2px solid var(--line) }
 .scroll { overflow-x: auto }

@@ -24,6 +24,7 @@ from framebench.errors import InputError
      "simba-pixel-probability-targeted-maxqueries9"),
     ("noise", {"epsilon": 1e-5, "options": {"basis": "dct"}}, "noise-dct-eps1e-05"),
     ("square", {"epsilon": 0.5}, "square-Linf-schedule100-eps0.5"),
+    ("square", {"epsilon": 2 / 255}, "square-Linf-schedule100-eps2/255"),
     ("square", {"options": {"norm": "L2"}, "max_queries": 7}, "square-L2-maxqueries7-schedule100"),
     ("apgd", {"options": {"loss": "dlr"}}, "apgd-Linf-white-box-schedule100-loss=dlr"),
     ("foolbox:LinfProjectedGradientDescentAttack", {}, "foolbox:LinfProjectedGradientDescentAttack-white-box"),
