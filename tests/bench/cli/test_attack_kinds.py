@@ -23,7 +23,7 @@ from tests.bench.conftest import attack, table
     (["--attack", "noise", "--basis", "dct", "--epsilon", "5"], "noise-dct-eps5", 5, None, ["iterations", "queries"]),
     (["--attack", "square", "--epsilon", "51/255"], "square-Linf-schedule12-eps0.2", 0.2, "linf",
      ["iterations", "queries"]),
-    (["--attack", "apgd", "--epsilon", "2/255"], f"apgd-Linf-white-box-schedule12-eps{2 / 255}", 2 / 255, "linf",
+    (["--attack", "apgd", "--epsilon", "2/255"], "apgd-Linf-white-box-schedule12-eps2/255", 2 / 255, "linf",
      ["iterations"]),
     (["--attack", "foolbox:SaltAndPepperNoiseAttack", "--attack-option", "steps=20", "--epsilon", "6"],
      "foolbox:SaltAndPepperNoiseAttack-steps=20-eps6", 6, "l2", ["iterations", "queries"]),
