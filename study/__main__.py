@@ -9,6 +9,9 @@ from pathlib import Path
 
 from framebench.errors import InputError
 from framebench.memory import keep_freed_memory
+from study.account import write_account
+from study.measure import measure_missing
+from study.train import train_missing
 
 
 def main() -> int:
@@ -29,13 +32,10 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         if given.command == "train":
-            from study.train import train_missing
             train_missing(given.data_root, given.work, given.arms)
         elif given.command == "measure":
-            from study.measure import measure_missing
             measure_missing(given.data_root, given.endpoints)
         else:
-            from study.account import write_account
             write_account()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
