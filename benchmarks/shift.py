@@ -21,8 +21,10 @@ import torch
 from predictor import rate
 
 from bench.rows.store import Store
+from bench.running.cells import list_cells
+from bench.running.computing import Computing
 from bench.running.provenance import provenance
-from bench.running.shifting import evaluate_cells, plan
+from bench.running.shifting import evaluate_cells
 from framebench.models.predictor import Predictor
 from framebench.models.registry import load
 
@@ -34,7 +36,7 @@ def main() -> int:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--domains", nargs="+", default=["cifar10-c"])
     parser.add_argument("--corruptions", nargs="+", default=None, help="(default: all 19)")
-    parser.add_argument("-n", type=int, default=None, help="images a cell (default: all)")
+    parser.add_argument("-n", type=int, default=None, help="images per cell (default: all)")
     parser.add_argument("--out", type=Path, default=None, help="keep the rows here (default: thrown away)")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -43,8 +45,8 @@ def main() -> int:
     facts = provenance()
     print(f"{facts['processor']}, {arguments.threads} threads, torch {facts['torch']}", flush=True)
     started = time.perf_counter()
-    cells = plan(arguments.domains, arguments.data_root, arguments.corruptions, (1, 2, 3, 4, 5), arguments.n, 0,
-                 workers=arguments.threads)
+    cells = list_cells(arguments.domains, arguments.data_root, arguments.corruptions, (1, 2, 3, 4, 5), arguments.n, 0,
+                       workers=arguments.threads)
     print(f"{len(cells)} cells loaded or made in {time.perf_counter() - started:.1f} s")
     model = load(arguments.model)
     x, _ = cells[0].images.load(np.resize(cells[0].images.order, arguments.batch_size))
@@ -55,8 +57,8 @@ def main() -> int:
         store = Store(arguments.out or Path(folder))
         started = time.perf_counter()
         with store.lock():
-            evaluate_cells(cells, [model], store, arguments.n, device=torch.device("cpu"),
-                           threads=arguments.threads, batch_size=arguments.batch_size)
+            evaluate_cells(cells, [model], store, arguments.n,
+                           how=Computing(torch.device("cpu"), arguments.threads, arguments.batch_size))
         seconds = time.perf_counter() - started
     raw.append(rate(predictor, x, 8))
     ratio = images / seconds / float(np.mean(raw))
