@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from framebench.reports.attack import attack_section
+from framebench.reports.document import Document, Part, Section, Text
 from framebench.reports.frames import frames_section
-from framebench.reports.page import Section, paragraph, report, section
 from framebench.reports.published import published_section
 from framebench.reports.shift import shift_section
 
@@ -23,14 +23,14 @@ SECTIONS: list[Callable[[Findings], Section | None]] = [
     attack_section, shift_section, published_section, frames_section]
 
 
-def page_of(found: Findings) -> str:
-    """Return the whole page, as HTML."""
-    parts = [part for make in SECTIONS if (part := make(found)) is not None]
-    return report(found.warnings, parts, _made_with(found))
+def document_of(found: Findings) -> Document:
+    """Return the whole report."""
+    return Document(found.warnings, [part for make in SECTIONS if (part := make(found)) is not None],
+                    [_made_with(found)])
 
 
-def _made_with(found: Findings) -> str:
-    """Return the section that says what the report was made with, besides the results themselves."""
+def _made_with(found: Findings) -> Part:
+    """Return the part that says what the report was made with, besides the results themselves."""
     settings, said = found.settings, []
     if settings.command:
         said.append(f"This report was made by: {settings.command}")
@@ -38,5 +38,5 @@ def _made_with(found: Findings) -> str:
         said += [found.baseline_reason, *settings.matched]
     if settings.logs:
         said.append(f"Logs of trainings, named by --log: {', '.join(map(str, settings.logs))}.")
-    return section("How this report was made", *map(paragraph, [
-        *said, "All tables and figures are made from the results in this folder, whatever was run before."]))
+    return Part("How this report was made", [Text(text) for text in [
+        *said, "All tables and figures are made from the results in this folder, whatever was run before."]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,21 +13,9 @@ from bench.analysis.attack_tables import curve
 from bench.analysis.comparisons import FAMILIES
 from bench.analysis.measured import Measured
 from bench.analysis.outcomes import units
+from framebench.reports.document import Block, Cell, Folded, Part, Plot, Row, Section, Table, Text, table
+from framebench.reports.format import count, decimals, number, number_of, p_value, points, rate
 from framebench.reports.origin import origin, resized
-from framebench.reports.page import (
-    Cell,
-    Section,
-    figure,
-    folded,
-    interval,
-    number,
-    number_of,
-    p_value,
-    paragraph,
-    percent,
-    section,
-    table,
-)
 from framebench.reports.parts import epsilon_sections, parts_sections
 from framebench.reports.pictures import attacked_pictures
 from framebench.reports.plots import asr_curves, attacked_images, coinciding, curve_labels
@@ -50,37 +39,37 @@ def attack_section(found: Findings) -> Section | None:
     titles = {run.domain: run.facts.title for run in runs}
     sizes = " or ".join(f"{n:,}" for n in sorted(results["n"].unique()))
     iterations = results[results["unit"] == "iterations"]
-    blocks = [
-        section("Attack success rate", _success(iterations), paragraph(
+    blocks: list[Block] = [
+        Part("Attack success rate", [_success(iterations), Text(
             "In brackets: 95% Wilson intervals. ASR is over the images that the model classifies correctly before the "
             "attack. The column 0 is the control, which must be 0 (under normalised-clip it is what the clip alone "
             "breaks). Clean and robust accuracy are over all n images. An iteration of SimBA and of noise is one "
-            "direction; an iteration of other attacks is one query after the clean image's.", "soft"), resized(runs),
-            _curves(found)),
+            "direction; an iteration of other attacks is one query after the clean image's.", "soft"), *resized(runs),
+            _curves(found)]),
         *parts_sections(found.tables.get("autoattack", pd.DataFrame())), *epsilon_sections(runs),
         *attack_seeds_sections(seeds), *trainings_sections(found.attack_trainings),
-        section("Cost of the attack", _cost(iterations), paragraph(
+        Part("Cost of the attack", [_cost(iterations), Text(
             "Queries are forward passes per image, the first one included, over the images in ASR's denominator, "
-            "whether broken or not. L2 is the median over the images broken within the budget.", "soft"))]
+            "whether broken or not. L2 is the median over the images broken within the budget.", "soft")])]
     if len(paired):
-        blocks.append(section("Models compared under attack, on the same images", *_comparisons(paired), paragraph(
+        blocks.append(Part("Models compared under attack, on the same images", [*_comparisons(paired), Text(
             "Robust accuracy is over all images that both models have rows for, ASR over those of them that both "
             "models classify correctly before the attack. Difference: a - b, with Newcombe's 95% interval for paired "
             "proportions; after it, the numbers of images that count for a alone and for b alone. p: McNemar's exact "
-            "test. " + FAMILIES, "soft")))
+            "test. " + FAMILIES, "soft")]))
     for (domain, name, epsilon, budget), group in found.transfers.groupby(["domain", "attack", "epsilon", "budget"],
                                                                           sort=False, dropna=False):
         heading = f"Transfer: {name}, epsilon {number(float(str(epsilon)))}, {budget:,} iterations, on {domain}"
-        blocks.append(section(heading, _transfer(group), paragraph(
+        blocks.append(Part(heading, [_transfer(group), Text(
             "ASR on one model (column) of images that another (row) was attacked with, over those that the former "
-            "classifies correctly and the attack has changed, with 95% Wilson intervals.", "soft")))
+            "classifies correctly and the attack has changed, with 95% Wilson intervals.", "soft")]))
     for run in runs:
         if columns := attacked_pictures(run):
             heading = f"Attacked images: {run.model}, {_name(run, runs)}"
-            blocks.append(section(heading, figure(
-                attacked_images(columns, _scale(columns)),
-                "The first images of the common order; those that are classified correctly before the attack come "
-                "first. Below each: prediction, iterations and queries spent.", heading)))
+            blocks.append(Part(heading, [Plot(
+                heading, "The first images of the common order; those that are classified correctly before the attack "
+                "come first. Below each: prediction, iterations and queries spent.",
+                partial(attacked_images, columns, _scale(columns)))]))
     provenance = [{"heading": f"{run.model} · {run.domain} · {_name(run, runs)}", **origin(run)} for run in runs]
     seeing = [run.traits.needs == "gradients" for run in runs]
     title = "White-box attack" if all(seeing) else "Attacks" if any(seeing) else "Black-box attack"
@@ -93,16 +82,16 @@ def _name(run: Measured, among: Sequence[Measured]) -> str:
     return f"{run.name}, {run.domain}" if several else run.name
 
 
-def _curves(found: Findings) -> str:
+def _curves(found: Findings) -> Row:
     budgets = sorted(int(budget) for budget in found.tables["attack"]["budget"].unique())
-    drawn = []
+    drawn: list[Plot] = []
     for unit in ("iterations", "queries"):
         curves = {(run.model, _name(run, found.attacks)): curve(run, unit) for run in found.attacks
                   if unit in units(run.traits)}
         if curves:
             caption = f"ASR against {unit}; bands are 95% Wilson intervals." + _unseen(curves)
-            drawn.append(figure(asr_curves(curves, unit, budgets), caption, f"asr {unit}"))
-    return f'<div class="row">{"".join(drawn)}</div>'
+            drawn.append(Plot(f"asr {unit}", caption, partial(asr_curves, curves, unit, budgets), chart=f"asr {unit}"))
+    return Row(drawn)
 
 
 def _unseen(curves: dict[tuple[str, str], pd.DataFrame]) -> str:
@@ -121,7 +110,7 @@ def _scale(columns: list[tuple[str, np.ndarray, np.ndarray, str]]) -> float:
     return max(round(largest, 2), 0.01)
 
 
-def _success(results: pd.DataFrame) -> str:
+def _success(results: pd.DataFrame) -> Table:
     budgets = sorted(int(b) for b in results["budget"].unique())
     rows: list[list[Cell | str]] = []
     for names, group in results.groupby(["model", "domain", "attack"], sort=False):
@@ -129,72 +118,64 @@ def _success(results: pd.DataFrame) -> str:
         first, last = at[0], at[max(at)]
         asr = [_asr(at[b]) if b in at else "" for b in budgets]
         counts = "any distance" if pd.isna(last["bound"]) else f"{last['norm'].capitalize()} ≤ {last['bound']:.4g}"
-        rows.append([*map(str, names), Cell(number(last["epsilon"]), counts), f"{last['n']:,}",
-                     Cell(percent(first["clean_accuracy"]),
-                          f"{first['n_correct']:,} attacked"), *asr,
-                     Cell(percent(last["robust_accuracy"]), interval(last["robust_low"], last["robust_high"]))
+        rows.append([*map(str, names), Cell(number(last["epsilon"]), counts, last["epsilon"]), count(last["n"]),
+                     rate(first["clean_accuracy"], below=f"{first['n_correct']:,} attacked"), *asr,
+                     rate(last["robust_accuracy"], last["robust_low"], last["robust_high"])
                      if budgets[-1] in at else ""])
-    return table(["model", "data", "attack", "epsilon", "n", "clean accuracy", *(f"ASR at {b:,}" for b in budgets),
-                  f"robust at {budgets[-1]:,}"], rows, text_columns=3)
+    broken, left = [f"ASR at {b:,}" for b in budgets], f"robust at {budgets[-1]:,}"
+    return table("asr", ["model", "data", "attack", "epsilon", "n", "clean accuracy", *broken, left], rows, 3,
+                 best={"clean accuracy": "high", **dict.fromkeys(broken, "low"), left: "high"})
 
 
 def _asr(entry: dict[Hashable, Any], below: str = "") -> Cell:
-    """Return ASR over its interval and more, a dash alone where there is no image to attack."""
-    if np.isnan(entry["asr"]):
-        return Cell("–", below)
-    return Cell(percent(entry["asr"]), interval(entry["ci_low"], entry["ci_high"]) + below)
+    return rate(entry["asr"], entry["ci_low"], entry["ci_high"], below)
 
 
-def _cost(results: pd.DataFrame) -> str:
-    rows = [[row["model"], row["domain"], row["attack"], f"{row['budget']:,}",
-             _decimals(row["queries_mean"], 1), _decimals(row["queries_median"], 0), _decimals(row["l2_median"], 2),
-             percent(row["robust_accuracy"])]
+def _cost(results: pd.DataFrame) -> Table:
+    rows = [[row["model"], row["domain"], row["attack"], count(row["budget"]),
+             decimals(row["queries_mean"], 1), decimals(row["queries_median"], 0), decimals(row["l2_median"], 2),
+             rate(row["robust_accuracy"])]
             for row in results.to_dict("records") if row["budget"] > 0]
-    return table(["model", "data", "attack", "iterations", "mean queries", "median queries", "median L2",
-                  "robust accuracy"], rows, text_columns=3)
+    return table("cost", ["model", "data", "attack", "iterations", "mean queries", "median queries", "median L2",
+                          "robust accuracy"], rows, 3)
 
 
-def _decimals(value: float, digits: int) -> str:
-    """Return a number with so many decimals, a dash where there is none."""
-    return "–" if np.isnan(value) else f"{value:.{digits}f}"
-
-
-def _transfer(transfers: pd.DataFrame) -> str:
+def _transfer(transfers: pd.DataFrame) -> Table:
     targets = list(dict.fromkeys(transfers["target"]))
     rows: list[list[Cell | str]] = []
     for (source, _), group in transfers.groupby(["source", "evaluation"], sort=False):
         at = {row["target"]: row for row in group.to_dict("records")}
         rows.append([str(source), *(_asr(at[t], f" n = {at[t]['n_correct']:,}") if t in at else "" for t in targets)])
-    return table(["attacked", *targets], rows)
+    return table("transfer", ["attacked", *targets], rows)
 
 
-def _comparisons(paired: pd.DataFrame) -> list[str]:
+def _comparisons(paired: pd.DataFrame) -> list[Block]:
     """Return the comparisons at the largest budget that two models share, and, folded, those at smaller ones."""
     last = paired.groupby(_PAIR)["budget"].transform("max") == paired["budget"]
     if last.all():
         return [_paired(paired)]
     smaller = number_of(len(paired[~last][[*_PAIR, "budget"]].drop_duplicates()), "comparison")
-    return [_paired(paired[last]), folded(f"The same at smaller budgets: {smaller}", _paired(paired[~last]))]
+    return [_paired(paired[last]), Folded(f"The same at smaller budgets: {smaller}", [_paired(paired[~last])])]
 
 
-def _paired(paired: pd.DataFrame) -> str:
+def _paired(paired: pd.DataFrame) -> Table:
     """Return a table with one row per pair of models and budget, robust accuracy beside ASR."""
     rows: list[list[Cell | str]] = []
     for key, group in paired.groupby([*_PAIR, "budget"], sort=False):
         *names, budget = key
         at = {entry["metric"]: entry for entry in group.to_dict("records")}
-        rows.append([*map(str, names), f"{budget:,}",
+        rows.append([*map(str, names), count(int(str(budget))),
                      *(cell for metric in _METRICS for cell in _difference(at[metric]))])
     header = [f"{name} {of}" for name in _METRICS.values() for of in ("of a", "of b")]
-    return table(["a", "b", "data", "attack", "iterations", *header[:2], "a - b, points", "p (Holm)", *header[2:],
-                  "a - b, points", "p (Holm)"], rows, text_columns=4)
+    return table("paired", ["a", "b", "data", "attack", "iterations", *header[:2], "a - b, points", "p (Holm)",
+                            *header[2:], "a - b, points", "p (Holm)"], rows, 4)
 
 
 def _difference(entry: dict[Hashable, Any]) -> list[Cell]:
     """Return the cells of one metric: both values, their difference, and p."""
     if not entry["n"]:
         return [Cell("–", "n = 0"), Cell("–"), Cell("–"), Cell("–")]
-    return [Cell(percent(entry["a"]), f"n = {entry['n']:,}"), Cell(percent(entry["b"])),
-            Cell(f"{100 * entry['difference']:+.1f}", interval(entry["ci_low"], entry["ci_high"])
-                 + f" {entry['only_a']} / {entry['only_b']}"),
-            Cell(p_value(entry["p_holm"]), f"unadjusted {p_value(entry['p_value'])}")]
+    return [rate(entry["a"], below=f"n = {entry['n']:,}"), rate(entry["b"]),
+            points(entry["difference"], entry["ci_low"], entry["ci_high"], f" {entry['only_a']} / {entry['only_b']}",
+                   sign=True),
+            Cell(p_value(entry["p_holm"]), f"unadjusted {p_value(entry['p_value'])}", entry["p_holm"])]

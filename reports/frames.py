@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from bench.analysis.frame_tables import ratio
+from framebench.reports.document import Block, Cell, Part, Plot, Section, Table, Text, table
+from framebench.reports.format import count, number_of
 from framebench.reports.frames_plots import (
     FLOOR,
     bounds_by_layer,
@@ -17,7 +20,6 @@ from framebench.reports.frames_plots import (
     reconstruction_by_layer,
     spectra,
 )
-from framebench.reports.page import Cell, Section, figure, number_of, paragraph, section, table
 from framebench.reports.plots import COLORS
 from framebench.reports.training_plots import training_curves
 
@@ -48,17 +50,17 @@ def frames_section(found: Findings) -> Section | None:
     named = dict.fromkeys([*models, *logs.epochs, *logs.bounds])  # a training has the colour of the model of its name
     colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(named)}
     if logs.epochs:
-        parts.append(section("Training", figure(
-            training_curves(logs.epochs, colors), "What each epoch reached. Penalties of different methods have "
-            "different units, so each is drawn as a multiple of its own value after the first epoch.",
-            "training-curves")))
+        parts.append(Part("Training", [Plot(
+            "training curves", "What each epoch reached. Penalties of different methods have different units, so each "
+            "is drawn as a multiple of its own value after the first epoch.",
+            partial(training_curves, logs.epochs, colors), chart="training curves")]))
     if logs.bounds:
-        parts.append(section("Bounds in the course of training", figure(
-            bounds_over_epochs(logs.bounds, colors),
-            "A and B (the edges of a band) of every layer after each epoch." + _NOUGHT, "training")))
+        parts.append(Part("Bounds in the course of training", [Plot(
+            "training", "A and B (the edges of a band) of every layer after each epoch." + _NOUGHT,
+            partial(bounds_over_epochs, logs.bounds, colors))]))
     if models:
-        parts += [section(f"Layers of {label}", _layers(frame)) for label, frame in models.items()]
-        parts.append(section("What the columns are", paragraph(_COLUMNS, "soft")))
+        parts += [Part(f"Layers of {label}", [_layers(label, frame)]) for label, frame in models.items()]
+        parts.append(Part("What the columns are", [Text(_COLUMNS, "soft")]))
     layers = number_of(sum(map(len, models.values())), "layer")
     provenance = [{"heading": label, **made} for label, made in found.frame_provenance.items()]
     if not models:
@@ -66,32 +68,32 @@ def frames_section(found: Findings) -> Section | None:
     return Section("Frame bounds", f"{layers} of {', '.join(models)}", parts, provenance)
 
 
-def _bounds(models: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Return the sections on the bounds of models: label -> one row per layer."""
-    parts = [section("At a glance", _summary(models), paragraph(
+def _bounds(models: Mapping[str, pd.DataFrame]) -> list[Block]:
+    """Return the parts on the bounds of models: label -> one row per layer."""
+    parts: list[Block] = [Part("At a glance", [_summary(models), Text(
         "A and B are the smallest and the largest eigenvalue of a layer's Gram matrix. All of a layer's input z can "
         "be found again from its output if A > 0, with errors that grow at most by the square root of B/A; A = B is a "
         "tight frame. On the input side that is TᵀT. A layer with fewer outputs than inputs loses some of z "
         "whatever its weights are; there A and B are those of TTᵀ (output side), and say how far the rows are from "
-        "orthogonal. The median error is that of undoing the layers on the input side.", "soft"))]
+        "orthogonal. The median error is that of undoing the layers on the input side.", "soft")])]
     groups = _same_layers(models)
     for group in groups:
         names = f": {', '.join(group)}" if len(groups) > 1 else ""
-        drawn = [figure(bounds_by_layer(group), "The interval from A to B of every layer, in the order of the calls; "
-                        "the line is at 1. A lower end that is a triangle has not converged: A is there or below, "
-                        "perhaps far below." + _NOUGHT,
-                        f"bounds{names}")]
+        drawn = [Plot(
+            f"bounds{names}", "The interval from A to B of every layer, in the order of the calls; the line is at 1. A "
+            "lower end that is a triangle has not converged: A is there or below, perhaps far below." + _NOUGHT,
+            partial(bounds_by_layer, group), chart=f"bounds{names}")]
         if all(frame["spectrum"].notna().any() for frame in group.values()):
-            drawn.append(figure(spectra(group), "All eigenvalues of every layer, sorted: A at the left, B at "
-                                "the right end. A tight frame is a flat line." + _NOUGHT, f"spectra{names}"))
-        parts.append(section(f"Bounds by layer{names}", *drawn))
+            drawn.append(Plot(
+                f"spectra{names}", "All eigenvalues of every layer, sorted: A at the left, B at the right end. A tight "
+                "frame is a flat line." + _NOUGHT, partial(spectra, group)))
+        parts.append(Part(f"Bounds by layer{names}", drawn))
         measured = {label: frame for label, frame in group.items() if frame["reconstruction_error"].notna().any()}
         if measured:
-            parts.append(section(f"Undoing each layer{names}", figure(
-                reconstruction_by_layer(measured),
-                "How far the input that 50 steps of conjugate gradients find from a layer's output is from the real "
-                "one. Filled: the layer could keep all of it; hollow: it has fewer outputs than inputs, so that part "
-                "is lost.", f"undoing{names}")))
+            parts.append(Part(f"Undoing each layer{names}", [Plot(
+                f"undoing{names}", "How far the input that 50 steps of conjugate gradients find from a layer's output "
+                "is from the real one. Filled: the layer could keep all of it; hollow: it has fewer outputs than "
+                "inputs, so that part is lost.", partial(reconstruction_by_layer, measured))]))
     return parts
 
 
@@ -103,22 +105,21 @@ def _same_layers(models: Mapping[str, pd.DataFrame]) -> list[dict[str, pd.DataFr
     return list(groups.values())
 
 
-def _summary(models: Mapping[str, pd.DataFrame]) -> str:
+def _summary(models: Mapping[str, pd.DataFrame]) -> Table:
     rows: list[list[Cell | str]] = []
     for label, frame in models.items():
         at_most, upper_at_least, at_least = _marks(frame)
         ratios = ratio(frame)
         kept = frame.loc[frame["side"] == "input", "reconstruction_error"].astype(float)
-        rows.append([label, str(len(frame)), str(int((frame["side"] == "input").sum())),
-                     at_most + _number(frame["lower"].min()), upper_at_least + _number(frame["upper"].max()),
-                     Cell(at_least + _number(ratios.max()), layer_name(frame["layer"].iloc[int(ratios.argmax())])),
-                     at_least + _number(ratios.median()),
-                     _number(kept.median())])
-    return table(["model", "layers", "input side", "least A", "largest B", "largest B/A", "median B/A",
+        rows.append([label, count(len(frame)), count(int((frame["side"] == "input").sum())),
+                     _number(frame["lower"].min(), at_most), _number(frame["upper"].max(), upper_at_least),
+                     _number(ratios.max(), at_least, layer_name(frame["layer"].iloc[int(ratios.argmax())])),
+                     _number(ratios.median(), at_least), _number(kept.median())])
+    return table("frames", ["model", "layers", "input side", "least A", "largest B", "largest B/A", "median B/A",
                   "median error"], rows)
 
 
-def _layers(frame: pd.DataFrame) -> str:
+def _layers(model: str, frame: pd.DataFrame) -> Table:
     rows: list[list[Cell | str]] = []
     for row, least_ratio in zip(frame.to_dict("records"), ratio(frame), strict=True):
         at_most, upper_at_least, at_least = _marks(row)
@@ -126,12 +127,12 @@ def _layers(frame: pd.DataFrame) -> str:
         how = ", ".join(filter(None, [row["kernel"], row["stride"] != "1x1" and row["stride"]
                                       and f"stride {row['stride']}", row["groups"] > 1 and f"{row['groups']} groups"]))
         rows.append([row["layer"], Cell(shape, how), f"{row['height']}x{row['width']}" if row["kernel"] else "–",
-                     row["side"], at_most + _number(row["lower"]), upper_at_least + _number(row["upper"]),
-                     at_least + _number(least_ratio),
-                     f"[{_number(row['gershgorin_lower'])}, {_number(row['gershgorin_upper'])}]",
+                     row["side"], _number(row["lower"], at_most), _number(row["upper"], upper_at_least),
+                     _number(least_ratio, at_least),
+                     f"[{_number(row['gershgorin_lower']).text}, {_number(row['gershgorin_upper']).text}]",
                      _number(row["reconstruction_error"]), _number(row["recovered"])])
-    return table(["layer", "channels", "input size", "side", "A", "B", "B/A", "Gershgorin", "reconstruction error",
-                  "recovered"], rows)
+    return table(f"layers {model}", ["layer", "channels", "input size", "side", "A", "B", "B/A", "Gershgorin",
+                                     "reconstruction error", "recovered"], rows)
 
 
 def summary_line(frame: pd.DataFrame) -> str:
@@ -153,8 +154,8 @@ def _marks(bounds: pd.DataFrame | dict[Hashable, Any]) -> tuple[str, str, str]:
     return "" if lower else "≤ ", "" if upper else "≥ ", "" if lower and upper else "≥ "
 
 
-def _number(value: float | None) -> str:
-    """Return a number with three digits, a dash where there is none."""
+def _number(value: float | None, mark: str = "", below: str = "") -> Cell:
+    """Return a number with three digits after a mark, a dash where there is none."""
     if value is None or np.isnan(value):
-        return "–"
-    return "∞" if np.isinf(value) else f"{value:.3g}"
+        return Cell(mark + "–", below)
+    return Cell(mark + ("∞" if np.isinf(value) else f"{value:.3g}"), below, float(value))

@@ -1,4 +1,4 @@
-"""Plots of frame bounds and spectra, as SVG elements."""
+"""Plots of frame bounds and spectra."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from framebench.reports.plots import COLORS, legend_above, log_ticks, new_figure, shown, to_svg
+from framebench.reports.plots import COLORS, legend_above, log_ticks, new_figure, shown
 
 #: Eigenvalues below this share of the largest in a plot are drawn there: nothing in float64 tells them from 0.
 FLOOR = 1e-14
 
 
-def bounds_by_layer(models: dict[str, pd.DataFrame]) -> str:
+def bounds_by_layer(models: dict[str, pd.DataFrame]) -> Figure:
     """Draw the interval [A, B] of every layer, those of several models beside each other, on a log axis.
 
     Args:
@@ -39,10 +39,10 @@ def bounds_by_layer(models: dict[str, pd.DataFrame]) -> str:
     axes.set_ylabel("eigenvalues, from A to B")
     _name_layers(axes, layers)
     legend_above(figure, axes)
-    return to_svg(figure)
+    return figure
 
 
-def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> str:
+def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> Figure:
     """Draw every layer's reconstruction error on a log axis; hollow where the layer is wide and the rest is lost.
 
     Args:
@@ -60,10 +60,10 @@ def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> str:
     axes.set_ylabel("error, relative")
     _name_layers(axes, layers)
     legend_above(figure, axes)
-    return to_svg(figure)
+    return figure
 
 
-def spectra(models: dict[str, pd.DataFrame]) -> str:
+def spectra(models: dict[str, pd.DataFrame]) -> Figure:
     """Draw the sorted eigenvalues of every layer, one panel per layer, one line per model.
 
     Args:
@@ -84,10 +84,10 @@ def spectra(models: dict[str, pd.DataFrame]) -> str:
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
     log_ticks(panels[0])
     legend_above(figure, panels[-1])
-    return to_svg(figure)
+    return figure
 
 
-def bounds_over_epochs(logs: dict[str, pd.DataFrame], colors: dict[str, str]) -> str:
+def bounds_over_epochs(logs: dict[str, pd.DataFrame], colors: dict[str, str]) -> Figure:
     """Draw the bounds of every layer against the epoch: one panel per layer, one band from A to B per training.
 
     Args:
@@ -108,7 +108,7 @@ def bounds_over_epochs(logs: dict[str, pd.DataFrame], colors: dict[str, str]) ->
     panels[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
     log_ticks(panels[0])
     legend_above(figure, panels[-1])
-    return to_svg(figure)
+    return figure
 
 
 def layer_name(layer: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bench.analysis.measured import Measured
-from framebench.reports.page import paragraph
+from framebench.reports.document import Text
 
 
 def origin(run: Measured) -> dict[str, Any]:
@@ -19,11 +19,11 @@ def origin(run: Measured) -> dict[str, Any]:
             "rows": [rows.folder.name for rows in (run.rows, *run.longer)], **facts}
 
 
-def resized(runs: Iterable[Measured]) -> str:
-    """Return, as HTML, which models resize the images before their network sees them; empty where none does."""
+def resized(runs: Iterable[Measured]) -> list[Text]:
+    """Return which models resize the images before their network sees them; nothing where none does."""
     said = dict.fromkeys(f"{run.model} resizes {run.facts.resizing}" for run in runs if run.facts.resizing)
-    return paragraph("All models are given the same images. Inside, before its network sees them, "
-                     + "; ".join(said) + ".", "soft") if said else ""
+    return [Text("All models are given the same images. Inside, before its network sees them, "
+                 + "; ".join(said) + ".", "soft")] if said else []
 
 
 def shared_origin(cells: Sequence[Measured]) -> dict[str, Any]:

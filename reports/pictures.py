@@ -7,7 +7,7 @@ import numpy as np
 from bench.analysis.measured import Measured
 from bench.analysis.outcomes import attacked
 from bench.rows.pictures import Pictures
-from framebench.reports.page import number_of
+from framebench.reports.format import number_of
 
 #: How many attacked images of a run are shown.
 _SHOWN = 8

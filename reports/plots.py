@@ -1,4 +1,4 @@
-"""Plots, as bytes to be put into a page or a file."""
+"""Plots, and how they become SVG."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DASH = 5
 _IN_CORNER = 8
 
 
-def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: list[int]) -> str:
+def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: list[int]) -> Figure:
     """Draw attack success rate against a budget, with 95% bands.
 
     Args:
@@ -33,7 +33,7 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
         budgets: Budgets to mark on the axis.
 
     Returns:
-        The plot as an SVG element.
+        The plot.
     """
     figure, axes = new_figure(6.4, 4.0)
     models = list(dict.fromkeys(model for model, _ in curves))
@@ -70,7 +70,7 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
     axes.set_ylabel("attack success rate")
     if alike:
         _legend(figure, axes, "upper left")
-    return to_svg(figure)
+    return figure
 
 
 def curve_labels(curves: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -91,7 +91,7 @@ def coinciding(curves: dict[tuple[str, str], pd.DataFrame]) -> list[list[tuple[s
     return list(groups.values())
 
 
-def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], scale: float) -> str:
+def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], scale: float) -> Figure:
     """Draw clean images, their perturbations and the attacked images, one column per image.
 
     Args:
@@ -99,7 +99,7 @@ def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], sca
         scale: The difference that is drawn as full colour; zero is grey.
 
     Returns:
-        The plot as an SVG element.
+        The plot.
     """
     figure = Figure(figsize=(1.35 * len(pictures) + 0.7, 4.6), layout="constrained")
     grid = figure.subplots(3, len(pictures), squeeze=False)
@@ -116,10 +116,10 @@ def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], sca
         grid[2, column].set_xlabel(caption, fontsize=8)
     for row, name in enumerate(("clean", f"difference (±{scale:g})", "attacked")):
         grid[row, 0].set_ylabel(name, fontsize=8)
-    return to_svg(figure)
+    return figure
 
 
-def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy") -> str:
+def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy") -> Figure:
     """Draw accuracy against a severity or an epsilon, one line per model, with 95% bands.
 
     Args:
@@ -128,7 +128,7 @@ def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy") 
         label: What the accuracy is called.
 
     Returns:
-        The plot as an SVG element.
+        The plot.
     """
     figure, axes = new_figure(6.4, 4.0)
     for i, (model, own) in enumerate(frame.groupby("model", sort=False)):
@@ -144,10 +144,10 @@ def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy") 
     axes.set_xlabel(against)
     axes.set_ylabel(label)
     _legend(figure, axes, "lower left")
-    return to_svg(figure)
+    return figure
 
 
-def heat_map(cells: pd.DataFrame) -> str:
+def heat_map(cells: pd.DataFrame) -> Figure:
     """Draw accuracy by corruption and model (mean over severities), or of a single model by corruption and severity.
 
     With several models, only the cells that all of them have count: other means could not be compared.
@@ -156,7 +156,7 @@ def heat_map(cells: pd.DataFrame) -> str:
         cells: Columns model, corruption, severity, accuracy.
 
     Returns:
-        The plot as an SVG element.
+        The plot.
     """
     by = "model" if cells["model"].nunique() > 1 else "severity"
     common = in_all_models(cells) if by == "model" else cells
@@ -174,17 +174,17 @@ def heat_map(cells: pd.DataFrame) -> str:
                     rotation=0 if by == "severity" else 30, ha="center" if by == "severity" else "right")
     if by == "severity":
         axes.set_xlabel("severity")
-    return to_svg(figure)
+    return figure
 
 
-def clean_against_shifted(summary: pd.DataFrame) -> str:
+def clean_against_shifted(summary: pd.DataFrame) -> Figure:
     """Draw shifted against clean accuracy: one colour per model, one marker per domain.
 
     Args:
         summary: Columns model, domain, clean_accuracy, accuracy, ci_low, ci_high.
 
     Returns:
-        The plot as an SVG element.
+        The plot.
     """
     figure, axes = new_figure(6.4, 4.4)
     models, domains = (list(dict.fromkeys(summary[name])) for name in ("model", "domain"))
@@ -203,7 +203,7 @@ def clean_against_shifted(summary: pd.DataFrame) -> str:
     axes.set_xlabel("clean accuracy")
     axes.set_ylabel("shifted accuracy")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return to_svg(figure)
+    return figure
 
 
 def in_all_models(cells: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from framebench.reports.page import Cell, Section, number, paragraph, percent, section, table
+from framebench.reports.document import Cell, Part, Section, Text, table
+from framebench.reports.format import count, number, rate
 
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings
@@ -20,17 +21,17 @@ def published_section(found: Findings) -> Section | None:
         return None
     rows: list[list[Cell | str]] = [
         [row["model"], Cell(row["published_attack"], row["network"]), row["source"], _bound(row),
-         _rate(row["published_clean_accuracy"]), _rate(row["published_robust_accuracy"]), _rate(row["published_asr"]),
-         _attack(row), "–" if pd.isna(row["n"]) else f"{row['n']:,}", _rate(row["clean_accuracy"]),
-         _rate(row["robust_accuracy"]), _rate(row["asr"])] for row in results.to_dict("records")]
+         rate(row["published_clean_accuracy"]), rate(row["published_robust_accuracy"]), rate(row["published_asr"]),
+         _attack(row), Cell("–") if pd.isna(row["n"]) else count(row["n"]), rate(row["clean_accuracy"]),
+         rate(row["robust_accuracy"]), rate(row["asr"])] for row in results.to_dict("records")]
     header = ["model", "published", "source", "bound or iterations", "clean, published", "robust, published",
               "ASR, published", "measured here", "n", "clean, measured", "robust, measured", "ASR, measured"]
     return Section("Published beside measured", "numbers of others, which were not measured here", [
-        section("RobustBench's leaderboard and the study's tables", table(header, rows, text_columns=3), paragraph(
+        Part("RobustBench's leaderboard and the study's tables", [table("published", header, rows, 3), Text(
             "RobustBench's leaderboard: AutoAttack, or the best known attack where it found more, on the whole test "
             "set (CIFAR) or 5,000 images (ImageNet); common corruptions: the mean over 15 at 5 severities. MIPT 2022: "
             "the study's own networks, not those measured here; docs/definitions.md reads its table. A dash: nothing "
-            "of the same kind was measured, or published.", "soft"))], [])
+            "of the same kind was measured, or published.", "soft")])])
 
 
 def _bound(row: dict[Hashable, Any]) -> str:
@@ -41,7 +42,3 @@ def _bound(row: dict[Hashable, Any]) -> str:
 
 def _attack(row: dict[Hashable, Any]) -> Cell:
     return Cell("–") if pd.isna(row["domain"]) else Cell(str(row["attack"]) or "no attack", f"on {row['domain']}")
-
-
-def _rate(value: float) -> str:
-    return "–" if pd.isna(value) else percent(value)

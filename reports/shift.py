@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Hashable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,20 +13,9 @@ import pandas as pd
 from bench.analysis.comparisons import FAMILIES
 from bench.analysis.measured import Measured
 from bench.analysis.shift_tables import severity_table
+from framebench.reports.document import Block, Cell, Folded, Markup, Part, Plot, Row, Section, Table, Text, table
+from framebench.reports.format import count, number_of, p_value, percent, points, rate
 from framebench.reports.origin import resized, shared_origin
-from framebench.reports.page import (
-    Cell,
-    Section,
-    figure,
-    folded,
-    interval,
-    number_of,
-    p_value,
-    paragraph,
-    percent,
-    section,
-    table,
-)
 from framebench.reports.plots import accuracy_curves, clean_against_shifted, heat_map
 from framebench.reports.seeds import trainings_sections
 
@@ -57,29 +47,30 @@ def shift_section(found: Findings) -> Section | None:
     columns = list(summary[["domain", "part"]].drop_duplicates().itertuples(index=False, name=None))
     columns.sort(key=lambda key: (bool(clean_of.get(key[0])), key[1] == "extras"))
     classes = {short[part.domain]: len(part.classes) for part in found.parts}
-    blocks = [section("Matched clean accuracy", *map(paragraph, found.settings.matched))] if found.settings.matched \
-        else []
-    blocks.append(section("Accuracy", _accuracy(summary, columns), paragraph(
+    blocks: list[Block] = []
+    if found.settings.matched:
+        blocks.append(Part("Matched clean accuracy", [Text(sentence) for sentence in found.settings.matched]))
+    blocks.append(Part("Accuracy", [_accuracy(summary, columns), Text(
         "In brackets: 95% intervals. Wilson's for one set of images; a bootstrap over images for means over the cells "
         "(corruption x severity) of a corrupted set, since its cells reuse the same images.", "soft"),
-        resized(found.shifts),
-        *[paragraph(_note(domain, short[domain], title), "soft") for domain, title in titles.items()]))
-    blocks.append(section("What the shift costs", _cost(summary), paragraph(
+        *resized(found.shifts),
+        *[Text(_note(domain, short[domain], title), "soft") for domain, title in titles.items()]]))
+    blocks.append(Part("What the shift costs", [_cost(summary), Text(
         "Gap: clean accuracy minus shifted accuracy, in points. " + _mce_note(found, summary) +
         " Intervals: a bootstrap over images for means over cells, Newcombe's for a gap between two sets of images.",
-        "soft"), *[paragraph(text, "soft") for text in _fewer_classes(summary, clean_of, classes)]))
+        "soft"), *[Text(text, "soft") for text in _fewer_classes(summary, clean_of, classes)]]))
     blocks += _plots(cells, summary, by_severity)
     if len(paired):
-        blocks.append(section("Models compared under shift, on the same images", _paired(paired), paragraph(
+        blocks.append(Part("Models compared under shift, on the same images", [_paired(paired), Text(
             "Accuracy of a minus b, in points. For one set of images: Newcombe's 95% interval for paired proportions "
             "and McNemar's exact test. For means over cells: a 95% bootstrap interval over images, and a sign-flip "
             "test of the images' differences. Its p has the sign ≤ where no random flip was as extreme as what was "
-            "observed. " + FAMILIES, "soft")))
+            "observed. " + FAMILIES, "soft")]))
     blocks += trainings_sections(trainings)
-    blocks += [folded(f"{domain}: every cell", _cells(group)) for domain, group in
+    blocks += [Folded(f"{domain}: every cell", [_cells(group)]) for domain, group in
                cells[cells["corruption"] != ""].groupby("domain", sort=False)]
     if pictures:
-        blocks.append(section("What the images look like", _gallery(pictures)))
+        blocks.append(Part("What the images look like", [_gallery(pictures)]))
     sizes = cells["n"].unique()
     n = f"{min(sizes):,}" + (f" to {max(sizes):,}" if len(sizes) > 1 else "")
     provenance = [{"heading": f"{model} · {domain}", **shared_origin(group)}
@@ -130,83 +121,82 @@ def _fewer_classes(summary: pd.DataFrame, clean_of: dict[str, str], classes: dic
             for row in own.to_dict("records") if row["classes"] < classes[row["domain"]]]
 
 
-def _accuracy(summary: pd.DataFrame, columns: list[tuple[str, str]]) -> str:
+def _accuracy(summary: pd.DataFrame, columns: list[tuple[str, str]]) -> Table:
     header = [" ".join([domain, *([f"({part})"] if part != "all" else [])]) for domain, part in columns]
     rows: list[list[Cell | str]] = []
     for model, group in summary.groupby("model", sort=False):
         at = {(entry["domain"], entry["part"]): entry for entry in group.to_dict("records")}
-        rows.append([str(model), *(Cell(percent(at[key]["accuracy"]), _below(at[key])) if key in at else ""
+        rows.append([str(model), *(_accuracy_cell(at[key]) if key in at else ""
                                    for key in columns)])
-    return table(["model", *header], rows)
+    return table("accuracy", ["model", *header], rows, best=dict.fromkeys(header, "high"))
 
 
-def _below(entry: dict[Hashable, Any]) -> str:
+def _accuracy_cell(entry: dict[Hashable, Any]) -> Cell:
     cells = f", {number_of(entry['cells'], 'cell')}" if entry["part"] != "all" else ""
-    return f"{interval(entry['ci_low'], entry['ci_high'])} n = {entry['n']:,}{cells}"
+    return rate(entry["accuracy"], entry["ci_low"], entry["ci_high"], f" n = {entry['n']:,}{cells}")
 
 
-def _cost(summary: pd.DataFrame) -> str:
+def _cost(summary: pd.DataFrame) -> Table:
     rows: list[list[Cell | str]] = []
     for row in summary.to_dict("records"):
         part = _PARTS[row["part"]].format(cells=mean_of(row["cells"]))
         rows.append([
-            row["model"], Cell(row["domain"], part), f"{row['n']:,}", percent(row["clean_accuracy"]),
-            percent(row["accuracy"]),
-            "–" if pd.isna(row["gap"]) else Cell(f"{100 * row['gap']:.1f}", interval(row["gap_low"], row["gap_high"])),
-            *("–" if pd.isna(row[name]) else Cell(percent(row[name]),
-                                                  interval(row[f"{name}_low"], row[f"{name}_high"]))
-              for name in ("mce", "relative_mce")),
+            row["model"], Cell(row["domain"], part), count(row["n"]), rate(row["clean_accuracy"]),
+            rate(row["accuracy"]), points(row["gap"], row["gap_low"], row["gap_high"]),
+            *(rate(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in ("mce", "relative_mce")),
             "–" if pd.isna(row["worst_corruption"]) else
             Cell(row["worst_corruption"], percent(row["worst_corruption_accuracy"])),
             Cell(row["worst_class"], percent(row["worst_class_accuracy"]))])
-    return table(["model", "domain", "n", "clean", "shifted", "gap", "mCE", "relative mCE", "worst corruption",
-                  "worst class"], rows, text_columns=2)
+    return table("shift", ["model", "domain", "n", "clean", "shifted", "gap", "mCE", "relative mCE",
+                           "worst corruption", "worst class"], rows, 2)
 
 
-def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame) -> list[str]:
-    blocks = []
+def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame) -> list[Block]:
+    blocks: list[Block] = []
     for domain, group in by_severity.groupby("domain", sort=False):
         own = cells[(cells["domain"] == domain) & (cells["corruption"] != "")]
-        drawn = [figure(accuracy_curves(group, "severity"),
-                        f"{domain}: mean accuracy over the benchmark's corruptions against severity; 0 stands for the "
-                        "same images without corruption. Bands are 95% intervals over images.", f"severity {domain}"),
-                 figure(heat_map(own), f"{domain}: accuracy in percent; " + (
-                     "mean over severities that all models have." if own["model"].nunique() > 1 else "by severity."),
-                        f"corruptions {domain}")]
-        blocks.append(f'<div class="row">{"".join(drawn)}</div>')
+        what = "mean over severities that all models have." if own["model"].nunique() > 1 else "by severity."
+        blocks.append(Row([
+            Plot(f"severity {domain}", f"{domain}: mean accuracy over the benchmark's corruptions against severity; 0 "
+                 "stands for the same images without corruption. Bands are 95% intervals over images.",
+                 partial(accuracy_curves, group, "severity"), chart=f"severity {domain}"),
+            Plot(f"corruptions {domain}", f"{domain}: accuracy in percent; {what}", partial(heat_map, own),
+                 chart=f"corruptions {domain}")]))
     shifted = summary[summary["clean_accuracy"].notna() & (summary["part"] != "extras")]
     if len(shifted) and shifted["model"].nunique() > 1:
-        blocks.append(figure(clean_against_shifted(shifted), "Shifted against clean accuracy, one point per model "
-                             "and domain, with 95% intervals of the former.", "clean against shifted"))
-    return [section("Where accuracy goes", *blocks)] if blocks else []
+        blocks.append(Plot("clean against shifted", "Shifted against clean accuracy, one point per model and domain, "
+                           "with 95% intervals of the former.", partial(clean_against_shifted, shifted),
+                           chart="clean against shifted"))
+    return [Part("Where accuracy goes", blocks)] if blocks else []
 
 
-def _paired(paired: pd.DataFrame) -> str:
+def _paired(paired: pd.DataFrame) -> Table:
     rows = [[row["model_a"], row["model_b"], row["domain"] + ("" if row["part"] == "all" else f" ({row['part']})"),
-             row["test"], f"{row['cells']}", f"{row['n']:,}", percent(row["a"]), percent(row["b"]),
-             Cell(f"{100 * row['difference']:+.2f}", interval(row["ci_low"], row["ci_high"])),
-             p_value(row["p_value"], row["p_bound"]), p_value(row["p_holm"], row["p_bound"])]
+             row["test"], count(row["cells"]), count(row["n"]), rate(row["a"]), rate(row["b"]),
+             points(row["difference"], row["ci_low"], row["ci_high"], digits=2, sign=True),
+             *(Cell(p_value(row[p], row["p_bound"]), value=row[p]) for p in ("p_value", "p_holm"))]
             for row in paired.to_dict("records")]
-    return table(["a", "b", "domain", "test", "cells", "n", "a", "b", "a - b, points", "p", "p (Holm)"], rows,
-                 text_columns=4)
+    return table("shift paired", ["a", "b", "domain", "test", "cells", "n", "a", "b", "a - b, points", "p",
+                                  "p (Holm)"], rows, 4)
 
 
-def _cells(cells: pd.DataFrame) -> str:
-    rows = []
+def _cells(cells: pd.DataFrame) -> Table:
+    rows: list[list[Cell | str]] = []
     for (model, corruption), group in cells.groupby(["model", "corruption"], sort=False):
         at = {row["severity"]: row for row in group.to_dict("records")}
         sizes = sorted(group["n"].unique())
         n = f"{sizes[0]:,}" + (f" to {sizes[-1]:,}" if len(sizes) > 1 else "")
-        rows.append([str(model), str(corruption), n, percent(group["accuracy"].mean()),
-                     *(Cell(percent(at[s]["accuracy"]), interval(at[s]["ci_low"], at[s]["ci_high"])) if s in at else ""
+        rows.append([str(model), str(corruption), n, rate(group["accuracy"].mean()),
+                     *(rate(at[s]["accuracy"], at[s]["ci_low"], at[s]["ci_high"]) if s in at else ""
                        for s in range(1, 6))])
-    return table(["model", "corruption", "n", "mean", *(f"severity {s}" for s in range(1, 6))], rows, text_columns=2)
+    return table("cells", ["model", "corruption", "n", "mean", *(f"severity {s}" for s in range(1, 6))], rows, 2)
 
 
-def _gallery(pictures: dict[tuple[str, str, int], str]) -> str:
+def _gallery(pictures: dict[tuple[str, str, int], str]) -> Markup:
     groups: dict[tuple[str, str], list[str]] = {}
     for (domain, corruption, _), uri in sorted(pictures.items(), key=lambda item: item[0][2]):
         groups.setdefault((domain, corruption), []).append(f'<img src="{html.escape(uri)}" alt="">')
-    return '<div class="gallery">' + "".join(
-        figure("".join(images), f"{domain}: {corruption}, by severity" if corruption else domain)
-        for (domain, corruption), images in groups.items()) + "</div>"
+    captions = {key: html.escape(f"{key[0]}: {key[1]}, by severity" if key[1] else key[0]) for key in groups}
+    return Markup('<div class="gallery">' + "".join(
+        f"<figure>{''.join(images)}<figcaption>{captions[key]}</figcaption></figure>"
+        for key, images in groups.items()) + "</div>")

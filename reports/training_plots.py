@@ -1,4 +1,4 @@
-"""Plots of what trainings reached, as SVG elements."""
+"""Plots of what trainings reached."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from framebench.reports.plots import legend_above, log_ticks, shown, to_svg
+from framebench.reports.plots import legend_above, log_ticks, shown
 
 
-def training_curves(logs: dict[str, pd.DataFrame], colors: dict[str, str]) -> str:
+def training_curves(logs: dict[str, pd.DataFrame], colors: dict[str, str]) -> Figure:
     """Draw accuracy, loss and penalty against the epoch, of several trainings.
 
     Accuracy is that on held-out images (solid) and on the augmented training images (dotted). Penalties of different
@@ -42,4 +42,4 @@ def training_curves(logs: dict[str, pd.DataFrame], colors: dict[str, str]) -> st
     if penalized:
         log_ticks(panels[2])
     legend_above(figure, panels[0])
-    return to_svg(figure)
+    return figure

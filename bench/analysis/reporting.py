@@ -61,16 +61,18 @@ def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Resu
     Raises:
         InputError: see `bench.analysis.findings.find`.
     """
-    from framebench.reports import page_of  # here: it loads Matplotlib
-    from framebench.reports.page import figures
+    from framebench.reports import document_of  # here: it loads Matplotlib
+    from framebench.reports.html import drawn
+    from framebench.reports.page import page_of
 
     found = find(out, settings)
     for name, table in found.tables.items():
         _write(out / f"{name}.csv", table.to_csv(index=False))
     page = out / "report" / "index.html"
-    text = page_of(found)
-    _write(page, text)
-    _write_figures(page.parent / "figures", figures(text))
+    document = document_of(found)
+    figures = drawn(document)
+    _write(page, page_of(document, figures))
+    _write_figures(page.parent / "figures", figures)
     names = [field.name for field in dataclasses.fields(Results) if field.name not in ("warnings", "page")]
     return Results(**{name: found.tables.get(name, pd.DataFrame()) for name in names}, warnings=tuple(found.warnings),
                    page=page)

@@ -6,13 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from framebench.reports import plots
 from framebench.reports.attack import _comparisons, _cost, _paired, _success, _unseen
-from framebench.reports.page import number_of, p_value
-from framebench.reports.plots import COLORS, asr_curves, coinciding, curve_labels
+from framebench.reports.document import Folded
+from framebench.reports.format import number_of, p_value
+from framebench.reports.html import fragment
+from framebench.reports.plots import COLORS, coinciding, curve_labels, to_svg
 
 
 def _curve(asr, end=10, low=0.0, high=0.5):
     return pd.DataFrame({"budget": [0, 5, end], "asr": asr, "ci_low": low, "ci_high": high})
+
+
+def asr_curves(*args):
+    return to_svg(plots.asr_curves(*args))
 
 
 ZERO, RISING, NONE = [0.0, 0, 0], [0.0, 0.5, 0.5], [np.nan] * 3
@@ -69,17 +76,17 @@ def test_smaller_budgets_are_folded():
     rows = [_entry(a, b, budget, metric) for a, b, budgets in (("a", "b", (1, 10, 100)), ("a", "c", (1, 7)))
             for metric in ("robust_accuracy", "asr") for budget in budgets]  # c was attacked for shorter
     shown, rest = _comparisons(pd.DataFrame(rows))
-    assert [re.findall(r"<td>(1|7|10|100)</td>", part) for part in (shown, rest)] == [["100", "7"], ["1", "10", "1"]]
-    assert rest.startswith("<details><summary>The same at smaller budgets: 3 comparisons<")
+    assert isinstance(rest, Folded) and "3 comparisons" in rest.summary
+    assert [[row[4].text for row in part.rows] for part in (shown, *rest.parts)] == [["100", "7"], ["1", "10", "1"]]
     (shown,) = _comparisons(pd.DataFrame(rows[-1:] + rows[7:8]))
-    assert "<details>" not in shown
+    assert not isinstance(shown, Folded)
 
 
 def test_asr_stands_beside_robust_accuracy():
-    html = _paired(pd.DataFrame([_entry("a", "b", 10, "robust_accuracy"), _entry("a", "b", 10, "robust_accuracy",
-                                                                              domain="e", n=8),
-                                 _entry("a", "b", 10, "asr", n=6, a=0.75, p_holm=0.0004),
-                                 _entry("a", "b", 10, "asr", domain="e", n=0, a=np.nan, b=np.nan)]))
+    html = fragment(_paired(pd.DataFrame([
+        _entry("a", "b", 10, "robust_accuracy"), _entry("a", "b", 10, "robust_accuracy", domain="e", n=8),
+        _entry("a", "b", 10, "asr", n=6, a=0.75, p_holm=0.0004),
+        _entry("a", "b", 10, "asr", domain="e", n=0, a=np.nan, b=np.nan)])))
     first, second = sorted(re.findall("<tr>.*?</tr>", html.split("<tbody>")[1]))
     assert ">d<" in first and "50.0%<small>n = 9" in first and "75.0%<small>n = 6" in first and "&lt; 0.001" in first
     assert ">e<" in second and "n = 8" in second and "n = 0" in second and "nan" not in second
@@ -96,8 +103,8 @@ def test_without_an_image_to_attack_there_are_dashes():
              "robust_high": 0.16, "queries_mean": np.nan, "queries_median": np.nan, "l2_median": np.nan, "norm": None,
              "bound": np.nan}
     table = pd.DataFrame([{**entry, "budget": budget} for budget in (0, 10)])
-    assert _success(table).count("<td>–</td>") == 2 and "100.0" not in _success(table)
-    assert _cost(table).count("<td>–</td>") == 3 and "nan" not in _cost(table)
+    assert [cell.text for cell in _success(table).rows[0]].count("–") == 2 and "100.0" not in fragment(_success(table))
+    assert [cell.text for cell in _cost(table).rows[0]].count("–") == 3 and "nan" not in fragment(_cost(table))
 
 
 def test_nouns_follow_their_count():

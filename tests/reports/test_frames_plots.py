@@ -5,7 +5,17 @@ import re
 import pandas as pd
 import pytest
 
-from framebench.reports.frames_plots import _panels, bounds_by_layer, layer_name, reconstruction_by_layer, spectra
+from framebench.reports import frames_plots
+from framebench.reports.frames_plots import _panels, layer_name
+from framebench.reports.plots import to_svg
+
+
+def _svg(draw):
+    return lambda *args: to_svg(draw(*args))
+
+
+bounds_by_layer, reconstruction_by_layer, spectra = map(_svg, (
+    frames_plots.bounds_by_layer, frames_plots.reconstruction_by_layer, frames_plots.spectra))
 
 
 def _bounds(names, lower=0.1, upper=2.0):

@@ -4,11 +4,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from framebench.reports.frames_plots import bounds_by_layer, bounds_over_epochs, spectra
-from framebench.reports.page import Cell, figure, figures, folded, page, paragraph, table
-from framebench.reports.plots import accuracy_curves, asr_curves, attacked_images, clean_against_shifted, heat_map
+from framebench.reports import frames_plots, plots
+from framebench.reports.document import Cell, Document, Folded, Plot, Row, Section, Text, table
+from framebench.reports.html import drawn, fragment
+from framebench.reports.page import page, page_of
 from framebench.reports.seeds import attack_seeds_sections, trainings_sections
 from framebench.reports.shift import short_names
+
+
+def _svg(draw):
+    return lambda *args: plots.to_svg(draw(*args))
+
+
+accuracy_curves, asr_curves, attacked_images, clean_against_shifted, heat_map = map(_svg, (
+    plots.accuracy_curves, plots.asr_curves, plots.attacked_images, plots.clean_against_shifted, plots.heat_map))
+bounds_by_layer, bounds_over_epochs, spectra = map(_svg, (
+    frames_plots.bounds_by_layer, frames_plots.bounds_over_epochs, frames_plots.spectra))
 
 
 def _curve():
@@ -18,16 +29,24 @@ def _curve():
 
 def test_names_of_models_can_not_inject_markup():
     evil = "<script>alert(1)</script>"
-    text = page(evil, evil, table(["a", evil], [[evil, Cell(evil, evil)]]), folded(evil, paragraph(evil)),
-                asr_curves({(evil, "a"): _curve(), ("b", "a"): _curve()}, "iterations", [1, 10]))
-    assert "<script" not in text and text.count("&lt;script") >= 8
+    curves = {(evil, "a"): _curve(), ("b", "a"): _curve()}
+    plot = Plot(evil, evil, lambda: plots.asr_curves(curves, "iterations", [1, 10]), chart=evil)
+    text = page(evil, evil, fragment(table(evil, ["a", evil], [[evil, Cell(evil, evil)]], caption=evil),
+                                     Folded(evil, [Text(evil)]), plot))
+    assert "<script" not in text and text.count("&lt;script") >= 12
 
 
-def test_named_figures_are_found_in_a_page():
-    svg = asr_curves({("m", "a"): _curve()}, "queries", [1])
-    text = page("t", "s", figure(svg, "one", "ASR: a/../b!"), figure("<img>", "two"), figure(svg, "three"),
-                figure(svg, "four", "ASR 0.2"), figure(svg, "five", "asr 0.2"))
-    assert figures(text) == {"asr-a-..-b": svg, "asr-0.2": svg, "asr-0.2-2": svg}
+def test_figures_and_tables_have_names_fit_for_files_and_no_two_the_same():
+    one, two, three = (Plot(name, "", lambda: plots.asr_curves({("m", "a"): _curve()}, "queries", [1]))
+                       for name in ("ASR: a/../b!", "ASR 0.2", "asr 0.2"))
+    cells = table("ASR 0.2", ["a"], [["x"]])
+    document = Document([], [Section("s", "", [one, Row([two]), Folded("f", [cells])])], [three])
+    assert document.plots() == {"asr-a-..-b": one, "asr-0.2": two, "asr-0.2-2": three}
+    assert document.tables() == {"asr-0.2": cells}
+    figures = drawn(document)
+    text = page_of(document, figures)
+    assert list(figures) == list(document.plots()) and all(svg.startswith("<svg") for svg in figures.values())
+    assert all(f'<figure id="{name}">' in text for name in figures) and 'data-table="asr-0.2"' in text
 
 
 def test_plots_are_svg_and_the_same_each_time():
@@ -42,8 +61,9 @@ def test_pictures_show_every_image():
 
 
 def test_numbers_and_texts_are_aligned():
-    html = table(["name", "n"], [["x", "1"]])
-    assert '<td class="text">x</td><td>1</td>' in html
+    html = fragment(table("t", ["name", "n"], [["x", Cell("1%", "[0, 2]", 0.01, 0.0, 0.02)]]))
+    assert '<th scope="row" class="text">x</th><td data-value="0.01" data-low="0" data-high="0.02">1%' in html
+    assert '<th scope="col" class="text">name</th><th scope="col">n</th>' in html
 
 
 def test_the_plots_of_a_shift_name_all_that_they_show():
@@ -73,12 +93,12 @@ def test_paths_are_cut_to_what_tells_them_apart():
 
 
 def test_models_are_averaged_over_the_same_severities():
-    drawn = heat_map(pd.DataFrame([
+    svg = heat_map(pd.DataFrame([
         {"model": "a", "corruption": "fog", "severity": 1, "accuracy": 0.9},
         {"model": "a", "corruption": "fog", "severity": 5, "accuracy": 0.1},
         {"model": "b", "corruption": "fog", "severity": 1, "accuracy": 0.9},
         {"model": "a", "corruption": "snow", "severity": 3, "accuracy": 0.7}]))
-    assert drawn.count(">90<") == 2 and "snow" in drawn and ">50<" not in drawn and ">70<" not in drawn
+    assert svg.count(">90<") == 2 and "snow" in svg and ">50<" not in svg and ">70<" not in svg
 
 
 @pytest.mark.parametrize("name", ["_private", "a$b_1$c"])
@@ -86,16 +106,16 @@ def test_names_are_shown_as_they_are(name):
     point = {"model": name, "domain": name, "severity": 1, "clean_accuracy": 0.9, "accuracy": 0.6, "ci_low": 0.5,
              "ci_high": 0.7}
     layers = pd.DataFrame({"layer": ["fc"], "lower": [0.1], "upper": [2.0], "lower_converged": [True], "epoch": [1]})
-    for drawn in (asr_curves({(name, "x"): _curve()}, "queries", [1]), bounds_by_layer({name: layers}),
-                  bounds_over_epochs({name: layers}, {name: "black"}),
-                  accuracy_curves(pd.DataFrame([point]), "severity"), clean_against_shifted(pd.DataFrame([point]))):
-        assert name in drawn
+    for svg in (asr_curves({(name, "x"): _curve()}, "queries", [1]), bounds_by_layer({name: layers}),
+                bounds_over_epochs({name: layers}, {name: "black"}),
+                accuracy_curves(pd.DataFrame([point]), "severity"), clean_against_shifted(pd.DataFrame([point]))):
+        assert name in svg
 
 
 def test_a_lower_end_that_has_not_converged_is_drawn_apart():
     layers = pd.DataFrame({"layer": ["a", "b"], "lower": [0.1, 0.2], "upper": [2.0, 3.0], "lower_converged": True})
-    drawn = {bounds_by_layer({"m": layers.assign(lower_converged=[True, last])}) for last in (True, False)}
-    assert len(drawn) == 2
+    svgs = {bounds_by_layer({"m": layers.assign(lower_converged=[True, last])}) for last in (True, False)}
+    assert len(svgs) == 2
 
 
 def test_a_layer_without_a_spectrum_leaves_its_panel_empty():
@@ -109,9 +129,10 @@ def test_seeds_are_shown_where_there_are_several():
              "asr_any": 0.75, "any_low": 0.7, "any_high": 0.8}
     table = pd.DataFrame([entry, {**entry, "budget": 0}, {**entry, "unit": "queries"}])
     assert attack_seeds_sections(table[1:]) == [] == attack_seeds_sections(pd.DataFrame(columns=list(entry)))
-    (html,) = attack_seeds_sections(table)
-    assert html.count("<tr>") == 2 and "0.03137" in html and "<td>1.2</td>" in html
-    assert "<td>50.0%<small>[40.0, 60.0]</small></td>" in html and "75.0%<small>[70.0, 80.0]" in html
+    (part,) = attack_seeds_sections(table)
+    html = fragment(part)
+    assert html.count("<tr>") == 2 and "0.03137" in html and ">1.2</td>" in html
+    assert ">50.0%<small>[40.0, 60.0]</small></td>" in html and "75.0%<small>[70.0, 80.0]" in html
 
 
 def test_trainings_are_shown_where_there_are_several():
@@ -120,7 +141,8 @@ def test_trainings_are_shown_where_there_are_several():
     shift = {"trained": "t", "domain": "c", "part": "benchmark", "n": 9, "metric": "gap", "trainings": 2, "mean": 0.1,
              "sd": 0.01, "ci_low": -0.1, "ci_high": 0.3}
     table = pd.DataFrame([attack, {**attack, "budget": 0}, {**attack, "unit": "queries"}, shift])
-    (html,) = trainings_sections(table)
+    (part,) = trainings_sections(table)
+    html = fragment(part)
     assert html.count("<tr>") == 3 and "a<small>epsilon 0.2, 10 iterations</small>" in html
     assert "benchmark" in html and "10.0%<small>[-10.0, 30.0]" in html
     assert trainings_sections(table[1:3]) == []

@@ -13,7 +13,7 @@ from bench.analysis.reporting import Results, run, write_report
 from bench.options.report import ReportOptions, ReportSettings
 from framebench.errors import InputError
 from framebench.reports import SECTIONS
-from framebench.reports.page import Section, paragraph, section
+from framebench.reports.document import Part, Section, Text
 from tests.bench.analysis.making import CLASSES, cell_of, kept, run_of
 from tests.bench.analysis.shifting import shifted
 
@@ -117,11 +117,11 @@ def test_nothing_measured_is_an_error(tmp_path):
 
 def test_a_section_is_a_function_and_a_line(out, monkeypatch):
     def toy(found):
-        return Section("toy", "", [section("Toy", paragraph(f"{len(found.attacks)} & {len(found.shifts)}"))], [])
+        return Section("toy", "", [Part("Toy", [Text(f"{len(found.attacks)} & {len(found.shifts)}")])])
 
     monkeypatch.setattr("framebench.reports.SECTIONS", [*SECTIONS, toy, lambda found: None])
     page = write_report(out).page.read_text()
-    assert "<h2>Toy</h2>" in page and "1 &amp; 10" in page
+    assert "<h3>Toy</h3>" in page and "1 &amp; 10" in page
 
 
 def test_an_attack_without_an_epsilon_is_reported(tmp_path):

@@ -1,0 +1,64 @@
+"""Numbers as the report prints them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from framebench.reports.document import Cell
+
+
+def percent(value: float) -> str:
+    """Return a fraction as a percentage, with as many digits as a benchmark needs."""
+    return "–" if np.isnan(value) else f"{100 * value:.1f}%"
+
+
+def number(value: float | None) -> str:
+    """Return a number with up to four digits, a dash where there is none."""
+    return "–" if value is None or np.isnan(value) else f"{value:.4g}"
+
+
+def number_of(count: int, one: str, many: str = "") -> str:
+    """Return a count with its noun: "1 query", "2 queries"; the plural is `many`, else `one` and an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def interval(low: float, high: float) -> str:
+    """Return the bounds of an interval of fractions, in percent."""
+    return "" if np.isnan(low) else f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def p_value(value: float, bound: bool = False) -> str:
+    """Return a p-value as it is printed; one that is only known to be at most so large with the sign for that."""
+    if bound:
+        return f"≤ {value:.2g}"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def rate(value: float | None, low: float = np.nan, high: float = np.nan, below: str = "") -> Cell:
+    """Return a fraction in percent over its interval and `below`; a dash over `below` where there is none."""
+    if value is None or np.isnan(value):
+        return Cell("–", below.strip())
+    return _valued(percent(value), interval(low, high), below, value, low, high)
+
+
+def points(value: float, low: float = np.nan, high: float = np.nan, below: str = "", *, digits: int = 1,
+           sign: bool = False) -> Cell:
+    """Return a difference of fractions in points over its interval and `below`; a dash where there is none."""
+    if np.isnan(value):
+        return Cell("–", below.strip())
+    return _valued(f"{100 * value:{'+' if sign else ''}.{digits}f}", interval(low, high), below, value, low, high)
+
+
+def count(value: int) -> Cell:
+    """Return a count, with commas."""
+    return Cell(f"{value:,}", value=float(value))
+
+
+def decimals(value: float, digits: int) -> Cell:
+    """Return a number with so many decimals, a dash where there is none."""
+    return Cell("–") if np.isnan(value) else Cell(f"{value:.{digits}f}", value=float(value))
+
+
+def _valued(text: str, bounds: str, below: str, value: float, low: float, high: float) -> Cell:
+    has = not np.isnan(low)
+    return Cell(text, (bounds + below).strip(), float(value), float(low) if has else None, float(high) if has else None)

@@ -1,0 +1,134 @@
+"""A report as HTML."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Sequence
+
+from framebench.reports.document import (
+    Block,
+    Cell,
+    Column,
+    Document,
+    Folded,
+    Markup,
+    Part,
+    Plot,
+    Row,
+    Section,
+    Table,
+    Text,
+    named,
+    walk,
+)
+from framebench.reports.plots import to_svg
+
+
+def drawn(document: Document) -> dict[str, str]:
+    """Draw all figures of a report: name -> SVG element."""
+    return {name: to_svg(plot.draw()) for name, plot in document.plots().items()}
+
+
+def body(document: Document, figures: dict[str, str]) -> str:
+    """Return all that stands below the title of a report.
+
+    Args:
+        document: The report.
+        figures: What `drawn` returns of it.
+    """
+    names = {id(block): name for blocks in (document.plots(), document.tables()) for name, block in blocks.items()}
+    return Renderer(names, figures).document(document)
+
+
+def fragment(*blocks: Block) -> str:
+    """Return blocks as HTML by themselves."""
+    plots, tables = (named(block for block in walk(blocks) if isinstance(block, kind)) for kind in (Plot, Table))
+    names = {id(block): name for found in (plots, tables) for name, block in found.items()}
+    return Renderer(names, {name: to_svg(plot.draw()) for name, plot in plots.items()}).blocks(blocks)
+
+
+class Renderer:
+    """Renders nodes.
+
+    Args:
+        names: `id` of a figure or a table -> its name in this report.
+        figures: Name of a figure -> SVG element.
+    """
+
+    def __init__(self, names: dict[int, str], figures: dict[str, str]) -> None:
+        self._names, self._figures, self._heading, self._title = names, figures, "h2", ""
+
+    def document(self, document: Document) -> str:
+        """Return a report without its title."""
+        several = len(document.sections) > 1
+        self._heading = "h3" if several else "h2"
+        parts = [self.block(Text(text, "warning")) for text in document.warnings]
+        parts += [self.section(section, several) for section in document.sections]
+        return "\n".join([*parts, self.blocks(document.closing)])
+
+    def section(self, section: Section, headed: bool) -> str:
+        """Return a section, and its heading where there are several."""
+        parts = [f'<h2 class="part">{html.escape(section.title)}</h2>{self.block(Text(section.subtitle, "soft"))}'] \
+            if headed else []
+        parts.append(self.blocks(section.blocks))
+        if section.provenance:
+            parts.append(self.block(Part("Where these numbers come from", [
+                Folded(entry["heading"], [Markup(f"<pre>{html.escape(json.dumps(entry, indent=1))}</pre>")])
+                for entry in section.provenance])))
+        return "\n".join(parts)
+
+    def blocks(self, blocks: Iterable[Block]) -> str:
+        """Return blocks, one after the other."""
+        return "\n".join(map(self.block, blocks))
+
+    def block(self, block: Block) -> str:
+        """Return one block."""
+        match block:
+            case Text(text, kind):
+                return f'<p class="{kind}">{html.escape(text)}</p>' if kind else f"<p>{html.escape(text)}</p>"
+            case Table():
+                return self._table(block)
+            case Plot():
+                return self._plot(block)
+            case Row(parts):
+                return f'<div class="row">{self.blocks(parts)}</div>'
+            case Folded(summary, parts):
+                return f"<details><summary>{html.escape(summary)}</summary>{self.blocks(parts)}</details>"
+            case Part(title, parts):
+                tag, self._title = self._heading, title
+                return f"<section><{tag}>{html.escape(title)}</{tag}>\n{self.blocks(parts)}</section>"
+            case Markup(text):
+                return text
+
+    def _plot(self, plot: Plot) -> str:
+        name = self._names[id(plot)]
+        chart = f' data-chart="{html.escape(plot.chart)}"' if plot.chart else ""
+        return (f'<figure id="{name}"{chart}><div class="static">{self._figures[name]}</div>'
+                f"<figcaption>{html.escape(plot.caption)}</figcaption></figure>")
+
+    def _table(self, table: Table) -> str:
+        # A table without a caption is what its heading says: read aloud, not shown twice.
+        label = html.escape(table.caption or self._title or table.name)
+        kind = "" if table.caption else ' class="aside"'
+        caption = f"<caption{kind}>{label}</caption>"
+        head = "".join(f'<th scope="col"{_kind(column)}>{html.escape(column.title)}</th>' for column in table.columns)
+        rows = "\n".join(_row(table.columns, row) for row in table.rows)
+        return (f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
+                f'<table data-table="{self._names[id(table)]}">{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
+                f"{rows}\n</tbody></table></div>")
+
+
+def _kind(column: Column) -> str:
+    return ' class="text"' if column.text else ""
+
+
+def _row(columns: Sequence[Column], row: Sequence[Cell]) -> str:
+    cells = []
+    for i, (column, cell) in enumerate(zip(columns, row, strict=True)):
+        tag = 'th scope="row"' if i == 0 and column.text else "td"
+        data = "".join(f' data-{name}="{value:.6g}"' for name, value in
+                       (("value", cell.value), ("low", cell.low), ("high", cell.high)) if value is not None)
+        below = f"<small>{html.escape(cell.below)}</small>" if cell.below else ""
+        cells.append(f"<{tag}{_kind(column)}{data}>{html.escape(cell.text)}{below}</{tag[:2]}>")
+    return f"<tr>{''.join(cells)}</tr>"
