@@ -245,4 +245,4 @@ def test_the_report_writes_and_shows_them(tmp_path):
     assert (accuracy["mean"].item(), accuracy["part"].item()) == (pytest.approx(0.8), "all")
     assert results.trainings["budget"].dropna().isin([0, 1, 10]).all() and len(results.attack_seeds) == 12
     page = results.page.read_text()
-    assert "Over the seeds of the attack" in page and page.count("Over the seeds of the training") == 2
+    assert "Over the seeds of the attack" in page and page.count("<h3>Over the seeds of the training</h3>") == 2
