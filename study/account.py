@@ -77,6 +77,7 @@ def _page(found: Study) -> dict[str, str]:
         "fewest": str(min(one["of"] for one in reading.values())),
         "most": str(max(one["of"] for one in reading.values())),
         "chance": f"{claims.chance_of_reading():.2f}",
+        "other_dataset": tables.cifar100(found),
         "anchors": tables.anchors(found),
         "spanning": "; ".join(found.titles[arm] for arm in found.spanning),
         "more": answer.more(found),

@@ -13,8 +13,9 @@ from study.endpoints import ENDPOINTS, PRIMARY, Endpoint
 from study.rows import FOLDED, Made, made, measured
 from study.statistics import Against, Crossed, Estimate, Floats, Precision, dunnett
 
-#: The arm that the others are compared with.
-CONTROL = "plain"
+#: Data set -> the arm that the others are compared with.
+CONTROLS = {"cifar10": "plain", "cifar100": "cifar100-plain"}
+CONTROL = CONTROLS["cifar10"]
 #: Images that a rate must have on either side, in the mean over the trainings, to be compared at all.
 EVENTS = 10
 #: A smaller standard error is none: arms without any variance are not compared.
@@ -40,6 +41,11 @@ class Result:
     spanning: tuple[str, ...]
 
     @property
+    def control(self) -> str:
+        """The arm that the others are compared with."""
+        return CONTROLS[self.endpoint.dataset]
+
+    @property
     def scarce(self) -> bool:
         """Whether too few images are on one side of a rate for intervals."""
         images = self.data.scores.shape[1]
@@ -59,29 +65,30 @@ class Result:
     @cached_property
     def differences(self) -> dict[str, Estimate]:
         """Method -> its difference to plain training."""
-        return {group: self.data.estimate(self.data.weights(group, CONTROL)) for group in self.methods}
+        return {group: self.data.estimate(self.data.weights(group, self.control)) for group in self.methods}
 
     @cached_property
     def simultaneous(self) -> dict[str, Against]:
         """Method -> its difference to plain training, all at once."""
-        return dunnett(self.data, CONTROL, self.methods)
+        return dunnett(self.data, self.control, self.methods)
 
     @cached_property
     def adjusted(self) -> dict[str, Estimate]:
         """Method -> its difference to plain training at equal clean accuracy; empty where it can't be had."""
-        if self.endpoint.key == "clean":
+        if self.endpoint.covariate:
             return {}
-        return regression.at_equal_accuracy(self.data, self.accuracy, CONTROL, self.spanning, self.methods) or {}
+        found = regression.at_equal_accuracy(self.data, self.accuracy, self.control, self.spanning, self.methods)
+        return found or {}
 
     @cached_property
     def precision(self) -> Precision | None:
         """What the trainings can tell; None where nothing can be compared."""
-        return Precision(self.data, CONTROL, self.methods) if self.methods else None
+        return Precision(self.data, self.control, self.methods) if self.methods else None
 
     @property
     def repeats(self) -> int:
         """The fewest trainings of what is compared."""
-        return min(len(self.data.index(group)) for group in (CONTROL, *self.methods))
+        return min(len(self.data.index(group)) for group in (self.control, *self.methods))
 
     def interval(self, arm: str) -> tuple[float, float]:
         """Return the 95% interval of a difference: for all methods at once in the primary endpoint, else by itself."""
@@ -118,6 +125,11 @@ class Study:
     results: dict[str, Result]
     spanning: tuple[str, ...]
 
+    def arms(self, dataset: str) -> list[str]:
+        """Return the arms of a data set that have a training, in the order of the manifest."""
+        there = {one.training.arm for one in self.trainings if one.training.dataset == dataset}
+        return [arm for arm in self.titles if arm in there]
+
     def count(self, group: str) -> int:
         """Return how many trainings a group has."""
         return sum(one.group == group for one in self.trainings)
@@ -134,10 +146,10 @@ def analyse() -> Study:
         if endpoint.key in read:
             there, data = read[endpoint.key]
             result = Result(endpoint, there, data, (), spanning)
-            if CONTROL in data.repeated() and not result.scarce:
+            if result.control in data.repeated() and not result.scarce:
                 result = replace(result, methods=tuple(
-                    arm for arm in arms if arm in data.repeated() and arm not in (CONTROL, *spanning) and
-                    data.estimate(data.weights(arm, CONTROL)).error > ROUNDING))
+                    arm for arm in arms if arm in data.repeated() and arm not in (result.control, *spanning) and
+                    data.estimate(data.weights(arm, result.control)).error > ROUNDING))
             results[endpoint.key] = result
     failed = [training.name for training in plan.trainings() if training.failed]
     return Study({arm: entry["title"] for arm, entry in arms.items()}, trainings, failed, results, spanning)

@@ -55,12 +55,13 @@ def _claims(study: Study) -> str:
               f"{result.endpoint.title}" for key in OTHER
               if (result := study.results.get(key)) is not None and result.methods]
     start = f"Taken all at once, {listed(better)} than plain training; " if better else ""
-    for key in (PRIMARY.key, "asr-100", "asr-1000", *OTHER):
+    for key in (PRIMARY.key, "asr-100", "asr-1000", *OTHER, "clean-cifar100"):
         result = study.results.get(key)
-        if result is not None and arm in result.differences:
-            claim, ends = claims.effects("frame")[key], result.interval(arm)
+        own = claims.CIFAR100 + arm if key == "clean-cifar100" else arm
+        if result is not None and own in result.differences:
+            claim, ends = claims.effects("frame")[key], result.interval(own)
             said.setdefault(verdict(ends, claim / 100), []).append(
-                f"{result.endpoint.title} ({claim:+.2f}; here {signed(result.differences[arm].value, result)} "
+                f"{result.endpoint.title} ({claim:+.2f}; here {signed(result.differences[own].value, result)} "
                 f"{interval(ends, result)})")
     if not said:
         return f"{start}the study's own penalty has too few trainings to set its claims against."

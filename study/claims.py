@@ -21,8 +21,10 @@ else:
 CONTROL = "no regularization"
 #: Row of the study's tables -> the arm that is the same method.
 ARMS = {"frame": "frame", "OCNN": "ocnn"}
+#: What precedes the name of an arm that is the same method on CIFAR-100.
+CIFAR100 = "cifar100-"
 #: Endpoint -> column of the study's table of accuracies.
-COLUMNS = {"clean": "CIFAR-10", "cifar10-c": "CIFAR-10-C"}
+COLUMNS = {"clean": "CIFAR-10", "clean-cifar100": "CIFAR-100", "cifar10-c": "CIFAR-10-C"}
 
 
 @cache

@@ -98,6 +98,7 @@ class Endpoint:
         better: 1 where a higher number is better, -1 where a lower one is.
         percent: Whether it is shown in percent.
         counts: Whether it counts images, of which too few may be on one side for intervals.
+        dataset: What the trainings that have it were trained on.
     """
 
     key: str
@@ -107,6 +108,12 @@ class Endpoint:
     better: int = 1
     percent: bool = True
     counts: bool = True
+    dataset: str = "cifar10"
+
+    @property
+    def covariate(self) -> bool:
+        """Whether it is clean accuracy, with which the others are compared at equal clean accuracy."""
+        return self.score is accuracy and self.rows.startswith("clean")
 
     @property
     def scale(self) -> float:
@@ -129,5 +136,6 @@ ENDPOINTS = (
     Endpoint("clean", "clean accuracy", "clean", accuracy),
     Endpoint("ece", "calibration error", "clean", calibration_error, -1, counts=False),
     Endpoint("cifar10-c", "CIFAR-10-C", "cifar10-c", mean_over_cells),
+    Endpoint("clean-cifar100", "clean accuracy, CIFAR-100", "clean-cifar100", accuracy, dataset="cifar100"),
     Endpoint("tinyimagenet7", "TinyImageNet, seven classes", "tinyimagenet7", accuracy),
 )

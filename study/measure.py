@@ -48,7 +48,7 @@ def measure_missing(root: str | None, endpoints: list[str] | None = None) -> Non
     for name, entry in wanted.items():
         for training in trainings():
             path = training.folder / f"{name}.parquet"
-            if training.card is None or path.exists():
+            if training.card is None or path.exists() or training.dataset != entry.get("dataset", "cifar10"):
                 continue
             _log.info("measuring %s of %s", name, training.name)
             try:

@@ -46,6 +46,11 @@ class Training:
         return "-".join([self.arm, *([] if self.gamma is None else [f"g{self.gamma:g}"]), f"s{self.seed}"])
 
     @property
+    def dataset(self) -> str:
+        """What it was trained on."""
+        return str(self.options["dataset"])
+
+    @property
     def folder(self) -> Path:
         """Where its files are kept."""
         return TRAININGS / self.name
@@ -74,9 +79,12 @@ def manifest() -> dict[str, Any]:
 
 
 def tries(arm: str) -> list[Training]:
-    """Return the trainings of seed 0 of an arm, one for each coefficient."""
+    """Return the trainings of seed 0 of an arm, one per coefficient; none while the arm it is like has none yet."""
     entry = manifest()["arms"][arm]
-    return [_training(arm, 0, gamma) for gamma in entry.get("gammas", [None])]
+    try:
+        return [_training(arm, 0, gamma) for gamma in entry.get("gammas", [None])]
+    except InputError:
+        return []
 
 
 def chosen(arm: str) -> float | None:
@@ -86,7 +94,7 @@ def chosen(arm: str) -> float | None:
         InputError: if not all of its tries have been made, or all have failed.
     """
     made = tries(arm)
-    if any(training.card is None and not training.failed for training in made):
+    if not made or any(training.card is None and not training.failed for training in made):
         raise InputError(f"not all coefficients of {arm} have been tried")
     if all(training.failed for training in made):
         raise InputError(f"every training of {arm} has failed")
@@ -99,16 +107,27 @@ def trainings() -> Iterator[Training]:
     for arm in arms:
         yield from tries(arm)
     for seed in seeds[1:]:
-        for arm in arms:
-            try:
-                yield _training(arm, seed, chosen(arm))
-            except InputError:
-                continue
+        for arm, entry in arms.items():
+            if seed in entry.get("seeds", seeds):
+                try:
+                    yield _training(arm, seed, chosen(arm))
+                except InputError:
+                    continue
 
 
 def _training(arm: str, seed: int, gamma: float | None) -> Training:
+    """Return a training.
+
+    Raises:
+        InputError: if its coefficient is that of an arm that has none yet.
+    """
     found = manifest()
-    own = {key: value for key, value in found["arms"][arm].items() if key not in ("title", "gammas")}
+    own = dict(found["arms"][arm])
+    if "like" in own:
+        own = {**found["arms"][own["like"]], **own}
+        if "gammas" in own:
+            own["gamma"] = chosen(own["like"])
+    own = {key: value for key, value in own.items() if key not in ("title", "gammas", "like", "seeds")}
     penalty = found["penalty"] if "regularizer" in own else {}
     options = {**found["recipe"], **penalty, **own, "seeds": [seed]}
     if penalty:

@@ -30,8 +30,8 @@ MEASURES = {
     "B: 99% quantile, batch norm folded": ("folded_q99",),
     "A: 1% quantile, batch norm folded": ("folded_q01",),
 }
-#: The clean accuracy on a card that serves as a covariate.
-TEST = "CIFAR-10 test (lossless class folders)"
+#: Data set of a training -> its clean accuracy on a card, which serves as a covariate.
+TEST = {"cifar10": "CIFAR-10 test (lossless class folders)", "cifar100": "CIFAR-100 test (lossless class folders)"}
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,16 @@ class Made:
 
     @property
     def accuracy(self) -> float:
-        """Accuracy on CIFAR-10's test images, by the card.
+        """Accuracy on the test images of its data set, by the card.
 
         Raises:
             InputError: if the card does not have it.
         """
         for entry in self.card["accuracy"]:
-            if entry["data"] == TEST:
+            if entry["data"] == TEST[self.training.dataset]:
                 return float(entry["accuracy"])
-        raise InputError(f"the card of {self.training.name} has no accuracy on {TEST}; train it with these data")
+        raise InputError(f"the card of {self.training.name} has no accuracy on {TEST[self.training.dataset]}; train it "
+                         "with these data")
 
     @cached_property
     def frameness(self) -> dict[str, float]:

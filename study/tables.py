@@ -55,18 +55,33 @@ def main_table(study: Study) -> str:
     head = ["arm", "trainings", "log10 B/A", *(name for _, name in shown), "area minus plain", "p",
             "at equal accuracy"]
     rows = []
-    for arm, title in study.titles.items():
+    for arm in study.arms("cifar10"):
         if not study.count(arm):
             continue
         found = primary.simultaneous.get(arm) if primary else None
         frameness = np.mean([one.frameness[FOLDED] for one in study.trainings if one.group == arm])
-        rows.append([title, str(study.count(arm)), f"{frameness:.2f}",
+        rows.append([study.titles[arm], str(study.count(arm)), f"{frameness:.2f}",
                      *(number(study.results[key].mean(arm), study.results[key]) for key, _ in shown),
                      f"{signed(found.estimate.value, primary)} {interval((found.low, found.high), primary)}"
                      if primary and found else "",
                      p_value(found) if found else "",
                      difference(primary.adjusted.get(arm), primary) if primary else ""])
     return table(head, rows)
+
+
+def cifar100(study: Study) -> str:
+    """Clean accuracy on CIFAR-100, one row per arm, beside what the study claims."""
+    result = study.results.get("clean-cifar100")
+    rows = []
+    for arm in study.arms("cifar100") if result else []:
+        assert result is not None
+        found = result.simultaneous.get(arm)
+        method = next((method for method, own in claims.ARMS.items() if arm == claims.CIFAR100 + own), None)
+        rows.append([study.titles[arm], str(study.count(arm)), number(result.mean(arm), result),
+                     f"{signed(found.estimate.value, result)} {interval((found.low, found.high), result)}"
+                     if found else "",
+                     "" if method is None else f"{claims.effects(method)['clean-cifar100']:+.2f}"])
+    return table(["arm", "trainings", "clean", "minus plain", "the study's claim"], rows)
 
 
 def claimed_accuracy() -> str:
@@ -112,7 +127,7 @@ def all_differences(study: Study, result: Result) -> str:
     """Every method minus plain training, in one endpoint."""
     rows, bootstrap = [], CrossedBootstrap(result.data)
     for arm, found in result.differences.items():
-        boot = bootstrap.interval(result.data.weights(arm, CONTROL))
+        boot = bootstrap.interval(result.data.weights(arm, result.control))
         rows.append([study.titles[arm], f"{len(result.data.index(arm))}", difference(found, result), f"{found.df:.0f}",
                      interval(boot, result), difference(result.adjusted.get(arm), result)])
     return table(["arm", "trainings", "minus plain", "df", "crossed bootstrap", "at equal accuracy"], rows)
@@ -166,7 +181,7 @@ def frameness_slopes(results: Sequence[Result]) -> str:
     rows = []
     for result in results:
         for measure in MEASURES if result.endpoint is PRIMARY else [FOLDED]:
-            if result.endpoint.key != "clean" and (found := result.slopes(result.frameness(measure), result.accuracy)):
+            if not result.endpoint.covariate and (found := result.slopes(result.frameness(measure), result.accuracy)):
                 rows.append([result.endpoint.title, measure, str(len(result.trainings)), difference(found[0], result),
                              difference(found[1].scaled(0.01), result)])
     return table(["endpoint", "measure", "trainings", "per tenfold", "per point of clean accuracy"], rows)
@@ -175,7 +190,7 @@ def frameness_slopes(results: Sequence[Result]) -> str:
 def accuracy_slopes(results: Sequence[Result]) -> str:
     """Slopes on clean accuracy alone."""
     rows = ([result.endpoint.title, str(len(result.trainings)), difference(found[0].scaled(0.01), result)]
-            for result in results if result.endpoint.key != "clean" and (found := result.slopes(result.accuracy)))
+            for result in results if not result.endpoint.covariate and (found := result.slopes(result.accuracy)))
     return table(["endpoint", "trainings", "per point of clean accuracy"], rows)
 
 

@@ -14,7 +14,7 @@ from study.rows import TEST
 
 MANIFEST = """
 seeds = [0, 1, 2]
-recipe = { arch = "speednet", width = 16, epochs = 8 }
+recipe = { dataset = "cifar10", arch = "speednet", width = 16, epochs = 8 }
 penalty = { every = 2, regularizer_options = {} }
 arms.plain.title = "plain"
 arms.better.title = "better"
@@ -22,6 +22,8 @@ arms.better.init = "delta-orthogonal"
 arms.frame = { title = "frame", regularizer = "frame", gammas = [1e-6, 1e-5] }
 arms.same = { title = "same", weight_decay = 0.0 }
 arms.ocnn = { title = "OCNN", regularizer = "ocnn", gamma = 1e-3 }
+arms.cifar100-plain = { title = "plain, CIFAR-100", like = "plain", dataset = "cifar100", seeds = [0, 1] }
+arms.cifar100-frame = { title = "frame, CIFAR-100", like = "frame", dataset = "cifar100", seeds = [0, 1] }
 arms.plain-4 = { title = "plain, 4 epochs", epochs = 4 }
 arms.plain-6 = { title = "plain, 6 epochs", epochs = 6 }
 """
@@ -43,7 +45,7 @@ class Drawn:
         near = {"better": 1.5, "frame": 3.0}.get(training.arm, 2.5) + rng.normal(0, 0.1)
         training.folder.mkdir(parents=True)
         card = {"recipe": {"gamma": training.gamma or 0.0, "epochs": training.options["epochs"]},
-                "accuracy": [{"data": TEST, "accuracy": 0.85 + fit},
+                "accuracy": [{"data": TEST[training.dataset], "accuracy": 0.85 + fit},
                              {"data": "held-out part of the training set", "accuracy": 0.84 + fit}],
                 "provenance": {"device": "cpu", "processor": "CPU A", "torch": "2.6", "seconds": 3600}}
         (training.folder / f"{training.name}.json").write_text(json.dumps(card))
@@ -55,6 +57,11 @@ class Drawn:
 
     def _rows(self, training: plan.Training, rng: np.random.Generator, fit: float) -> None:
         ids = np.arange(IMAGES, dtype=np.int32)
+        if training.dataset == "cifar100":
+            right = np.arange(IMAGES) % 100 < 70 + 5 * (training.arm == "cifar100-frame") + training.seed
+            pd.DataFrame({"example": ids, "label": ids % 100, "prediction": np.where(right, ids % 100, -1),
+                          "confidence": 0.5}).to_parquet(training.folder / "clean-cifar100.parquet")
+            return
         log = self.hardness + 10 * fit + rng.normal(0, 0.3, IMAGES) + rng.normal(0, 0.02)
         queries = np.exp(log + np.log(GAIN) * (training.arm == "better")).clip(2).astype(np.int32)
         iteration = np.where(queries > 1400, -1, np.maximum(queries * 2 // 3, 1))

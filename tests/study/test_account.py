@@ -129,3 +129,15 @@ def test_wrapping_leaves_tables_headings_and_code_alone():
     assert {f"# {long}", f"| {long} |", long, "- two"} <= set(lines)
     assert all(len(line) <= 40 for line in lines if line not in (f"# {long}", f"| {long} |", long))
     assert any(line.startswith("  word") for line in lines)
+
+
+def test_cifar100_is_compared_with_its_own_control(whole):
+    found = analyse()
+    result = found.results["clean-cifar100"]
+    assert result.control == "cifar100-plain" and result.methods == ("cifar100-frame",)
+    assert result.differences["cifar100-frame"].value == pytest.approx(0.05)
+    assert not any(arm.startswith("cifar100") for arm in found.results["area"].methods)
+    page = pages(found)["study.md"]
+    table = page.partition("## CIFAR-100")[2].partition("##")[0]
+    assert "| frame, CIFAR-100 | 2 | 75.50 | +5.00" in table and "+2.03" in table
+    assert "CIFAR-100" not in page.partition("## One table")[2].partition("##")[0]

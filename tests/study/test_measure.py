@@ -9,6 +9,7 @@ from study import measure, plan, train
 MANIFEST = """
 seeds = [0]
 [recipe]
+dataset = "cifar10"
 arch = "resnet20"
 width = 4
 epochs = 1

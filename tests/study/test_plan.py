@@ -90,10 +90,30 @@ def test_options_of_the_recipe_the_penalty_and_the_arm_are_joined(study):
     assert "every" not in plan.tries("plain")[0].options  # nothing to apply
 
 
+def test_an_arm_that_is_like_another_takes_its_coefficient_and_has_seeds_of_its_own(study):
+    more = """
+[arms.other]
+title = "SO elsewhere"
+like = "so"
+dataset = "cifar100"
+seeds = [0, 2]
+"""
+    (study / "manifest.toml").write_text(MANIFEST.replace("seeds = [0, 1]", "seeds = [0, 1, 2]") + more)
+    assert plan.tries("other") == [] and not any(name.startswith("other") for name in names())
+    trained(plan.tries("so")[0], 0.5)
+    trained(plan.tries("so")[1], 0.6)
+    first, = plan.tries("other")
+    assert first.dataset == "cifar100" and first.gamma is None and first.options["gamma"] == 1e-2
+    assert first.options["regularizer_options"] == {"warmup": 0.5, "first": 2}
+    assert "like" not in first.options and [name for name in names() if name.startswith("other")] == ["other-s0"]
+    trained(first, 0.3)
+    assert [name for name in names() if name.startswith("other")] == ["other-s0", "other-s2"]
+
+
 def test_the_manifest_asks_for_trainings_that_can_be():
     from bench.options.train import TrainOptions
 
     every = [training for arm in plan.manifest()["arms"] for training in plan.tries(arm)]
     recipes = [TrainOptions(**training.options, name=training.name).recipe(training.seed) for training in every]
-    assert len({(recipe.regularizer, recipe.gamma, str(recipe)) for recipe in recipes}) == len(every)
+    assert len({(training.dataset, str(recipe)) for training, recipe in zip(every, recipes, strict=True)}) == len(every)
     assert {recipe.every for recipe in recipes if recipe.regularizer != "none"} == {2}
