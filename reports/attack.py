@@ -13,6 +13,7 @@ from bench.analysis.attack_tables import curve
 from bench.analysis.comparisons import FAMILIES
 from bench.analysis.measured import Measured
 from bench.analysis.outcomes import units
+from framebench.reports.colors import model_styles
 from framebench.reports.document import Block, Cell, Folded, Part, Plot, Row, Section, Table, Text, table
 from framebench.reports.format import count, decimals, number, number_of, p_value, points, rate
 from framebench.reports.origin import origin, resized
@@ -46,7 +47,8 @@ def attack_section(found: Findings) -> Section | None:
             "breaks). Clean and robust accuracy are over all n images. An iteration of SimBA and of noise is one "
             "direction; an iteration of other attacks is one query after the clean image's.", "soft"), *resized(runs),
             _curves(found)]),
-        *parts_sections(found.tables.get("autoattack", pd.DataFrame())), *epsilon_sections(runs),
+        *parts_sections(found.tables.get("autoattack", pd.DataFrame())),
+        *epsilon_sections(runs, model_styles(found.models)),
         *attack_seeds_sections(seeds), *trainings_sections(found.attack_trainings),
         Part("Cost of the attack", [_cost(iterations), Text(
             "Queries are forward passes per image, the first one included, over the images in ASR's denominator, "
@@ -90,7 +92,8 @@ def _curves(found: Findings) -> Row:
                   if unit in units(run.traits)}
         if curves:
             caption = f"ASR against {unit}; bands are 95% Wilson intervals." + _unseen(curves)
-            drawn.append(Plot(f"asr {unit}", caption, partial(asr_curves, curves, unit, budgets), chart=f"asr {unit}"))
+            drawn.append(Plot(f"asr {unit}", caption, partial(asr_curves, curves, unit, budgets,
+                                                                    model_styles(found.models)), chart=f"asr {unit}"))
     return Row(drawn)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.frame_tables import ratio
+from framebench.reports.colors import Style, model_styles
 from framebench.reports.document import Block, Cell, Part, Plot, Section, Table, Text, table
 from framebench.reports.format import count, number_of
 from framebench.reports.frames_plots import (
@@ -20,7 +21,6 @@ from framebench.reports.frames_plots import (
     reconstruction_by_layer,
     spectra,
 )
-from framebench.reports.plots import COLORS
 from framebench.reports.training_plots import training_curves
 
 if TYPE_CHECKING:
@@ -46,9 +46,10 @@ def frames_section(found: Findings) -> Section | None:
     models, logs = found.frames, found.logs
     if not models and not logs.bounds and not logs.epochs:
         return None
-    parts = _bounds(models) if models else []
+    parts = _bounds(models, model_styles([*found.models])) if models else []
     named = dict.fromkeys([*models, *logs.epochs, *logs.bounds])  # a training has the colour of the model of its name
-    colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(named)}
+    styles = model_styles([*found.models, *named])
+    colors = {name: styles[name].color for name in named}
     if logs.epochs:
         parts.append(Part("Training", [Plot(
             "training curves", "What each epoch reached. Penalties of different methods have different units, so each "
@@ -68,7 +69,7 @@ def frames_section(found: Findings) -> Section | None:
     return Section("Frame bounds", f"{layers} of {', '.join(models)}", parts, provenance)
 
 
-def _bounds(models: Mapping[str, pd.DataFrame]) -> list[Block]:
+def _bounds(models: Mapping[str, pd.DataFrame], styles: Mapping[str, Style]) -> list[Block]:
     """Return the parts on the bounds of models: label -> one row per layer."""
     parts: list[Block] = [Part("At a glance", [_summary(models), Text(
         "A and B are the smallest and the largest eigenvalue of a layer's Gram matrix. All of a layer's input z can "
@@ -82,18 +83,18 @@ def _bounds(models: Mapping[str, pd.DataFrame]) -> list[Block]:
         drawn = [Plot(
             f"bounds{names}", "The interval from A to B of every layer, in the order of the calls; the line is at 1. A "
             "lower end that is a triangle has not converged: A is there or below, perhaps far below." + _NOUGHT,
-            partial(bounds_by_layer, group), chart=f"bounds{names}")]
+            partial(bounds_by_layer, group, styles), chart=f"bounds{names}")]
         if all(frame["spectrum"].notna().any() for frame in group.values()):
             drawn.append(Plot(
                 f"spectra{names}", "All eigenvalues of every layer, sorted: A at the left, B at the right end. A tight "
-                "frame is a flat line." + _NOUGHT, partial(spectra, group)))
+                "frame is a flat line." + _NOUGHT, partial(spectra, group, styles)))
         parts.append(Part(f"Bounds by layer{names}", drawn))
         measured = {label: frame for label, frame in group.items() if frame["reconstruction_error"].notna().any()}
         if measured:
             parts.append(Part(f"Undoing each layer{names}", [Plot(
                 f"undoing{names}", "How far the input that 50 steps of conjugate gradients find from a layer's output "
                 "is from the real one. Filled: the layer could keep all of it; hollow: it has fewer outputs than "
-                "inputs, so that part is lost.", partial(reconstruction_by_layer, measured))]))
+                "inputs, so that part is lost.", partial(reconstruction_by_layer, measured, styles))]))
     return parts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,30 +11,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from framebench.reports.plots import COLORS, legend_above, log_ticks, new_figure, shown
+from framebench.reports.colors import Style, model_styles
+from framebench.reports.plots import legend_above, log_ticks, new_figure, shown
 
 #: Eigenvalues below this share of the largest in a plot are drawn there: nothing in float64 tells them from 0.
 FLOOR = 1e-14
 
 
-def bounds_by_layer(models: dict[str, pd.DataFrame]) -> Figure:
+def bounds_by_layer(models: dict[str, pd.DataFrame], styles: Mapping[str, Style] | None = None) -> Figure:
     """Draw the interval [A, B] of every layer, those of several models beside each other, on a log axis.
 
     Args:
         models: Model -> frame with layer, lower, upper, lower_converged (if not, the lower end is a triangle that
             points down); the same layers in all.
+        styles: Model -> its style in all figures; None for one of this figure alone.
     """
-    layers = list(next(iter(models.values()))["layer"])
+    layers, styles = list(next(iter(models.values()))["layer"]), styles or model_styles(models)
     figure, axes = new_figure(min(3 + 0.42 * len(layers) * (1 + 0.25 * len(models)), 13), 3.9)
     floor = _floor(models)
     for i, (model, frame) in enumerate(models.items()):
         x = np.arange(len(layers)) + (i - (len(models) - 1) / 2) * 0.6 / len(models)
         lower, upper = frame["lower"].clip(lower=floor), frame["upper"].clip(lower=floor)
-        axes.vlines(x, lower, upper, color=COLORS[i % len(COLORS)], linewidth=2.2, label=shown(model))
+        axes.vlines(x, lower, upper, color=styles[model].color, linewidth=2.2, label=shown(model))
         ends = frame["lower_converged"].to_numpy(dtype=bool)
-        axes.plot(np.r_[x[ends], x], np.r_[lower[ends], upper], "_", color=COLORS[i % len(COLORS)], markersize=9,
+        axes.plot(np.r_[x[ends], x], np.r_[lower[ends], upper], "_", color=styles[model].color, markersize=9,
                   markeredgewidth=2)
-        axes.plot(x[~ends], lower[~ends], "v", color=COLORS[i % len(COLORS)], markersize=6)
+        axes.plot(x[~ends], lower[~ends], "v", color=styles[model].color, markersize=6)
     axes.axhline(1, color="#57606a", linewidth=0.8)
     log_ticks(axes)
     axes.set_ylabel("eigenvalues, from A to B")
@@ -42,16 +45,17 @@ def bounds_by_layer(models: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> Figure:
+def reconstruction_by_layer(models: dict[str, pd.DataFrame], styles: Mapping[str, Style] | None = None) -> Figure:
     """Draw every layer's reconstruction error on a log axis; hollow where the layer is wide and the rest is lost.
 
     Args:
         models: Model -> frame with layer, side, reconstruction_error; the same layers in all.
+        styles: Model -> its style in all figures; None for one of this figure alone.
     """
-    layers = list(next(iter(models.values()))["layer"])
+    layers, styles = list(next(iter(models.values()))["layer"]), styles or model_styles(models)
     figure, axes = new_figure(min(3 + 0.42 * len(layers), 13), 3.2)
-    for i, (model, frame) in enumerate(models.items()):
-        color, error = COLORS[i % len(COLORS)], frame["reconstruction_error"].astype(float).clip(lower=1e-8)
+    for model, frame in models.items():
+        color, error = styles[model].color, frame["reconstruction_error"].astype(float).clip(lower=1e-8)
         axes.plot(error, "-", color=color, linewidth=0.9, alpha=0.6, label=shown(model))
         for side, face in (("input", color), ("output", "white")):
             chosen = frame["side"] == side
@@ -63,20 +67,21 @@ def reconstruction_by_layer(models: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def spectra(models: dict[str, pd.DataFrame]) -> Figure:
+def spectra(models: dict[str, pd.DataFrame], styles: Mapping[str, Style] | None = None) -> Figure:
     """Draw the sorted eigenvalues of every layer, one panel per layer, one line per model.
 
     Args:
         models: Model -> frame with layer, lower, upper and spectrum (a list of eigenvalues at equally spaced shares of
             all, from the smallest to the largest, or None); the same layers in all.
+        styles: Model -> its style in all figures; None for one of this figure alone.
     """
-    layers = list(next(iter(models.values()))["layer"])
+    layers, styles = list(next(iter(models.values()))["layer"]), styles or model_styles(models)
     figure, panels = _panels(layers, "share of the eigenvalues below")
     floor = _floor(models)
-    for i, (model, frame) in enumerate(models.items()):
+    for model, frame in models.items():
         for axes, values in zip(panels, frame["spectrum"], strict=True):
             drawn = np.full(2, np.nan) if values is None else np.maximum(values, floor)  # named in any case
-            axes.plot(np.linspace(0, 1, len(drawn)), drawn, color=COLORS[i % len(COLORS)], label=shown(model),
+            axes.plot(np.linspace(0, 1, len(drawn)), drawn, color=styles[model].color, label=shown(model),
                       linewidth=1.6)
     for axes in panels:
         axes.axhline(1, color="#57606a", linewidth=0.7)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import pandas as pd
 
 from bench.analysis.attack_tables import epsilon_curves
 from bench.analysis.measured import Measured
+from framebench.reports.colors import Style
 from framebench.reports.document import Cell, Part, Plot, Row, Text, table
 from framebench.reports.format import count, rate
 from framebench.reports.plots import accuracy_curves
@@ -28,10 +29,10 @@ def parts_sections(parts: pd.DataFrame) -> list[Part]:
         "a gradient is a backward pass of one image.", "soft")])]
 
 
-def epsilon_sections(runs: Iterable[Measured]) -> list[Part]:
+def epsilon_sections(runs: Iterable[Measured], styles: Mapping[str, Style]) -> list[Part]:
     """Return the section on robust accuracy against epsilon, none where no attack was run with several."""
     drawn = [Plot(f"robust {what}",
                   f"{what}: robust accuracy over all images; bands are 95% Wilson intervals. Epsilon 0 is clean.",
-                  partial(accuracy_curves, frame, "epsilon", "robust accuracy"), chart=f"epsilon {what}")
+                  partial(accuracy_curves, frame, "epsilon", "robust accuracy", styles), chart=f"epsilon {what}")
              for what, frame in epsilon_curves(runs)]
     return [Part("Robust accuracy against epsilon", [Row(drawn)])] if drawn else []

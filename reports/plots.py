@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import matplotlib
 import numpy as np
@@ -14,29 +14,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-# Okabe & Ito's palette, which colour-blind readers can tell apart.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#000000")
-DASHES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+from framebench.reports.colors import COLORS, DASHES, MARKERS, Style, model_styles
+
 #: Length of the dashes of curves that coincide, in widths of the line.
 _DASH = 5
 #: Most labels of a legend inside the axes: more would cover the curves.
 _IN_CORNER = 8
 
 
-def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: list[int]) -> Figure:
+def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: list[int],
+               styles: Mapping[str, Style] | None = None) -> Figure:
     """Draw attack success rate against a budget, with 95% bands.
 
     Args:
         curves: (model, attack) -> frame with budget, asr, ci_low, ci_high.
         unit: "iterations" or "queries", the budget's unit.
         budgets: Budgets to mark on the axis.
+        styles: Model -> its style in all figures; None for one of this figure alone.
 
     Returns:
         The plot.
     """
     figure, axes = new_figure(6.4, 4.0)
     models = list(dict.fromkeys(model for model, _ in curves))
+    styles = styles or model_styles(models)
     attacks = list(dict.fromkeys(attack for _, attack in curves))
     labels = curve_labels(curves)
     alike = {key: group for group in coinciding(curves) for key in group}
@@ -46,9 +47,9 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
         if group is None:
             continue  # no ASR: its interval, from 0 to 1 everywhere, would hide the others
         # With one model, each attack has a colour: there can be more attacks (one per epsilon) than dashes.
-        color = COLORS[(models.index(model) if len(models) > 1 else attacks.index(attack)) % len(COLORS)]
+        color = styles[model].color if len(models) > 1 else COLORS[attacks.index(attack) % len(COLORS)]
         dashes: str | tuple[int, tuple[int, int]] = DASHES[
-            (attacks.index(attack) + models.index(model) // len(COLORS)) % len(DASHES)]
+            (attacks.index(attack) + DASHES.index(styles[model].dashes)) % len(DASHES)]
         if len(group) > 1:  # each shows in the gaps of the others
             dashes = (-_DASH * group.index((model, attack)), (_DASH, _DASH * (len(group) - 1)))
         axes.step(curve["budget"], curve["asr"], where="post", color=color, linewidth=1.8, linestyle=dashes)
@@ -119,24 +120,26 @@ def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], sca
     return figure
 
 
-def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy") -> Figure:
+def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy",
+                    styles: Mapping[str, Style] | None = None) -> Figure:
     """Draw accuracy against a severity or an epsilon, one line per model, with 95% bands.
 
     Args:
         frame: Columns model, accuracy, ci_low, ci_high, and the one that `against` names (0 is clean).
         against: That column.
         label: What the accuracy is called.
+        styles: Model -> its style in all figures; None for one of this figure alone.
 
     Returns:
         The plot.
     """
     figure, axes = new_figure(6.4, 4.0)
-    for i, (model, own) in enumerate(frame.groupby("model", sort=False)):
-        line = own.sort_values(against)
-        color = COLORS[i % len(COLORS)]
-        axes.plot(line[against], line["accuracy"], marker="o", markersize=4, color=color, label=shown(str(model)),
-                  linewidth=1.8, linestyle=DASHES[i // len(COLORS) % len(DASHES)])
-        axes.fill_between(line[against], line["ci_low"], line["ci_high"], color=color, alpha=0.13, linewidth=0)
+    styles = styles or model_styles(frame["model"])
+    for model, own in frame.groupby("model", sort=False):
+        line, style = own.sort_values(against), styles[str(model)]
+        axes.plot(line[against], line["accuracy"], marker="o", markersize=4, color=style.color,
+                  label=shown(str(model)), linewidth=1.8, linestyle=style.dashes)
+        axes.fill_between(line[against], line["ci_low"], line["ci_high"], color=style.color, alpha=0.13, linewidth=0)
     axes.set_xticks(sorted(frame[against].unique()))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.set_ylim(0, 1)
@@ -177,24 +180,26 @@ def heat_map(cells: pd.DataFrame) -> Figure:
     return figure
 
 
-def clean_against_shifted(summary: pd.DataFrame) -> Figure:
+def clean_against_shifted(summary: pd.DataFrame, styles: Mapping[str, Style] | None = None) -> Figure:
     """Draw shifted against clean accuracy: one colour per model, one marker per domain.
 
     Args:
         summary: Columns model, domain, clean_accuracy, accuracy, ci_low, ci_high.
+        styles: Model -> its style in all figures; None for one of this figure alone.
 
     Returns:
         The plot.
     """
     figure, axes = new_figure(6.4, 4.4)
     models, domains = (list(dict.fromkeys(summary[name])) for name in ("model", "domain"))
+    styles = styles or model_styles(models)
     for row in summary.to_dict("records"):
         axes.errorbar(row["clean_accuracy"], row["accuracy"], capsize=2, linewidth=1, markersize=6,
                       yerr=[[row["accuracy"] - row["ci_low"]], [row["ci_high"] - row["accuracy"]]],
-                      color=COLORS[models.index(row["model"]) % len(COLORS)],
+                      color=styles[row["model"]].color,
                       marker=MARKERS[domains.index(row["domain"]) % len(MARKERS)])
-    for i, model in enumerate(models):
-        axes.plot([], [], "o", color=COLORS[i % len(COLORS)], label=shown(str(model)))
+    for model in models:
+        axes.plot([], [], "o", color=styles[model].color, label=shown(str(model)))
     for i, domain in enumerate(domains):
         axes.plot([], [], MARKERS[i % len(MARKERS)], color="#57606a", label=shown(str(domain)))
     axes.xaxis.set_major_locator(MaxNLocator(5))  # labels such as 88.50% beside each other need room

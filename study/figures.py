@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from framebench.reports.plots import COLORS, MARKERS, new_figure, to_svg
+from framebench.reports.colors import COLORS, MARKERS
+from framebench.reports.plots import new_figure, to_svg
 from study import claims
 from study.analysis import CONTROL, Result, Study
 from study.endpoints import PRIMARY

@@ -69,6 +69,12 @@ class Findings:
     frame_provenance: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     logs: TrainingLogs = field(default_factory=TrainingLogs)
 
+    @property
+    def models(self) -> list[str]:
+        """All models, in the order of the page."""
+        return list(dict.fromkeys([*(run.model for run in self.attacks), *(cell.model for cell in self.shifts),
+                                   *self.frames]))
+
 
 def find(out: Path, settings: ReportSettings) -> Findings:
     """Make the tables of an output folder; log what looks wrong with them.

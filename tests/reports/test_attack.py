@@ -8,10 +8,11 @@ import pytest
 
 from framebench.reports import plots
 from framebench.reports.attack import _comparisons, _cost, _paired, _success, _unseen
+from framebench.reports.colors import COLORS
 from framebench.reports.document import Folded
 from framebench.reports.format import number_of, p_value
 from framebench.reports.html import fragment
-from framebench.reports.plots import COLORS, coinciding, curve_labels, to_svg
+from framebench.reports.plots import coinciding, curve_labels, to_svg
 
 
 def _curve(asr, end=10, low=0.0, high=0.5):
