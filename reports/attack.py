@@ -12,7 +12,8 @@ import pandas as pd
 from bench.analysis.attack_tables import curve
 from bench.analysis.comparisons import FAMILIES
 from bench.analysis.measured import Measured
-from bench.analysis.outcomes import units
+from bench.analysis.outcomes import attacked, units
+from framebench.reports import charts
 from framebench.reports.colors import model_styles
 from framebench.reports.document import Block, Cell, Folded, Part, Plot, Row, Section, Table, Text, table
 from framebench.reports.format import count, decimals, number, number_of, p_value, points, rate
@@ -48,7 +49,7 @@ def attack_section(found: Findings) -> Section | None:
             "direction; an iteration of other attacks is one query after the clean image's.", "soft"), *resized(runs),
             _curves(found)]),
         *parts_sections(found.tables.get("autoattack", pd.DataFrame())),
-        *epsilon_sections(runs, model_styles(found.models)),
+        *epsilon_sections(found),
         *attack_seeds_sections(seeds), *trainings_sections(found.attack_trainings),
         Part("Cost of the attack", [_cost(iterations), Text(
             "Queries are forward passes per image, the first one included, over the images in ASR's denominator, "
@@ -88,12 +89,17 @@ def _curves(found: Findings) -> Row:
     budgets = sorted(int(budget) for budget in found.tables["attack"]["budget"].unique())
     drawn: list[Plot] = []
     for unit in ("iterations", "queries"):
-        curves = {(run.model, _name(run, found.attacks)): curve(run, unit) for run in found.attacks
-                  if unit in units(run.traits)}
-        if curves:
+        runs = {(run.model, _name(run, found.attacks)): run for run in found.attacks if unit in units(run.traits)}
+        if runs:
+            curves = {key: curve(run, unit) for key, run in runs.items()}
+            sizes = {key: (int(attacked(run.frame(), run.traits).sum()), len(run.frame())) for key, run in runs.items()}
+            simba = {model: f"{model}|{attack}" for model, attack in runs if attack.startswith("simba")}
+            lines = charts.published_lines(found.tables.get("published"), "SimBA", "published_budget", "published_asr",
+                                           "asr", simba) if unit == "iterations" else []
             caption = f"ASR against {unit}; bands are 95% Wilson intervals." + _unseen(curves)
-            drawn.append(Plot(f"asr {unit}", caption, partial(asr_curves, curves, unit, budgets,
-                                                                    model_styles(found.models)), chart=f"asr {unit}"))
+            drawn.append(Plot(
+                f"asr {unit}", caption, partial(asr_curves, curves, unit, budgets, model_styles(found.models), lines),
+                charts.success_curves(curves, curve_labels(curves), sizes, unit, budgets, lines)))
     return Row(drawn)
 
 

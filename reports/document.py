@@ -72,13 +72,14 @@ class Plot:
         name: Fit for a file, see `named`.
         caption: What it shows.
         draw: Draws it.
-        chart: Key of the interactive chart that stands in its place where scripts run; empty for none.
+        chart: What the interactive chart that stands in its place where scripts run is made from
+            (`framebench.reports.charts`); None for none.
     """
 
     name: str
     caption: str
     draw: Callable[[], Figure]
-    chart: str = ""
+    chart: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

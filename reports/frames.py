@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.frame_tables import ratio
+from framebench.reports import charts
 from framebench.reports.colors import Style, model_styles
 from framebench.reports.document import Block, Cell, Part, Plot, Section, Table, Text, table
 from framebench.reports.format import count, number_of
@@ -54,7 +55,7 @@ def frames_section(found: Findings) -> Section | None:
         parts.append(Part("Training", [Plot(
             "training curves", "What each epoch reached. Penalties of different methods have different units, so each "
             "is drawn as a multiple of its own value after the first epoch.",
-            partial(training_curves, logs.epochs, colors), chart="training curves")]))
+            partial(training_curves, logs.epochs, colors), charts.training_lines(logs.epochs))]))
     if logs.bounds:
         parts.append(Part("Bounds in the course of training", [Plot(
             "training", "A and B (the edges of a band) of every layer after each epoch." + _NOUGHT,
@@ -83,7 +84,7 @@ def _bounds(models: Mapping[str, pd.DataFrame], styles: Mapping[str, Style]) -> 
         drawn = [Plot(
             f"bounds{names}", "The interval from A to B of every layer, in the order of the calls; the line is at 1. A "
             "lower end that is a triangle has not converged: A is there or below, perhaps far below." + _NOUGHT,
-            partial(bounds_by_layer, group, styles), chart=f"bounds{names}")]
+            partial(bounds_by_layer, group, styles), charts.bounds(group, FLOOR))]
         if all(frame["spectrum"].notna().any() for frame in group.values()):
             drawn.append(Plot(
                 f"spectra{names}", "All eigenvalues of every layer, sorted: A at the left, B at the right end. A tight "

@@ -103,7 +103,7 @@ class Renderer:
 
     def _plot(self, plot: Plot) -> str:
         name = self._names[id(plot)]
-        chart = f' data-chart="{html.escape(plot.chart)}"' if plot.chart else ""
+        chart = f' data-chart="{name}"' if plot.chart else ""
         return (f'<figure id="{name}"{chart}><div class="static">{self._figures[name]}</div>'
                 f"<figcaption>{html.escape(plot.caption)}</figcaption></figure>")
 

@@ -1,52 +1,85 @@
-"""The page: one file that needs nothing else, with styles, tables and plots inside."""
+"""The page: one file that needs nothing else, with styles, scripts, tables and figures inside."""
 
 from __future__ import annotations
 
 import html
+import json
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from framebench.reports.document import Document
 from framebench.reports.html import body
 
-STYLE = """
-:root { color-scheme: light; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4; --tint: #f6f8fa; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); margin: 2.5rem auto; max-width: 82rem;
-       padding: 0 1.25rem; }
-h1 { font-size: 1.6rem; margin: 0 0 .3rem } h2, h3 { font-size: 1.15rem; margin: 2.4rem 0 .5rem }
-p { max-width: 46rem; margin: .4rem 0; overflow-wrap: anywhere } .soft { color: var(--soft) }
-.warning { border-left: 4px solid #d29922; background: #fff8e5; padding: .5rem .8rem; margin: .8rem 0 }
-h2.part { font-size: 1.6rem; margin-top: 3.5rem; padding-top: 1.2rem; border-top: 2px solid var(--line) }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem; margin: .7rem 0 }
-th, td { padding: .3rem .55rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
-thead th { color: var(--soft); font-weight: 600; background: var(--tint); border-bottom: 2px solid var(--line) }
-tbody th { font-weight: inherit }
-th.text, td.text { text-align: left }
-td small, th small { color: var(--soft); display: block; font-size: .78rem }
-.row { display: flex; flex-wrap: wrap; gap: 1rem } .row figure { flex: 1 1 30rem }
-figure { margin: .6rem 0 } figure svg { max-width: 100%; height: auto }
-figcaption { color: var(--soft); font-size: .86rem; max-width: 40rem }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .4rem 1rem }
-.gallery figure { margin: 0 } .gallery img { height: 48px; image-rendering: pixelated; margin-right: 2px }
-.aside { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
-details { margin: .8rem 0 } summary { cursor: pointer }
-pre { font-size: .8rem; overflow-x: auto; background: var(--tint); padding: .8rem }
-"""
+_WEB = Path(__file__).parent / "web"
+#: In the order in which they are inlined: libraries, what all parts share, and last what makes charts of figures.
+SCRIPTS = ("vendor/d3.min.js", "vendor/plot.min.js", "app/core.js", "app/tables.js", "app/chart.js", "app/curves.js",
+           "app/heat.js", "app/forest.js", "app/others.js")
+#: Nothing is loaded from anywhere: what is in the file is all there is.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
 
-def page_of(document: Document, figures: dict[str, str]) -> str:
+def page_of(document: Document, figures: dict[str, str], payload: dict[str, Any]) -> str:
     """Return the whole page of a report.
 
     Args:
         document: The report.
         figures: Its figures, as `framebench.reports.html.drawn` draws them.
+        payload: What the scripts work with, see `framebench.reports.payload.payload`.
     """
     title = ", ".join(part.title for part in document.sections).capitalize()
-    return page(title, document.sections[0].subtitle if len(document.sections) == 1 else "", body(document, figures))
+    subtitle = document.sections[0].subtitle if len(document.sections) == 1 else ""
+    return page(title, subtitle, body(document, figures), payload)
 
 
-def page(title: str, subtitle: str, content: str) -> str:
-    """Return a page of this content, which is HTML; title and subtitle are text."""
-    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
-            f'<body><h1>{html.escape(title)}</h1><p class="soft">{html.escape(subtitle)}</p>\n{content}\n'
-            "</body></html>\n")
+def page(title: str, subtitle: str, content: str, payload: dict[str, Any] | None = None) -> str:
+    """Return a page.
+
+    Args:
+        title: Text.
+        subtitle: Text, may be empty.
+        content: HTML.
+        payload: What the scripts work with, see `framebench.reports.payload.payload`; None for a page without scripts.
+    """
+    scripts, bar = "", ""
+    if payload is not None:
+        scripts = f'<script type="application/json" id="data">{_embedded(payload)}</script>\n' + "\n".join(
+            f"<script>{_asset(name)}</script>" for name in SCRIPTS)
+        bar = '<nav class="bar" aria-label="Page"><div></div></nav>'
+    below = f'<p class="soft">{html.escape(subtitle)}</p>' if subtitle else ""
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><style>{_asset("page.css")}</style></head>
+<body><a class="aside skip" href="#content">Skip to the content</a>{bar}
+<header class="top"><h1>{html.escape(title)}</h1>{below}</header>
+<main id="content">
+{content}
+</main>
+{scripts}</body></html>
+"""
+
+
+@cache
+def _asset(name: str) -> str:
+    return (_WEB / name).read_text(encoding="utf-8").strip()
+
+
+def _embedded(payload: Any) -> str:
+    """Return JSON that neither ends a script element nor is anything but data in it."""
+    text = json.dumps(_plain(payload), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: numbers that are not finite become null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(own) for own in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

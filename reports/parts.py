@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from bench.analysis.attack_tables import epsilon_curves
-from bench.analysis.measured import Measured
-from framebench.reports.colors import Style
+from framebench.reports import charts
+from framebench.reports.colors import model_styles
 from framebench.reports.document import Cell, Part, Plot, Row, Text, table
 from framebench.reports.format import count, rate
 from framebench.reports.plots import accuracy_curves
+
+if TYPE_CHECKING:
+    from bench.analysis.findings import Findings
 
 
 def parts_sections(parts: pd.DataFrame) -> list[Part]:
@@ -29,10 +32,16 @@ def parts_sections(parts: pd.DataFrame) -> list[Part]:
         "a gradient is a backward pass of one image.", "soft")])]
 
 
-def epsilon_sections(runs: Iterable[Measured], styles: Mapping[str, Style]) -> list[Part]:
+def epsilon_sections(found: Findings) -> list[Part]:
     """Return the section on robust accuracy against epsilon, none where no attack was run with several."""
-    drawn = [Plot(f"robust {what}",
-                  f"{what}: robust accuracy over all images; bands are 95% Wilson intervals. Epsilon 0 is clean.",
-                  partial(accuracy_curves, frame, "epsilon", "robust accuracy", styles), chart=f"epsilon {what}")
-             for what, frame in epsilon_curves(runs)]
+    drawn, styles = [], model_styles(found.models)
+    for what, norm, frame in epsilon_curves(found.attacks):
+        keys = {model: model for model in frame["model"].unique()}
+        lines = charts.published_lines(found.tables.get("published"), norm, "published_epsilon",
+                                       "published_robust_accuracy", "accuracy", keys)
+        drawn.append(Plot(
+            f"robust {what}",
+            f"{what}: robust accuracy over all images; bands are 95% Wilson intervals. Epsilon 0 is clean.",
+            partial(accuracy_curves, frame, "epsilon", "robust accuracy", styles, lines),
+            charts.accuracy_lines(frame, "epsilon", "robust accuracy", lines)))
     return [Part("Robust accuracy against epsilon", [Row(drawn)])] if drawn else []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -23,7 +24,7 @@ _IN_CORNER = 8
 
 
 def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: list[int],
-               styles: Mapping[str, Style] | None = None) -> Figure:
+               styles: Mapping[str, Style] | None = None, lines: Sequence[Mapping[str, Any]] = ()) -> Figure:
     """Draw attack success rate against a budget, with 95% bands.
 
     Args:
@@ -31,6 +32,7 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
         unit: "iterations" or "queries", the budget's unit.
         budgets: Budgets to mark on the axis.
         styles: Model -> its style in all figures; None for one of this figure alone.
+        lines: Published numbers, see `framebench.reports.charts.published_lines`.
 
     Returns:
         The plot.
@@ -59,6 +61,7 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
         axes.fill_between(curve["budget"], low, high, step="post", color=color, alpha=0.13 / len(group), linewidth=0)
         axes.fill_between(curve["budget"], low, high, step="post", facecolor="none", edgecolor=color, alpha=0.4,
                           linewidth=0.6)  # bands that overlap are told apart by their edges
+    _published(axes, lines, styles)
     axes.set_xscale("symlog", linthresh=1, linscale=0.5)  # a log axis that has a place for 0, the control
     ticks = sorted({0, *(budget for budget in budgets if budget <= end)})
     axes.set_xticks(ticks)
@@ -72,6 +75,14 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
     if alike:
         _legend(figure, axes, "upper left")
     return figure
+
+
+def _published(axes: Axes, lines: Sequence[Mapping[str, Any]], styles: Mapping[str, Style]) -> None:
+    for line in lines:
+        axes.plot(line["x"], line["y"], "D", markersize=7, fillstyle="none", zorder=5,
+                  color=styles[line["model"]].color)
+    if lines:
+        axes.plot([], [], "D", markersize=7, fillstyle="none", color="#444444", label="published")
 
 
 def curve_labels(curves: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -121,7 +132,7 @@ def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], sca
 
 
 def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy",
-                    styles: Mapping[str, Style] | None = None) -> Figure:
+                    styles: Mapping[str, Style] | None = None, lines: Sequence[Mapping[str, Any]] = ()) -> Figure:
     """Draw accuracy against a severity or an epsilon, one line per model, with 95% bands.
 
     Args:
@@ -129,6 +140,7 @@ def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy",
         against: That column.
         label: What the accuracy is called.
         styles: Model -> its style in all figures; None for one of this figure alone.
+        lines: Published numbers, see `framebench.reports.charts.published_lines`.
 
     Returns:
         The plot.
@@ -140,6 +152,7 @@ def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy",
         axes.plot(line[against], line["accuracy"], marker="o", markersize=4, color=style.color,
                   label=shown(str(model)), linewidth=1.8, linestyle=style.dashes)
         axes.fill_between(line[against], line["ci_low"], line["ci_high"], color=style.color, alpha=0.13, linewidth=0)
+    _published(axes, lines, styles)
     axes.set_xticks(sorted(frame[against].unique()))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.set_ylim(0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,9 @@ import pandas as pd
 
 from bench.analysis.comparisons import FAMILIES
 from bench.analysis.measured import Measured
+from bench.analysis.shift_tables import Part as ShiftPart
 from bench.analysis.shift_tables import severity_table
+from framebench.reports import charts
 from framebench.reports.colors import Style, model_styles
 from framebench.reports.document import Block, Cell, Folded, Markup, Part, Plot, Row, Section, Table, Text, table
 from framebench.reports.format import count, number_of, p_value, percent, points, rate
@@ -60,7 +62,10 @@ def shift_section(found: Findings) -> Section | None:
         "Gap: clean accuracy minus shifted accuracy, in points. " + _mce_note(found, summary) +
         " Intervals: a bootstrap over images for means over cells, Newcombe's for a gap between two sets of images.",
         "soft"), *[Text(text, "soft") for text in _fewer_classes(summary, clean_of, classes)]]))
-    blocks += _plots(cells, summary, by_severity, model_styles(found.models))
+    gathered: dict[str, list[ShiftPart]] = {}
+    for part in found.parts:
+        gathered.setdefault(short[part.domain], []).append(part)
+    blocks += _plots(cells, summary, by_severity, gathered, model_styles(found.models))
     if len(paired):
         blocks.append(Part("Models compared under shift, on the same images", [_paired(paired), Text(
             "Accuracy of a minus b, in points. For one set of images: Newcombe's 95% interval for paired proportions "
@@ -153,7 +158,7 @@ def _cost(summary: pd.DataFrame) -> Table:
 
 
 def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame,
-           styles: Mapping[str, Style]) -> list[Block]:
+           found_parts: Mapping[str, Sequence[ShiftPart]], styles: Mapping[str, Style]) -> list[Block]:
     blocks: list[Block] = []
     for domain, group in by_severity.groupby("domain", sort=False):
         own = cells[(cells["domain"] == domain) & (cells["corruption"] != "")]
@@ -161,14 +166,15 @@ def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame
         blocks.append(Row([
             Plot(f"severity {domain}", f"{domain}: mean accuracy over the benchmark's corruptions against severity; 0 "
                  "stands for the same images without corruption. Bands are 95% intervals over images.",
-                 partial(accuracy_curves, group, "severity", styles=styles), chart=f"severity {domain}"),
+                 partial(accuracy_curves, group, "severity", styles=styles),
+                 charts.accuracy_lines(group, "severity", "accuracy")),
             Plot(f"corruptions {domain}", f"{domain}: accuracy in percent; {what}", partial(heat_map, own),
-                 chart=f"corruptions {domain}")]))
+                 charts.heat(found_parts[str(domain)]))]))
     shifted = summary[summary["clean_accuracy"].notna() & (summary["part"] != "extras")]
     if len(shifted) and shifted["model"].nunique() > 1:
         blocks.append(Plot("clean against shifted", "Shifted against clean accuracy, one point per model and domain, "
                            "with 95% intervals of the former.", partial(clean_against_shifted, shifted, styles),
-                           chart="clean against shifted"))
+                           charts.points(shifted)))
     return [Part("Where accuracy goes", blocks)] if blocks else []
 
 

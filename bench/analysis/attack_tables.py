@@ -76,27 +76,29 @@ def parts_table(found: Iterable[Measured]) -> pd.DataFrame:
     return pd.DataFrame(entries, columns=PART_COLUMNS)
 
 
-def epsilon_curves(found: Iterable[Measured]) -> list[tuple[str, pd.DataFrame]]:
+def epsilon_curves(found: Iterable[Measured]) -> list[tuple[str, str, pd.DataFrame]]:
     """Return robust accuracy against epsilon, for every attack that was run with several bounds on some model.
 
     Returns:
-        What tells the attack from others, and a frame: model, epsilon (0 for clean images), accuracy, ci_low, ci_high.
+        What tells the attack from others, its norm as leaderboards write it, and a frame: model, epsilon (0 for clean
+        images), accuracy, ci_low, ci_high.
     """
     groups: dict[tuple[str, ...], list[Measured]] = {}
     for run in found:
         if run.traits.bound is not None and not run.traits.targeted:
             others = {key: value for key, value in run.evaluation.settings.items() if key != "epsilon"}
             what = f"{run.evaluation.attack}, {run.traits.norm}, {run.length:,} iterations, on {run.domain}"
-            groups.setdefault((what, repr(sorted(others.items())), str(run.evaluation.seed)), []).append(run)
+            key = (what, (run.traits.norm or "").capitalize(), repr(sorted(others.items())), str(run.evaluation.seed))
+            groups.setdefault(key, []).append(run)
     curves = []
-    for (what, *_), runs in groups.items():
+    for (what, norm, *_), runs in groups.items():
         points = [{"model": run.model, "epsilon": epsilon, **_rate("accuracy", "ci", int(held.sum()), len(held))}
                   for run in runs for epsilon, held in (
                       (0.0, robust(run.frame(), "iterations", 0)),
                       (run.traits.bound, robust(run.frame(), "iterations", run.length)))]
         frame = pd.DataFrame(points).drop_duplicates(["model", "epsilon"])
         if len(frame) > 2 and frame["model"].value_counts().max() > 2:
-            curves.append((what, frame.sort_values("epsilon")))
+            curves.append((what, norm, frame.sort_values("epsilon")))
     return curves
 
 
@@ -107,7 +109,9 @@ def _rate(name: str, ends: str, count: int, n: int) -> dict[str, float]:
 
 
 def curve(run: Measured, unit: str) -> pd.DataFrame:
-    """Return ASR at every budget where it changes, with its interval: budget, asr, ci_low, ci_high.
+    """Return ASR and robust accuracy at every budget where they change, with their intervals.
+
+    Columns: budget, asr, ci_low, ci_high, robust, robust_low, robust_high.
 
     Of an attack that takes gradients, the curve against queries is its control alone.
     """
@@ -126,7 +130,10 @@ def curve(run: Measured, unit: str) -> pd.DataFrame:
     budgets = np.unique(np.concatenate([[0], spent[won], [end]]))
     if len(budgets) > 400:
         budgets = budgets[np.unique(np.linspace(0, len(budgets) - 1, 400).astype(int))]
-    counts = [(int((won & (spent <= budget)).sum()), int(among.sum())) for budget in budgets]
-    bounds = np.array([wilson(s, n) for s, n in counts])
-    asr = [s / n if n else np.nan for s, n in counts]
-    return pd.DataFrame({"budget": budgets, "asr": asr, "ci_low": bounds[:, 0], "ci_high": bounds[:, 1]})
+    correct = (frame["clean_prediction"] == frame["label"]).to_numpy()
+    entries = []
+    for budget in budgets:
+        within = spent <= budget
+        entries.append({"budget": budget, **_rate("asr", "ci", int((won & within).sum()), int(among.sum())),
+                        **_rate("robust", "robust", int((correct & ~((success >= 0) & within)).sum()), len(frame))})
+    return pd.DataFrame(entries)

@@ -75,6 +75,13 @@ class Findings:
         return list(dict.fromkeys([*(run.model for run in self.attacks), *(cell.model for cell in self.shifts),
                                    *self.frames]))
 
+    @property
+    def reference(self) -> str | None:
+        """The model that differences are taken to: the one that --baseline names, else `baseline`, else the first."""
+        asked = meant(self.models, self.settings.baseline) if self.settings.baseline else []
+        plain = meant(self.models, "baseline")
+        return next(iter([*asked, *plain, *self.models]), None)
+
 
 def find(out: Path, settings: ReportSettings) -> Findings:
     """Make the tables of an output folder; log what looks wrong with them.

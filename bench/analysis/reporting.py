@@ -64,6 +64,7 @@ def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Resu
     from framebench.reports import document_of  # here: it loads Matplotlib
     from framebench.reports.html import drawn
     from framebench.reports.page import page_of
+    from framebench.reports.payload import payload
 
     found = find(out, settings)
     for name, table in found.tables.items():
@@ -71,7 +72,7 @@ def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Resu
     page = out / "report" / "index.html"
     document = document_of(found)
     figures = drawn(document)
-    _write(page, page_of(document, figures))
+    _write(page, page_of(document, figures, payload(found, document)))
     _write_figures(page.parent / "figures", figures)
     names = [field.name for field in dataclasses.fields(Results) if field.name not in ("warnings", "page")]
     return Results(**{name: found.tables.get(name, pd.DataFrame()) for name in names}, warnings=tuple(found.warnings),

@@ -44,7 +44,7 @@ def test_figures_and_tables_have_names_fit_for_files_and_no_two_the_same():
     assert document.plots() == {"asr-a-..-b": one, "asr-0.2": two, "asr-0.2-2": three}
     assert document.tables() == {"asr-0.2": cells}
     figures = drawn(document)
-    text = page_of(document, figures)
+    text = page_of(document, figures, {})
     assert list(figures) == list(document.plots()) and all(svg.startswith("<svg") for svg in figures.values())
     assert all(f'<figure id="{name}">' in text for name in figures) and 'data-table="asr-0.2"' in text
 

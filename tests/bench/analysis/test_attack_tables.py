@@ -151,7 +151,7 @@ def test_robust_accuracy_against_epsilon_joins_the_epsilons_of_one_attack(tmp_pa
 
     several = [run((0, -1, -1, -1), 0.1), run((0, 2, -1, -1), 0.2), run((0, 2, 1, 3), 0.4),
                run((0, 1, 1, 1), 0.2, settings={"loss": "other"}), run_of(tmp_path, (0, 1), model="unbounded")]
-    ((what, frame),) = epsilon_curves([one(rows) for rows in several])
+    ((what, norm, frame),) = epsilon_curves([one(rows) for rows in several])
     assert "linf" in what and frame["epsilon"].tolist() == [0, 0.1, 0.2, 0.4]
     assert frame["accuracy"].tolist() == [0.75, 0.75, 0.5, 0.0]
     assert frame["ci_low"].iloc[2] == pytest.approx(wilson(2, 4)[0])

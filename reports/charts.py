@@ -1,0 +1,226 @@
+"""What the interactive charts are made from: plain values, which `reports/web/app` draws.
+
+Every function returns the data of one chart; its ``kind`` names the function in `reports/web/app` that draws it.
+Fractions are in [0, 1]; nan becomes null (`framebench.reports.page`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.measured import Measured
+from bench.analysis.outcomes import robust
+from bench.analysis.shift_tables import Part
+from bench.analysis.stats import paired_proportions, wilson
+
+#: Corruption x severity cells, and means over severities, for which noise is computed between all pairs of models.
+_MEAN = "mean"
+#: Classes that a chart by class can show.
+MOST_CLASSES = 100
+_Z = 1.959964  # of a two-sided 95% interval
+
+_SHARE = {"percent": True, "log": False}
+
+
+def _values(frame: pd.DataFrame, *names: str) -> list[list[float]]:
+    return [frame[name].round(4).tolist() for name in names]
+
+
+def success_curves(curves: Mapping[tuple[str, str], pd.DataFrame], labels: Mapping[tuple[str, str], str],
+                   sizes: Mapping[tuple[str, str], tuple[int, int]], unit: str, budgets: Sequence[int],
+                   lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Attack success rate and robust accuracy against a budget.
+
+    Args:
+        curves: (model, attack) -> what `bench.analysis.attack_tables.curve` returns.
+        labels: (model, attack) -> what the curve is called.
+        sizes: (model, attack) -> images in ASR's denominator, and all images.
+        unit: The budget's unit.
+        budgets: Budgets to mark on the axis.
+        lines: Published numbers: series (a key), label, x, y and measure.
+    """
+    attacks = list(dict.fromkeys(attack for _, attack in curves))
+    series = [{"key": f"{model}|{attack}", "label": labels[model, attack], "model": model, "place": place,
+               "attack": attacks.index(attack), "n": list(sizes[model, attack]), "x": curve["budget"].tolist(),
+               "values": {"asr": _values(curve, "asr", "ci_low", "ci_high"),
+                          "robust": _values(curve, "robust", "robust_low", "robust_high")}}
+              for place, ((model, attack), curve) in enumerate(curves.items()) if curve["asr"].notna().all()]
+    return {"kind": "curves", "step": True, "series": series, "lines": list(lines),
+            "x": {"label": f"budget ({unit} per image)", "unit": unit, "log": True, "ticks": sorted({0, *budgets})},
+            "measures": [{"key": "asr", "label": "attack success rate", **_SHARE},
+                         {"key": "robust", "label": "robust accuracy", **_SHARE}]}
+
+
+def accuracy_lines(frame: pd.DataFrame, against: str, label: str, lines: Sequence[dict[str, Any]] = ()
+                   ) -> dict[str, Any]:
+    """Accuracy against severity or epsilon; see `framebench.reports.plots.accuracy_curves`."""
+    series = []
+    for place, (model, own) in enumerate(frame.groupby("model", sort=False)):
+        line = own.sort_values(against)
+        series.append({"key": str(model), "label": str(model), "model": str(model), "place": place, "attack": 0,
+                       "x": line[against].tolist(),
+                       "values": {"accuracy": _values(line, "accuracy", "ci_low", "ci_high")}})
+    return {"kind": "curves", "step": False, "series": series, "lines": list(lines),
+            "x": {"label": against, "unit": against, "log": False, "ticks": sorted(frame[against].unique().tolist())},
+            "measures": [{"key": "accuracy", "label": label, **_SHARE}]}
+
+
+def training_lines(logs: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """What every epoch of several trainings reached."""
+    measures: list[dict[str, Any]] = [{"key": "validation_accuracy", "label": "accuracy on held-out images", **_SHARE},
+                {"key": "train_accuracy", "label": "accuracy on training images, augmented", **_SHARE},
+                {"key": "train_loss", "label": "training loss, without the penalty", "percent": False, "log": False},
+                {"key": "penalty", "label": "penalty", "percent": False, "log": True}]
+    series: list[dict[str, Any]] = [
+        {"key": name, "label": name, "model": name, "place": place, "attack": 0, "x": log["epoch"].tolist(),
+         "values": {measure["key"]: _values(log, str(measure["key"])) for measure in measures
+                    if measure["key"] != "penalty" or (log["penalty"] > 0).all()}}
+        for place, (name, log) in enumerate(logs.items())]
+    shown = [measure for measure in measures if any(measure["key"] in one["values"] for one in series)]
+    return {"kind": "curves", "step": False, "series": series, "measures": shown,
+            "x": {"label": "epoch", "unit": "epochs", "log": False}}
+
+
+def points(summary: pd.DataFrame) -> dict[str, Any]:
+    """Shifted against clean accuracy; see `framebench.reports.plots.clean_against_shifted`."""
+    return {"kind": "points", "points": [
+        {"model": row["model"], "domain": row["domain"], "clean": row["clean_accuracy"], "accuracy": row["accuracy"],
+         "low": row["ci_low"], "high": row["ci_high"], "n": int(row["n"])} for row in summary.to_dict("records")]}
+
+
+def bounds(models: Mapping[str, pd.DataFrame], floor: float) -> dict[str, Any]:
+    """Frame bounds by layer, of models with the same layers; bounds below `floor` of the largest are drawn there."""
+    least = floor * max(float(frame["upper"].max()) for frame in models.values())
+    return {"kind": "bounds", "layers": next(iter(models.values()))["layer"].tolist(), "models": {
+        model: [[max(low, least), max(high, least)] for low, high in zip(frame["lower"], frame["upper"], strict=True)]
+        for model, frame in models.items()}}
+
+
+def by_class(attacks: Iterable[Measured], shifted: Iterable[Part], names: Mapping[str, str]) -> dict[str, Any] | None:
+    """Accuracy by class: clean and under each attack at its largest budget, and on every domain.
+
+    Args:
+        attacks: The runs.
+        shifted: The parts.
+        names: Domain -> what the page calls it.
+
+    Returns:
+        None where there are more than `MOST_CLASSES` classes, or several lists of them.
+    """
+    found: dict[tuple[str, str], dict[str, list[list[float] | None]]] = {}
+    lists = set()
+    for run in attacks:
+        frame, classes = run.frame(), run.facts.classes
+        lists.add(classes)
+        labels = frame["label"].to_numpy()
+        for budget, what in ((0, f"clean accuracy, {run.domain}"),
+                             (run.length, f"robust accuracy, {run.name}, {run.domain}")):
+            held = robust(frame, "iterations", budget)
+            found.setdefault((f"{what}|{budget}", what), {})[run.model] = [
+                _share(held[labels == place]) for place in range(len(classes))]
+    for part in shifted:
+        lists.add(part.classes)
+        what = f"accuracy, {names[part.domain]}" + ("" if part.name == "all" else f" ({part.name})")
+        found.setdefault((what, what), {})[part.model] = [
+            _share(part.scores[part.labels == place]) for place in range(len(part.classes))]
+    if len(lists) != 1 or len(next(iter(lists))) > MOST_CLASSES:
+        return None
+    return {"kind": "classes", "classes": list(lists.pop()), "measures": [
+        {"key": key, "label": what, "models": models} for (key, what), models in found.items()]}
+
+
+def _share(scores: np.ndarray) -> list[float] | None:
+    """Return mean, interval and number of the images of one class; None where there is none."""
+    n = len(scores)
+    if not n:
+        return None
+    if set(np.unique(scores)) <= {0, 1}:
+        low, high = wilson(int(scores.sum()), n)
+    else:
+        half = _Z * scores.std() / n ** 0.5
+        low, high = max(scores.mean() - half, 0.0), min(scores.mean() + half, 1.0)
+    return [round(float(value), 4) for value in (scores.mean(), low, high)] + [n]
+
+
+def heat(parts: Sequence[Part]) -> dict[str, Any]:
+    """Accuracy by corruption, severity and model of one domain, and between which models nothing is shown.
+
+    Nothing is shown where the 95% interval of the difference over the images that all models have contains zero: of one
+    cell Newcombe's, of a mean over severities the normal one.
+    """
+    models = list(dict.fromkeys(part.model for part in parts))
+    rows = list(dict.fromkeys(corruption for part in parts for corruption, _ in part.cells))
+    slices = [_MEAN, *map(str, sorted({severity for part in parts for _, severity in part.cells}))]
+    common = parts[0].examples
+    for part in parts[1:]:
+        common = np.intersect1d(common, part.examples)
+    outcomes: dict[tuple[str, str, str], np.ndarray] = {}  # slice, corruption, model -> score of each image
+    for part in parts:
+        correct = part.correct[np.isin(part.examples, common)].astype(np.float32)
+        for row in rows:
+            columns = [i for i, (corruption, _) in enumerate(part.cells) if corruption == row]
+            for i in columns:
+                outcomes[str(part.cells[i][1]), row, part.model] = correct[:, i]
+            if columns:
+                outcomes[_MEAN, row, part.model] = correct[:, columns].mean(1)
+    cells: dict[str, dict[str, list[Any]]] = {of: {model: [] for model in models} for of in slices}
+    noise: dict[str, dict[str, list[str]]] = {of: {model: [] for model in models} for of in slices}
+    for of in slices:
+        for row in rows:
+            there = {model: outcomes.get((of, row, model)) for model in models}
+            quiet = _noise(there, exact=of != _MEAN)
+            for model, scores in there.items():
+                cells[of][model].append(None if scores is None else _share(scores)[:3])  # type: ignore[index]
+                noise[of][model].append("".join("1" if (model, other) in quiet else "0" for other in models))
+    return {"kind": "heat", "rows": rows, "models": models, "slices": slices, "n": len(common), "cells": cells,
+            "noise": noise if len(models) > 1 else None}
+
+
+def _noise(scores: Mapping[str, np.ndarray | None], *, exact: bool) -> set[tuple[str, str]]:
+    """Return the pairs of models, in both orders, whose difference has an interval that contains zero."""
+    there = {model: values for model, values in scores.items() if values is not None}
+    models, quiet = list(there), set[tuple[str, str]]()
+    if len(models) < 2 or len(there[models[0]]) < 2:
+        return quiet
+    matrix = np.stack([there[model] for model in models]).astype(float)
+    spread = np.cov(matrix)
+    for i, a in enumerate(models):
+        for j, b in enumerate(models[:i]):
+            difference = matrix[i].mean() - matrix[j].mean()
+            error = _Z * max(spread[i, i] + spread[j, j] - 2 * spread[i, j], 0.0) ** 0.5 / matrix.shape[1] ** 0.5
+            if exact and 0.5 * error < abs(difference) < 2 * error or difference == 0:  # else the two agree
+                _, low, high = paired_proportions(matrix[i] > 0.5, matrix[j] > 0.5)
+                within = low <= 0 <= high
+            else:
+                within = abs(difference) <= error
+            if within:
+                quiet |= {(a, b), (b, a)}
+    return quiet
+
+
+def published_lines(published: pd.DataFrame | None, threat: str, x: str, y: str, measure: str,
+                    keys: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return published numbers that belong into a chart, each at its place.
+
+    Args:
+        published: ``published.csv``, or None.
+        threat: The threat that the chart shows.
+        x: The column of the place on the axis.
+        y: The column of the number.
+        measure: The chart's measure that the number is of.
+        keys: Model -> key of its series.
+    """
+    lines: list[dict[str, Any]] = []
+    rows: list[dict[Hashable, Any]] = [] if published is None else published.to_dict("records")
+    for row in rows:
+        if row["threat"] == threat and row["model"] in keys and not pd.isna(row[x]) and not pd.isna(row[y]):
+            line = {"series": keys[row["model"]], "x": float(row[x]), "y": float(row[y]), "measure": measure,
+                    "model": row["model"],
+                    "label": f"published: {row['network']}, {row['published_attack']} ({row['source']})"}
+            if line not in lines:  # there is a row per measured attack
+                lines.append(line)
+    return lines

@@ -1,0 +1,31 @@
+"""What the scripts of a report's page work with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from framebench.reports.colors import PALETTE, model_styles
+from framebench.reports.document import Document
+
+if TYPE_CHECKING:
+    from bench.analysis.findings import Findings
+
+
+def payload(found: Findings, document: Document, refresh: float | None = None) -> dict[str, Any]:
+    """Return the data of a page.
+
+    Args:
+        found: What is on it.
+        document: The report, whose figures carry the data of their charts.
+        refresh: Seconds after which the page loads itself again; None for never.
+    """
+    names = [*found.models, *found.logs.epochs, *found.logs.bounds]
+    return {
+        "models": found.models,
+        "styles": {model: dataclasses.asdict(style) for model, style in model_styles(names).items()},
+        "palette": PALETTE,
+        "reference": found.reference,
+        "charts": {name: plot.chart for name, plot in document.plots().items() if plot.chart},
+        "refresh": refresh,
+    }
