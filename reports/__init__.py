@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from framebench.reports.attack import attack_section
+from framebench.reports.classes import classes_section
 from framebench.reports.document import Document, Part, Section, Text
 from framebench.reports.frames import frames_section
 from framebench.reports.published import published_section
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 #: In the order of the page.
 SECTIONS: list[Callable[[Findings], Section | None]] = [
-    attack_section, shift_section, published_section, frames_section]
+    attack_section, shift_section, classes_section, published_section, frames_section]
 
 
 def document_of(found: Findings) -> Document:

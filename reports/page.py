@@ -28,8 +28,9 @@ def page_of(document: Document, figures: dict[str, str], payload: dict[str, Any]
         figures: Its figures, as `framebench.reports.html.drawn` draws them.
         payload: What the scripts work with, see `framebench.reports.payload.payload`.
     """
-    title = ", ".join(part.title for part in document.sections).capitalize()
-    subtitle = document.sections[0].subtitle if len(document.sections) == 1 else ""
+    measured = [part for part in document.sections if part.provenance] or document.sections
+    title = ", ".join(part.title for part in measured).capitalize()
+    subtitle = measured[0].subtitle if len(document.sections) == 1 else ""
     return page(title, subtitle, body(document, figures), payload)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from framebench.reports.colors import COLORS, DASHES, MARKERS, Style, model_styl
 _DASH = 5
 #: Most labels of a legend inside the axes: more would cover the curves.
 _IN_CORNER = 8
+#: Most columns of a map by class; the interactive chart has all.
+_MOST_COLUMNS = 24
 
 
 def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: list[int],
@@ -180,17 +183,49 @@ def heat_map(cells: pd.DataFrame) -> Figure:
     grid = grid.reindex(list(dict.fromkeys(cells["corruption"])), columns=list(dict.fromkeys(cells[by])))
     figure = Figure(figsize=(2.6 + 0.62 * max(grid.shape[1], 3), 0.9 + 0.27 * len(grid)), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=1)
-    for (row, column), value in np.ndenumerate(grid.to_numpy()):
-        if np.isfinite(value):
-            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8,
-                      color="white" if value < 0.6 else "black")
+    _shaded(axes, grid.to_numpy())
     axes.set_yticks(range(len(grid)), [name.replace("_", " ") for name in grid.index], fontsize=8)
     axes.set_xticks(range(grid.shape[1]), [shown(str(name)) for name in grid.columns], fontsize=8,
                     rotation=0 if by == "severity" else 30, ha="center" if by == "severity" else "right")
     if by == "severity":
         axes.set_xlabel("severity")
     return figure
+
+
+def class_map(chart: Mapping[str, Any]) -> Figure:
+    """Draw accuracy by class, one column per model and, where they fit, per measure.
+
+    Args:
+        chart: What `framebench.reports.charts.by_class` returns.
+
+    Returns:
+        The plot.
+    """
+    columns = [(measure["label"], model, [entry[0] if entry else np.nan for entry in values])
+               for measure in chart["measures"] for model, values in measure["models"].items()]
+    columns = columns[:_MOST_COLUMNS]
+    grid = np.array([values for *_, values in columns], dtype=float).T
+    figure = Figure(figsize=(2.2 + 0.5 * max(len(columns), 4), 1.6 + 0.27 * len(grid)), layout="constrained")
+    axes = figure.subplots()
+    _shaded(axes, grid)
+    axes.set_yticks(range(len(grid)), [shown(name) for name in chart["classes"]], fontsize=8)
+    axes.set_xticks(range(len(columns)), [shown(model) for _, model, _ in columns], fontsize=8, rotation=30, ha="right")
+    starts = [i for i, (what, *_) in enumerate(columns) if i == 0 or columns[i - 1][0] != what]
+    for i, start in enumerate(starts):
+        end = (starts + [len(columns)])[i + 1]
+        axes.axvline(start - 0.5, color="white", linewidth=4)
+        axes.text((start + end - 1) / 2, -0.7, "\n".join(textwrap.wrap(shown(columns[start][0]), 9 * (end - start))),
+                  ha="center", va="bottom", fontsize=7)
+    return figure
+
+
+def _shaded(axes: Axes, grid: np.ndarray) -> None:
+    """Draw a grid of fractions: colours, and percent in figures."""
+    axes.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(grid):
+        if np.isfinite(value):
+            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8,
+                      color="white" if value < 0.6 else "black")
 
 
 def clean_against_shifted(summary: pd.DataFrame, styles: Mapping[str, Style] | None = None) -> Figure:

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from bench.analysis.attack_tables import curve
+from bench.analysis.reporting import write_report
 from bench.analysis.shift_tables import Part
 from bench.analysis.stats import paired_proportions
 from framebench.reports import charts
-from tests.bench.analysis.making import one, run_of
+from tests.bench.analysis.making import cell_of, kept, one, run_of
 
 CELLS = tuple((name, severity) for name in ("fog", "snow") for severity in (1, 3))
 
@@ -92,3 +93,10 @@ def test_twenty_models_stay_small():
                   np.random.default_rng(i).random((300, 95)) < rate, tuple("abcdefghij"))
              for i, rate in enumerate(rates)]
     assert len(json.dumps(charts.heat(parts))) < 400_000
+
+
+def test_the_page_has_a_section_on_classes(tmp_path):
+    for model in "ab":
+        kept(cell_of(tmp_path / "examples", [True, False, True], model=model))
+    page = write_report(tmp_path).page.read_text(encoding="utf-8")
+    assert "Accuracy by class" in page and '<figure id="classes" data-chart="classes">' in page

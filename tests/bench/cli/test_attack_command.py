@@ -46,7 +46,7 @@ def test_samples_from_nothing(tmp_path, model_file, capsys):
     assert iterations["asr"].iloc[-1] > 0
     assert (table["n"] == 20).all() and table["n_correct"].between(1, 19).all()
     page = (out / "report" / "index.html").read_text()
-    assert "factories:linear" in page and page.count("<svg") == 3
+    assert "factories:linear" in page and page.count("<svg") == 4
     drawn = {path.name: ElementTree.parse(path) for path in (out / "report" / "figures").iterdir()}
     assert sorted(drawn) == ["asr-iterations.svg", "asr-queries.svg",
                              "attacked-images-factories-linear-simba-pixel.svg"]

@@ -1,0 +1,25 @@
+"""Accuracy by class: where a model loses."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from framebench.reports import charts
+from framebench.reports.document import Plot, Section
+from framebench.reports.plots import class_map
+from framebench.reports.shift import short_names
+
+if TYPE_CHECKING:
+    from bench.analysis.findings import Findings
+
+
+def classes_section(found: Findings) -> Section | None:
+    """Return the part of the report on classes; None where there are none to compare."""
+    chart = charts.by_class(found.attacks, found.parts, short_names(part.domain for part in found.parts))
+    if chart is None:
+        return None
+    return Section("Accuracy by class", "the images of each class by themselves", [Plot(
+        "classes", "Accuracy of every model on the images of each class. Intervals are Wilson's, and for means over "
+        "cells the normal ones over images. The lowest of many classes is lower than on other images, since it was "
+        "chosen for being low.", partial(class_map, chart), chart)])
