@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from framebench.errors import InputError
+from framebench.errors import DivergedError, InputError
 from framebench.models.operators import fourier_blocks
 from framebench.models.regularizers.base import Regularizer, require_at_least, require_choice
 from framebench.models.regularizers.gram import gershgorin_rows, gram, mean_diagonal
@@ -156,7 +156,7 @@ class FrameSpectral(FrameBounds):
         """Return R of one layer on the grid, or its estimate.
 
         Raises:
-            InputError: if the weights are not finite.
+            DivergedError: if the weights are not finite.
         """
         kernel = layer.operator_kernel()
         if self.relative:
@@ -165,8 +165,8 @@ class FrameSpectral(FrameBounds):
         try:
             spectrum: torch.Tensor = torch.linalg.eigvalsh(gram(blocks))
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # of weights that are NaN or infinite
-            raise InputError(f"the layer {layer.name} has no eigenvalues: its weights are not finite any more; train "
-                             "with a lower learning rate or coefficient") from None
+            raise DivergedError(f"the layer {layer.name} has no eigenvalues: its weights are not finite any more; "
+                                "train with a lower learning rate or coefficient") from None
         lower, upper = self.lower, self.upper
         if self.scale == "log":
             spectrum = (spectrum.clamp(min=0) + self.offset).log()  # rounding may leave the smallest below 0

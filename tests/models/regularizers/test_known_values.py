@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from framebench.errors import InputError
+from framebench.errors import DivergedError
 from framebench.models.architectures import build
 from framebench.models.initialise import delta_orthogonal_
 from framebench.models.regularizers import REGULARIZERS, gershgorin
@@ -78,7 +78,7 @@ def test_a_layer_of_zeros_scores_the_lower_bound():
 def test_weights_that_are_not_finite_are_named():
     layer = nn.Conv2d(3, 4, 3)
     layer.weight.data[0] = float("nan")
-    with pytest.raises(InputError, match="layer conv2d has no eigenvalues"):
+    with pytest.raises(DivergedError, match="layer conv2d has no eigenvalues"):
         REGULARIZERS["frame-spectral"]()(layer)
 
 
