@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
 
 from framebench.attacks.base import Finished
 from framebench.attacks.losses import LOSSES
+from framebench.attacks.state import State
 from framebench.attacks.verdict import check_classes, judge, read_logits
 from framebench.errors import InputError
 from framebench.seeding import generator
@@ -33,7 +33,7 @@ class Run:
 
 
 @dataclass
-class _State:
+class _State(State):
     """The images under attack: tensors on the model's device and arrays, with one entry per image."""
 
     clean: torch.Tensor
@@ -62,19 +62,6 @@ class _State:
     success: np.ndarray
     clean_prediction: np.ndarray
     start: np.ndarray  # the generators of the starts
-
-    def of(self, rows: np.ndarray) -> _State:
-        """Return the entries of some rows."""
-        at = torch.from_numpy(rows).to(self.now.device)
-        own: list[Any] = [getattr(self, field.name) for field in fields(self)]
-        return _State(*(value[rows] if isinstance(value, np.ndarray) else value[at] for value in own))
-
-    def joined(self, other: _State) -> _State:
-        """Return these entries and another's after them."""
-        pairs: list[Any] = [(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
-        both: list[Any] = [np.concatenate(pair) if isinstance(pair[0], np.ndarray) else torch.cat(pair)
-                           for pair in pairs]
-        return _State(*both)
 
 
 class Ascent:

@@ -1,28 +1,26 @@
 """AutoAttack (Croce & Hein, ICML 2020, arXiv 2003.01690): several attacks, each on images that are not broken yet.
 
-The attacks and their settings are those of the authors' package, `pyautoattack`. APGD is our own, in batches; FAB
-(Croce & Hein 2020, arXiv 1907.02044) and Square are the package's, in lanes that an image enters when APGD has not
-broken it. What differs from the package's own run is the random starts, that an image is done at its first success and
-does not depend on its batch, and the order of version "plus", whose gradient-based attacks come first here.
+The attacks and their settings are those of the authors' package, `pyautoattack`, in batches that stay full: an image
+enters an attack when those before it have not broken it. What differs from the package's own run is the random draws,
+that an image is done at its first success and does not depend on its batch, and the order of version "plus", whose APGD
+comes first here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from framebench.attacks.apgd import APGDOptions, ascend
 from framebench.attacks.base import Attack, Finished, Load, Part, Predict, Traits, guarded, label
-from framebench.attacks.interleave import Task, interleave
+from framebench.attacks.fab import Boundary
 from framebench.attacks.options import EPSILONS, AutoAttackOptions
-from framebench.attacks.queries import CountedModel
 from framebench.attacks.signatures import check_options, plain
-from framebench.attacks.single import LANES, SingleImageAttack, lane_seed
+from framebench.attacks.square import Search, SquareOptions
+from framebench.attacks.state import Slots, run
 from framebench.extras import require
 
 #: Attack -> gradients per iteration. A step of FAB is a forward pass with its gradient and one without; untargeted, the
@@ -35,7 +33,7 @@ class AutoAttack(Attack):
     """The attack.
 
     Its length is its own; a smaller budget ends it earlier. Iterations are counted by a fixed schedule, so that they
-    tell which attack has broken an image: what FAB leaves out of its own is skipped.
+    tell which attack has broken an image: what an attack leaves out of its own is skipped.
 
     Args:
         budget: The largest iteration.
@@ -67,63 +65,59 @@ class AutoAttack(Attack):
             label("autoattack", words, max_queries=max_queries, options=own, epsilon=epsilon, usual=usual),
             needs="gradients", budget=min(budget, parts[-1].end), epsilon=epsilon, norm=options.norm.lower(),
             bound=epsilon, parts=parts)
-        self._rest = _Rest(options, self.traits, parts[len(self._first):])
+        self._rest = parts[len(self._first):]
+        if any(part.name.startswith("fab") for part in self._rest):
+            require("pyautoattack.fab_projections", "zoo")  # now, not when the first image comes so far
 
     def stream(self, predict: Predict, load: Load, ids: np.ndarray, *, seed: int,
                batch_size: int) -> Iterator[Finished]:
         """See `Attack.stream`."""
-        first = ascend(predict, load, ids, self._runs, APGDOptions(self._options.norm, eot=self._options.eot),
+        found = ascend(predict, load, ids, self._runs, APGDOptions(self._options.norm, eot=self._options.eot),
                        self._epsilon, min(self.traits.budget + 1, self._max_queries), seed=seed, batch_size=batch_size)
-        yield from interleave(self._tasks(first, load, seed), guarded(predict), lanes=min(batch_size, LANES),
-                              batch_size=batch_size)
-
-    def _tasks(self, first: Iterator[Finished], load: Load, seed: int) -> Iterator[tuple[int, Task[Finished]]]:
-        """Give a task for every image that APGD is done with; it is over at once where nothing is left to do."""
-        for several in first:
-            for done in several.each():
-                yield lane_seed(seed, int(done.ids[0])), functools.partial(self._go_on, done, load, seed)
-
-    def _go_on(self, done: Finished, load: Load, seed: int, ask: Predict) -> Finished:
         start = self._first[-1].end
-        left = min(self.traits.budget - start + 1, self._max_queries - int(done.queries[0]))
-        if done.success_iteration[0] >= 0 or left < 2:
-            return done
-        rest = self._rest.single(load, seed, int(done.ids[0]), ask, limit=left)
-        best = rest if rest.success_iteration[0] > 0 or rest.margin[0] < done.margin[0] else done
-        success = np.where(rest.success_iteration > 0, rest.success_iteration + start, -1)
-        return dataclasses.replace(best, success_iteration=success, queries=done.queries + rest.queries)
+        for part in self._rest:
+            found = self._follow(found, part, start, guarded(predict), load, seed, batch_size)
+            start = part.end
+        return found
 
+    def _follow(self, earlier: Iterator[Finished], part: Part, start: int, predict: Predict, load: Load, seed: int,
+                batch_size: int) -> Iterator[Finished]:
+        """Attack the images that are not broken yet, and pass the others on, in the order in which they finish."""
+        slots, before, passed = self._slots(part, seed), dict[int, Finished](), list[Finished]()
+        # FAB asks about the clean image again, which no iteration is charged for.
+        extra = 1 if part.name == "fab-t" else 0
 
-class _Rest(SingleImageAttack):
-    """What comes after APGD. The clean image is asked about again, which is one query more."""
+        def arriving() -> Iterator[tuple[int, int]]:
+            for done in (one for several in earlier for one in several.each()):
+                left = min(self.traits.budget, part.end) - start
+                if done.success_iteration[0] >= 0 or left < 1 or done.queries[0] >= self._max_queries:
+                    passed.append(done)
+                    continue
+                before[int(done.ids[0])] = done
+                yield int(done.ids[0]), min(left + extra, self._max_queries - int(done.queries[0]))
 
-    name = "autoattack"
+        for several in run(slots, predict, load, arriving(), batch_size):
+            for done in several.each():
+                yield self._joined(before.pop(int(done.ids[0])), done, start - extra)
+            yield from passed
+            passed.clear()
+        yield from passed
 
-    def __init__(self, options: AutoAttackOptions, traits: Traits, parts: tuple[Part, ...]) -> None:
-        self._options, self.traits, self.parts, self.settings = options, traits, parts, {}
-        self._start = 0 if not parts else traits.parts[-len(parts) - 1].end
-        self._fab, self._square = (getattr(require(f"pyautoattack.{module}", "zoo"), kind) for module, kind in (
-            ("fab_pt", "FABAttack_PT"), ("square", "SquareAttack")))
+    def _joined(self, before: Finished, after: Finished, start: int) -> Finished:
+        """Return the outcome of an image that two parts have attacked, one after the other."""
+        broken = after.success_iteration[0] >= 0
+        best = after if broken or after.margin[0] < before.margin[0] else before
+        success = np.where(after.success_iteration >= 0, after.success_iteration + start, -1)
+        return dataclasses.replace(best, clean_prediction=before.clean_prediction, success_iteration=success,
+                                   queries=before.queries + after.queries)
 
-    def run(self, model: CountedModel, x: torch.Tensor, y: torch.Tensor, seed: int, example: int) -> None:
-        """See `SingleImageAttack.run`. The draws come from torch's global generator."""
-        more: dict[str, Any] = {"norm": self._options.norm, "eps": self.traits.bound, "seed": torch.initial_seed(),
-                                "device": "cpu"}
-        x = x.contiguous()  # the package takes views
-        for part in self.parts:
-            if part.name == "square":
-                self._square(model, n_queries=self._options.queries, resc_schedule=False, **more).perturb(x, y)
-                continue
-            fab = self._fab(model, n_iter=self._options.iterations, **more)
-            torch.manual_seed(more["seed"])
-            if part.name == "fab":
-                for restart in range(self._options.restarts):
-                    fab.attack_single_run(x, y, use_rand_start=restart > 0)
-            else:
-                for rank in range(1, min(self._options.targets, model.classes - 1) + 1):
-                    fab.target_class = rank + 1  # from the top, the label's own place included
-                    fab.attack_single_run(x, y, is_targeted=True)
-            model.skip_to(part.end - self._start)
+    def _slots(self, part: Part, seed: int) -> Slots:
+        options = self._options
+        if part.name == "square":
+            return Search(SquareOptions(options.norm, resc_schedule=False), self._epsilon, options.queries, seed,
+                          clean=False)
+        return Boundary(options.norm, self._epsilon, options.iterations, seed=seed, restarts=options.restarts,
+                        targets=options.targets if part.name == "fab-t" else 0)
 
 
 def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | None,

@@ -1,4 +1,4 @@
-"""Square, and APGD in L1, as the package pyautoattack (AutoAttack; Croce & Hein 2020, arXiv 2003.01690) has them.
+"""Square and APGD in L1, as the package pyautoattack (AutoAttack; Croce & Hein 2020, arXiv 2003.01690) has them.
 
 Their steps are scheduled over the length of the run, so that what they do by query k depends on the length: rows of a
 longer run don't answer for a shorter one, and the length is part of the attack's label.
@@ -39,7 +39,7 @@ class PyAutoAttack(SingleImageAttack):
         budget: Queries of a run, the clean image's not among them.
         epsilon: The bound; None for the usual one of its norm.
         max_queries: Hard limit of forward passes per image, or None.
-        options: norm ("Linf", "L2" or "L1"), and the library's own.
+        options: norm, which is "L1", and the library's own.
 
     Raises:
         InputError: for an option or a value that the attack does not have, or if the package is missing.
@@ -50,11 +50,10 @@ class PyAutoAttack(SingleImageAttack):
         _, _, losses, length = _KINDS[name]
         self._kind = _load(name)
         check_options(name, self._kind, options, _OURS)
-        self.name, self.max_queries, self._options = name, max_queries, {"norm": "Linf", **options}
-        for key, choices in (("norm", tuple(EPSILONS)), ("loss", losses)):
-            if self._options.get(key, choices[0]) not in choices:
-                raise unknown(key, str(options[key]), choices)
-        norm, own = self._options["norm"], {key: value for key, value in options.items() if key != "norm"}
+        self.name, self.max_queries, self._options = name, max_queries, dict(options)
+        if options.get("loss", losses[0]) not in losses:
+            raise unknown("loss", str(options["loss"]), losses)
+        norm, own = "L1", {key: value for key, value in options.items() if key != "norm"}
         epsilon = EPSILONS[norm] if epsilon is None else epsilon
         white = name == "apgd"
         # Both begin with a query that they don't count.

@@ -47,7 +47,7 @@ def _in(module: str, function: str = "make") -> Callable[..., Any]:
 ATTACKS = {
     "simba": Entry("SimBA, score-based", _in("simba")),
     "noise": Entry("random steps along SimBA's directions, the control", _in("noise")),
-    "square": Entry("Square of pyautoattack, score-based", _in("pyautoattack_attacks")),
+    "square": Entry("Square, score-based", _in("square")),
     "apgd": Entry("Auto-PGD, white-box", _in("apgd")),
     "autoattack": Entry("AutoAttack: APGD, FAB and Square one after the other, white-box", _in("autoattack")),
     "foolbox:NAME": Entry("any attack of foolbox, such as foolbox:HopSkipJumpAttack", _in("foolbox_attacks"),

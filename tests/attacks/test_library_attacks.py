@@ -186,7 +186,7 @@ def test_an_attack_may_be_the_option_of_another(mlp, data):
     ("square", {"p_inti": 0.5}, "unknown option of square 'p_inti'; did you mean p_init"),
     ("square", {"norm": "L7"}, "unknown norm 'L7'"),
     ("square", {"loss": "dlr"}, "unknown loss 'dlr'"),
-    ("square", {"eps": 1}, "sets eps of square itself"),
+    ("square", {"eps": 1}, "unknown option of square .eps"), ("square", {"p_init": 1.5}, "p_init must lie in"),
     ("square", {"p_init": "much"}, "p_init of square must be a number"),
     ("square", {"resc_schedule": "false"}, "resc_schedule of square must be true or false"),
     ("square", {"basis": "dct"}, "basis is an option of simba and noise, not of square"),

@@ -1,0 +1,194 @@
+"""FAB (Croce & Hein, ICML 2020, arXiv 1907.02044), which walks along the boundary of a class, batched.
+
+The steps are those of the authors' code, whose projections are used. It looks for the nearest image of another class;
+here, as a part of AutoAttack, an image is done when one within the bound is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from framebench.attacks.base import Finished, Predict
+from framebench.attacks.queries import Bound
+from framebench.attacks.state import Outcomes, outcomes
+from framebench.attacks.verdict import check_classes, judge, read_logits
+from framebench.errors import InputError
+from framebench.extras import require
+from framebench.seeding import generator
+
+#: The authors' settings: largest pull to the clean image, overshooting, and the step back after a success.
+_ALPHA, _ETA, _BETA = 0.1, 1.05, 0.9
+_TINY = 1e-12
+
+
+@dataclass
+class _State(Outcomes):
+    """The images under attack.
+
+    Attributes:
+        now: The point that is shown next, [n, C, H, W].
+        targets: Targets of the runs, by the clean image's logits, int64 [n, runs]; -1 before these are known.
+        run: The run of each image.
+        at: Steps of the run so far.
+    """
+
+    now: torch.Tensor
+    targets: np.ndarray
+    run: np.ndarray
+    at: np.ndarray
+
+
+class Boundary:
+    """Images under attack; see `framebench.attacks.state.Slots`. A step is two forward passes, one with its gradient.
+
+    Args:
+        norm: "Linf" or "L2".
+        epsilon: The bound.
+        steps: Steps of a run.
+        targets: Runs, each towards another class: the second by the clean image's logits, the third, ...; 0 for runs
+            towards whichever class is nearest, which take a gradient per class.
+        restarts: Runs without a target; all but the first start at random.
+        seed: Keys the random starts.
+
+    Raises:
+        InputError: if the package of the authors is missing.
+    """
+
+    def __init__(self, norm: str, epsilon: float, steps: int, *, targets: int, restarts: int, seed: int) -> None:
+        projections = require("pyautoattack.fab_projections", "zoo")
+        self._project: Callable[..., torch.Tensor] = getattr(projections, f"projection_{norm.lower()}")
+        self._order = float("inf") if norm == "Linf" else 2.0
+        self._bound, self._steps, self._seed = Bound(norm.lower(), epsilon), steps, seed
+        self._targeted, self._runs, self._epsilon = targets > 0, targets or restarts, epsilon
+        self._state: _State | None = None
+
+    @property
+    def live(self) -> int:
+        """Images under attack."""
+        return 0 if self._state is None else len(self._state.id)
+
+    def admit(self, ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray) -> None:
+        """See `Slots.admit`."""
+        n = len(ids)
+        new = _State(**outcomes(ids, x, labels, limit), now=x, targets=np.full((n, self._runs), -1),
+                     run=np.zeros(n, dtype=np.int64), at=np.zeros(n, dtype=np.int64))
+        self._state = new if self._state is None else self._state.joined(new)
+
+    def step(self, predict: Predict) -> Finished | None:
+        """See `Slots.step`: at most three forward passes, of which the first is of clean images that have just come."""
+        state = self._state
+        assert state is not None
+        if self._targeted:
+            self._aim(state, predict, np.flatnonzero(state.targets[:, 0] < 0))
+        rows = np.flatnonzero(~state.over)
+        if len(rows):
+            index = torch.from_numpy(rows).to(state.now.device)
+            weights, offset = self._plane(state, predict, rows, state.now[index])
+            going = ~state.over[rows]
+            rows = rows[going]
+            if len(rows):
+                keep = torch.from_numpy(going).to(weights.device)
+                self._walk(state, predict, rows, weights[keep], offset[keep])
+        over = state.over | (state.run >= self._last(state))
+        done = np.flatnonzero(over)
+        finished = state.of(done).finished() if len(done) else None
+        if len(done):
+            self._state = state.of(np.flatnonzero(~over))
+        return finished
+
+    def _last(self, state: _State) -> np.ndarray:
+        """Return how many runs each image has: of fewer classes than targets, one towards each."""
+        return np.asarray((state.targets >= 0).sum(1)) if self._targeted else np.full(len(state.id), self._runs)
+
+    def _aim(self, state: _State, predict: Predict, rows: np.ndarray) -> None:
+        """Ask about clean images, and choose their targets."""
+        if not len(rows):
+            return
+        scores = self._asked(state, predict, rows, state.clean[torch.from_numpy(rows).to(state.clean.device)])
+        order = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, 1 : self._runs + 1]
+        state.targets[rows[:, None], np.arange(order.shape[1])] = order
+
+    def _asked(self, state: _State, predict: Predict, rows: np.ndarray, shown: torch.Tensor) -> np.ndarray:
+        """Ask about images without a gradient, and keep what is found."""
+        with torch.no_grad():
+            return self._read(state, predict(shown), rows, shown)
+
+    def _read(self, state: _State, logits: torch.Tensor, rows: np.ndarray, shown: torch.Tensor) -> np.ndarray:
+        scores = read_logits(logits, state.id[rows])
+        check_classes(scores.shape[1], state.label[rows])
+        clean = state.clean[torch.from_numpy(rows).to(shown.device)]
+        state.take(rows, shown, judge(scores, state.label[rows]), self._bound.holds((shown - clean).cpu()))
+        return scores
+
+    def _plane(self, state: _State, predict: Predict, rows: np.ndarray,
+               shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the plane that the boundary is taken for: normals [r, C H W] and offsets [r]."""
+        shown = shown.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = predict(shown)
+        if not logits.requires_grad:
+            raise InputError("the model gives no gradients with respect to its images; choose an attack that needs "
+                             "none, such as square")
+        self._read(state, logits, rows, shown.detach())
+        at = torch.arange(len(rows), device=logits.device)
+        own = logits[at, torch.from_numpy(state.label[rows]).to(logits.device)]
+        if self._targeted:
+            target = torch.from_numpy(state.targets[rows, state.run[rows]]).to(logits.device)
+            gaps = [logits[at, target] - own]
+        else:
+            gaps = [logits[:, k] - own for k in range(logits.shape[1])]
+        best = torch.full((len(rows),), torch.inf, device=shown.device)
+        normal, value = torch.zeros_like(shown), torch.zeros_like(best)
+        dual = 1.0 if self._order == float("inf") else 2.0
+        for k, gap in enumerate(gaps):
+            gradient, = torch.autograd.grad(gap.sum(), shown, retain_graph=k < len(gaps) - 1)
+            gap = gap.detach().to(shown)
+            distance = gap.abs() / (torch.linalg.vector_norm(gradient.flatten(1), dual, dim=1) + _TINY)
+            if not self._targeted:
+                distance = torch.where(torch.from_numpy(state.label[rows] == k).to(shown.device), torch.inf, distance)
+            nearer = distance < best
+            best = torch.where(nearer, distance, best)
+            normal = torch.where(nearer[:, None, None, None], gradient, normal)
+            value = torch.where(nearer, gap, value)
+        shown = shown.detach()
+        return normal.flatten(1), (normal * shown).flatten(1).sum(1) - value
+
+    def _walk(self, state: _State, predict: Predict, rows: np.ndarray, normal: torch.Tensor,
+              offset: torch.Tensor) -> None:
+        """Step to the plane, drawn to the clean image, and look at what is there."""
+        index = torch.from_numpy(rows).to(state.now.device)
+        now, clean = state.now[index], state.clean[index]
+        n = len(rows)
+        both = self._project(torch.cat([now.flatten(1), clean.flatten(1)]), torch.cat([normal, normal]),
+                             torch.cat([offset, offset]))
+        length = torch.linalg.vector_norm(both, self._order, dim=1).clamp(min=1e-8)
+        alpha = (length[:n] / (length[:n] + length[n:])).clamp(0, _ALPHA)[:, None, None, None]
+        here, there = both[:n].reshape(now.shape), both[n:].reshape(now.shape)
+        now = ((now + _ETA * here) * (1 - alpha) + (clean + _ETA * there) * alpha).clamp(0, 1)
+        scores = self._asked(state, predict, rows, now)
+        crossed = torch.from_numpy(scores.argmax(1) != state.label[rows]).to(now.device)[:, None, None, None]
+        now = torch.where(crossed, clean + (now - clean) * _BETA, now)
+        state.at[rows] += 1
+        ended = state.at[rows] == self._steps
+        state.run[rows[ended]] += 1
+        state.at[rows[ended]] = 0
+        for place in np.flatnonzero(ended):
+            now[place] = self._start(state, int(rows[place]))
+        state.now = state.now.index_put((index,), now)
+
+    def _start(self, state: _State, row: int) -> torch.Tensor:
+        """Return where an image's next run starts: the clean image, or without targets a random point."""
+        clean = state.clean[row]
+        if self._targeted:
+            return clean
+        source = generator(self._seed, "fab-start", int(state.id[row]), int(state.run[row]))
+        shape = tuple(clean.shape)
+        draws = 2 * source.random(shape) - 1 if self._order == float("inf") else source.standard_normal(shape)
+        direction = torch.from_numpy(draws).to(clean)
+        size = torch.linalg.vector_norm(direction, self._order)
+        start: torch.Tensor = (clean + self._epsilon * direction / size * 0.5).clamp(0, 1)
+        return start
