@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.analysis.attack_tables import attack_table, parts_table
 from bench.analysis.comparisons import paired_shift_table, paired_table
-from bench.analysis.flags import attack_flags, duplicate_flags, model_flags
+from bench.analysis.flags import Flag, attack_flags, duplicate_flags, model_flags
 from bench.analysis.frame_tables import FRAME_COLUMNS, frame_tables
 from bench.analysis.labels import meant, unique_names
 from bench.analysis.measured import Measured, measure
@@ -38,7 +38,7 @@ class Findings:
     Attributes:
         settings: What the report is made with.
         tables: Name of a table, without ``.csv``, -> the table; those of which nothing was measured are not there.
-        warnings: What the reader must know before the numbers, each with the models that it concerns.
+        flags: What the reader must know before the numbers, each with the models that it concerns.
         attacks: The runs of attacks.
         shifts: The cells without an attack.
         parts: The same, gathered.
@@ -55,7 +55,7 @@ class Findings:
 
     settings: ReportSettings
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
+    flags: Sequence[Flag] = ()
     attacks: Sequence[Measured] = ()
     shifts: Sequence[Measured] = ()
     parts: Sequence[Part] = ()
@@ -68,6 +68,11 @@ class Findings:
     frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     frame_provenance: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     logs: TrainingLogs = field(default_factory=TrainingLogs)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The flags as they are printed."""
+        return list(map(str, self.flags))
 
     @property
     def models(self) -> list[str]:
@@ -132,7 +137,7 @@ def find(out: Path, settings: ReportSettings) -> Findings:
         _log.warning("%s", flag)
     made = {label: {"request": entry.request, **entry.provenance} for label, entry in zip(frames, kept, strict=True)}
     return Findings(
-        settings=settings, tables=tables, warnings=[*model_flags(found), *flags], attacks=attacks, shifts=shifts,
+        settings=settings, tables=tables, flags=[*model_flags(found), *flags], attacks=attacks, shifts=shifts,
         parts=gathered, clean_of=clean_of, baseline=baseline, baseline_reason=reason,
         attack_trainings=trainings["attack"], shift_trainings=trainings["shift"], transfers=TRANSFER.read(out),
         frames=frames, frame_provenance=made, logs=logs)

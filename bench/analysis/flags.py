@@ -1,12 +1,13 @@
 """Signs in the results that a number does not mean what it seems to; docs/flags.md says what to do about each.
 
-A flag is a sentence that begins with the models that it concerns and ends with its anchor in docs/flags.md. Flags of a
-model, which is looked at before it is evaluated, are in `bench.running.flags` and come with its rows.
+Each ends with its anchor in docs/flags.md. Flags of a model, which is looked at before it is evaluated, are in
+`bench.running.flags` and come with its rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,51 +15,81 @@ import pandas as pd
 
 from bench.analysis.attack_tables import capped
 from bench.analysis.measured import Measured
-from bench.running.flags import flag
+from bench.running.flags import PAGE, flag
 
 #: Queries that an attack that takes gradients must have spent on some image to be called weak.
 STEPS = 20
 #: Share of images from which training images among them are worth a flag.
 TWICE = 0.001
 
+#: Flags that say something of attacks, and nothing of accuracy without one.
+OF_ATTACKS = ("probabilities", "saturated", "gradients", "control", "weaker-than-noise", "weaker-than-black-box")
+
 _Runs = dict[Hashable, Measured]
 
 
-def model_flags(found: Iterable[Measured]) -> list[str]:
+@dataclass(frozen=True)
+class Flag:
+    """What the reader must know before the numbers.
+
+    Attributes:
+        text: What it says.
+        models: Labels of the models that it concerns; none where it concerns all.
+        domains: Names of the data that it concerns; none where it concerns all.
+    """
+
+    text: str
+    models: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its anchor in docs/flags.md; empty for a note that a model came with."""
+        return self.text.rpartition(f"({PAGE}#")[2].removesuffix(")") if f"({PAGE}#" in self.text else ""
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.models)}: {self.text}" if self.models else self.text
+
+
+def model_flags(found: Iterable[Measured]) -> list[Flag]:
     """Return what came with the rows: each flag or note of a model once, with the models that it concerns."""
     concerned: dict[str, dict[str, None]] = {}
     for rows in found:
         for text in rows.facts.warnings:
             concerned.setdefault(text, {})[rows.model] = None
-    return [f"{', '.join(models)}: {text}" for text, models in concerned.items()]
+    return [Flag(text, tuple(models)) for text, models in concerned.items()]
 
 
-def duplicate_flags(shifts: Iterable[Measured], duplicates: pd.DataFrame) -> list[str]:
-    """Return one flag per domain that has training images among those evaluated, with accuracies without these."""
+def duplicate_flags(shifts: Iterable[Measured], duplicates: pd.DataFrame) -> list[Flag]:
+    """Return the flag of data that have training images among those evaluated, with accuracies without these."""
     domains: dict[str, list[Measured]] = {}
     for cell in shifts:
         if not cell.evaluation.corruption:
             domains.setdefault(cell.evaluation.domain_digest, []).append(cell)
-    flags = []
+    counts: dict[str, str] = {}
+    accuracies: dict[str, str] = {}
     for digest, cells in domains.items():
         training = duplicates.loc[duplicates["domain_digest"] == digest, "example"].astype(np.int64).to_numpy()
         ids = np.unique(np.concatenate([cell.ids for cell in cells]))
         twice = np.isin(ids, training)
         if not len(ids) or twice.mean() < TWICE:
             continue
-        accuracies = []
+        name, own = cells[0].domain, []
         for cell in cells:
             examples, labels, predictions = cell.outcomes()
             correct, known = labels == predictions, np.isin(examples, training)
             without = f"{correct[~known].mean():.1%} without them" if not known.all() else "no others are left"
-            accuracies.append(f"{cell.model} {correct.mean():.1%}, {without}")
-        flags.append(flag("duplicates", f"{int(twice.sum()):,} of {len(ids):,} images of {cells[0].domain} "
-                          f"({twice.mean():.1%}) are, exactly or nearly, images of CIFAR-10's training set; accuracy: "
-                          + "; ".join(accuracies)))
-    return flags
+            own.append(f"{cell.model} {correct.mean():.1%}, {without}")
+        counts[name] = f"{int(twice.sum()):,} of {len(ids):,} images of {name} ({twice.mean():.1%})"
+        accuracies[name] = "; ".join(own)
+    if not counts:
+        return []
+    each = [(f" on {name}: " if len(counts) > 1 else ": ") + own for name, own in accuracies.items()]
+    return [Flag(flag("duplicates", f"{', '.join(counts.values())} are, exactly or nearly, images of CIFAR-10's "
+                      f"training set; accuracy{'; accuracy'.join(each)}"), domains=tuple(counts))]
 
 
-def attack_flags(attacks: Iterable[Measured], attack: pd.DataFrame) -> list[str]:
+def attack_flags(attacks: Iterable[Measured], attack: pd.DataFrame) -> list[Flag]:
     """Return the flags of attacks' results.
 
     Args:
@@ -69,11 +100,11 @@ def attack_flags(attacks: Iterable[Measured], attack: pd.DataFrame) -> list[str]
     return [*_controls(attack), *_weaker_than_noise(attack, runs), *_weaker_than_black_box(attack, runs)]
 
 
-def _controls(attack: pd.DataFrame) -> list[str]:
+def _controls(attack: pd.DataFrame) -> list[Flag]:
     """Flag attacks that break images before they have begun."""
     broken = attack[(attack["budget"] == 0) & (attack["asr"] > 0)].drop_duplicates(["model", "domain", "attack"])
-    return [flag("control", f"{', '.join(group['model'])}: ASR of {name} on {domain} is "
-                            f"{_percents(group['asr'])} at budget 0: something other than the attack breaks images")
+    return [Flag(flag("control", f"ASR of {name} on {domain} is {_percents(group['asr'])} at budget 0: something other "
+                      "than the attack breaks images"), tuple(group["model"]), (str(domain),))
             for (domain, name), group in broken.groupby(["domain", "attack"], sort=False)]
 
 
@@ -81,7 +112,7 @@ def _percents(rates: pd.Series) -> str:
     return ", ".join(f"{rate:.1%}" for rate in rates)
 
 
-def _weaker_than_noise(attack: pd.DataFrame, runs: _Runs) -> list[str]:
+def _weaker_than_noise(attack: pd.DataFrame, runs: _Runs) -> list[Flag]:
     """Flag SimBA where it breaks fewer images than its control: noise along its own directions, of the same step."""
     records = attack[(attack["unit"] == "queries") & (attack["budget"] > 0)].to_dict("records")
     controls = [entry for entry in records if runs[_key(entry)].evaluation.attack == "noise"]
@@ -92,9 +123,9 @@ def _weaker_than_noise(attack: pd.DataFrame, runs: _Runs) -> list[str]:
         if _is_plain_simba(run) and lows and entry["ci_high"] < max(lows):
             models = weak.setdefault((entry["domain"], entry["attack"]), {})
             models.setdefault(entry["model"], []).append(int(entry["budget"]))
-    return [flag("weaker-than-noise", (
-        f"{', '.join(models)}: {name} on {domain} breaks fewer images than random noise of the same steps at "
-        f"{_budgets(models)} queries: the attack fails, the model is not robust"))
+    return [Flag(flag("weaker-than-noise", (
+        f"{name} on {domain} breaks fewer images than random noise of the same steps at {_budgets(models)} queries: "
+        "the attack fails, the model is not robust")), tuple(models), (domain,))
         for (domain, name), models in weak.items()]
 
 
@@ -117,7 +148,7 @@ def _budgets(models: dict[str, list[int]]) -> str:
     return " and ".join(f"{budget:,}" for budget in sorted({budget for own in models.values() for budget in own}))
 
 
-def _weaker_than_black_box(attack: pd.DataFrame, runs: _Runs) -> list[str]:
+def _weaker_than_black_box(attack: pd.DataFrame, runs: _Runs) -> list[Flag]:
     """Flag attacks that take gradients and break fewer images than one that sees answers alone and may go no farther.
 
     An attack that has stopped by itself after few steps is weak by itself, and so is one that counts under a cap that
@@ -138,10 +169,10 @@ def _weaker_than_black_box(attack: pd.DataFrame, runs: _Runs) -> list[str]:
                         and other["bound"] <= entry["bound"] * (1 + 1e-9) and other["ci_low"] > entry["ci_high"]]
             if stronger:
                 best = max(stronger, key=lambda other: float(other["ci_low"]))
-                flags.append(flag("weaker-than-black-box", (
-                    f"{entry['model']}: {entry['attack']} on {entry['domain']} breaks {entry['asr']:.1%} of the "
-                    f"images, {best['attack']} {best['asr']:.1%} within the same bound without seeing gradients: "
-                    "these are masked, the model is not robust")))
+                flags.append(Flag(flag("weaker-than-black-box", (
+                    f"{entry['attack']} on {entry['domain']} breaks {entry['asr']:.1%} of the images, {best['attack']} "
+                    f"{best['asr']:.1%} within the same bound without seeing gradients: these are masked, the model is "
+                    "not robust")), (entry["model"],), (entry["domain"],)))
     return flags
 
 

@@ -18,7 +18,7 @@ from tests.bench.analysis.making import cell_of, run_of
 
 def flags_of(*stored):
     runs = measure(stored)
-    return attack_flags(runs, attack_table(runs))
+    return list(map(str, attack_flags(runs, attack_table(runs))))
 
 
 def breaking(tmp_path, share, attack="simba", *, n=100, budget=100, budgets=(100,), l2=0.0, queries=None, goal=1,
@@ -121,22 +121,29 @@ def test_the_last_budget_counts(tmp_path):
     assert flags_of(late, breaking(tmp_path, 0.4, **BLACK)) == []
 
 
-def test_training_images_are_counted_and_left_out_once_per_domain(tmp_path):
+def test_training_images_are_counted_and_left_out_in_one_flag(tmp_path):
     correct = np.arange(2000) % 10 > 0
     correct[:50] = True
     cells = measure([cell_of(tmp_path, correct, model="a"), cell_of(tmp_path, ~correct, model="b"),
                      cell_of(tmp_path, correct, model="a", domain="other"),
                      cell_of(tmp_path, correct, model="a", domain="d", corruption="fog", severity=1)])
     twice = pd.DataFrame({"domain": "d", "domain_digest": "d0", "example": range(50)})
-    (flag,) = duplicate_flags(cells, twice)
+    (found,) = duplicate_flags(cells, twice)
+    flag = str(found)
+    assert (found.name, found.models, found.domains) == ("duplicates", (), ("d",))
     assert "50 of 2,000 images of d (2.5%)" in flag and flag.endswith("#duplicates)")
     assert f"a {correct.mean():.1%}, 90.0% without them; b {1 - correct.mean():.1%}, 10.0% without them" in flag
     assert duplicate_flags(cells, twice[:1]) == []
+    both = pd.concat([twice, twice.assign(domain_digest="other0")])
+    (once,) = duplicate_flags(cells, both)
+    assert once.domains == ("d", "other") and str(once).count("50 of 2,000 images") == 2
     few = measure([cell_of(tmp_path, [True] * 3, examples=[0, 1, 2])])
-    assert "no others are left" in duplicate_flags(few, twice)[0]
+    assert "no others are left" in str(duplicate_flags(few, twice)[0])
 
 
 def test_a_warning_stands_once_with_the_models_that_it_concerns(tmp_path):
     cells = [cell_of(tmp_path, [True], model=model, domain=domain, warnings=(f"rows of {model}", "no license"))
              for model in "ab" for domain in "de"]
-    assert model_flags(measure(cells)) == ["a: rows of a", "a, b: no license", "b: rows of b"]
+    flags = model_flags(measure(cells))
+    assert list(map(str, flags)) == ["a: rows of a", "a, b: no license", "b: rows of b"]
+    assert flags[1].models == ("a", "b") and flags[1].name == ""

@@ -183,7 +183,8 @@ def test_training_images_among_them_are_named_and_flagged(tmp_path, model_file, 
     table = pd.read_csv(out / "duplicates.csv")
     assert (table["domain"] == "cifar10").sum() == 2 and len(table) == 122
     page = (out / "report" / "index.html").read_text()
-    assert words.replace("'", "&#x27;") in page and "no others are left" in page
+    counts, accuracies = words.replace("'", "&#x27;").split(" are, exactly")[0], words.rpartition("accuracy: ")[2]
+    assert counts in page and accuracies in page and "no others are left" in page
 
 
 def test_training_images_that_can_not_be_read_are_not_looked_for(tmp_path, model_file, data_root, capsys):
