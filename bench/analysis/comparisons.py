@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from bench.analysis.stats import holm, mcnemar, paired_difference, paired_propor
 PAIRED_COLUMNS = ["model_a", "model_b", "domain", "attack", "metric", "budget", "n", "a", "b", "difference", "ci_low",
                   "ci_high", "only_a", "only_b", "p_value", "p_holm"]
 SHIFT_PAIRED_COLUMNS = ["model_a", "model_b", "domain", "part", "cells", "n", "a", "b", "difference", "ci_low",
-                        "ci_high", "test", "p_value", "p_holm", "p_bound"]
+                        "ci_high", "test", "p_value", "p_holm", "p_bound", "sd"]
 
 #: What models are compared by under attack.
 METRICS = ("robust_accuracy", "asr")
@@ -35,15 +35,9 @@ def paired_table(found: Sequence[Measured]) -> pd.DataFrame:
     attack. Entries: values, paired difference a - b with Newcombe's interval, discordant counts, McNemar's exact p, and
     p adjusted within its family (`FAMILIES`). Targeted attacks are left out: their targets are not what is compared.
     """
-    attacks: dict[Hashable, dict[str, list[Measured]]] = {}
-    for run in found:
-        asked = run.evaluation
-        if not run.traits.targeted:
-            attack = attacks.setdefault((asked.domain_digest, asked.family, asked.seed), {})
-            attack.setdefault(run.model, []).append(run)
     entries: list[dict[str, Any]] = []
-    for family, by_model in attacks.items():
-        tabled = {model: {budget for run in runs for budget in run.facts.budgets} for model, runs in by_model.items()}
+    for family, by_model in by_attack(run for run in found if not run.traits.targeted).items():
+        tabled = tabled_budgets(by_model)
         for a, b in itertools.combinations(by_model, 2):
             for metric, budget in itertools.product(METRICS, sorted(tabled[a] & tabled[b])):
                 first, second = reaching(by_model[a], budget), reaching(by_model[b], budget)
@@ -52,13 +46,46 @@ def paired_table(found: Sequence[Measured]) -> pd.DataFrame:
     return pd.DataFrame(_adjusted(entries), columns=PAIRED_COLUMNS)
 
 
+def by_attack(found: Iterable[Measured]) -> dict[Hashable, dict[str, list[Measured]]]:
+    """Return what tells one attack with one seed on one data set from others -> model -> its runs."""
+    attacks: dict[Hashable, dict[str, list[Measured]]] = {}
+    for run in found:
+        asked = run.evaluation
+        attack = attacks.setdefault((asked.domain_digest, asked.family, asked.seed), {})
+        attack.setdefault(run.model, []).append(run)
+    return attacks
+
+
+def tabled_budgets(by_model: Mapping[str, Iterable[Measured]]) -> dict[str, set[int]]:
+    """Return model -> the budgets of iterations that its runs of one attack are tabled at."""
+    return {model: {budget for run in runs for budget in run.facts.budgets} for model, runs in by_model.items()}
+
+
+def clean_pairs(found: Sequence[Measured]) -> pd.DataFrame:
+    """Return every two models on the clean images that both were to be attacked on, in the columns of ``paired.csv``.
+
+    Attacks see the same clean images; of each model and data set the run with the most images counts. A family is one
+    data set.
+    """
+    domains: dict[str, dict[str, Measured]] = {}
+    for run in found:
+        by_model = domains.setdefault(run.evaluation.domain_digest, {})
+        if run.model not in by_model or len(run.ids) > len(by_model[run.model].ids):
+            by_model[run.model] = run
+    entries = [{**_compared(by_model[a], by_model[b], "clean_accuracy", 0), "attack": "", "family": domain}
+               for domain, by_model in domains.items() for a, b in itertools.combinations(by_model, 2)]
+    return pd.DataFrame(_adjusted(entries), columns=PAIRED_COLUMNS)
+
+
 def _compared(a: Measured, b: Measured, metric: str, budget: int) -> dict[str, Any]:
-    """Return the entry of two models under one attack."""
+    """Return the entry of two models under one attack, or before it."""
     _, rows_a, rows_b = np.intersect1d(a.ids, b.ids, assume_unique=True, return_indices=True)
     sides = a.frame().iloc[rows_a], b.frame().iloc[rows_b]
     if metric == "asr":
         both = attacked(sides[0], a.traits) & attacked(sides[1], b.traits)
         x, y = (succeeded(side, "iterations", budget)[both] for side in sides)
+    elif metric == "clean_accuracy":
+        x, y = ((side["clean_prediction"] == side["label"]).to_numpy() for side in sides)
     else:
         x, y = (robust(side, "iterations", budget) for side in sides)
     difference, low, high = paired_proportions(x, y)
@@ -74,7 +101,8 @@ def paired_shift_table(found: Sequence[Part]) -> pd.DataFrame:
 
     Accuracy of a minus b. Of one cell: with Newcombe's interval and McNemar's exact test. Of the mean over cells: with
     a bootstrap interval over images, and a sign-flip test of the images' differences; `p_bound` tells where its p is
-    the smallest that so many flips can give, so that p and the adjusted p are upper bounds.
+    the smallest that so many flips can give, so that p and the adjusted p are upper bounds. `sd` is the standard
+    deviation of the images' differences.
     """
     entries: list[dict[str, Any]] = []
     families: dict[tuple[str, str], list[Part]] = {}
@@ -98,7 +126,7 @@ def paired_shift_table(found: Sequence[Part]) -> pd.DataFrame:
             entries.append({"model_a": a.model, "model_b": b.model, "domain": a.domain, "part": a.name,
                             "cells": len(cells), "n": len(common), "a": x.mean(), "b": y.mean(),
                             "difference": difference, "ci_low": low, "ci_high": high, "test": test,
-                            "p_value": p_value, "p_bound": bound, "family": family})
+                            "p_value": p_value, "p_bound": bound, "sd": (x - y).std(), "family": family})
     return pd.DataFrame(_adjusted(entries), columns=SHIFT_PAIRED_COLUMNS)
 
 

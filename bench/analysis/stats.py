@@ -218,6 +218,44 @@ def sign_flip(a: np.ndarray, b: np.ndarray, draws: int = 9999, seed: int = 0) ->
     return SignFlip((1 + extreme) / (draws + 1), extreme == 0)
 
 
+def pairs_needed(discordant: float, difference: float, level: float = 0.05, power: float = 0.8) -> float:
+    """Return how many images a two-sided McNemar test needs to find a difference of two proportions.
+
+    n = (z_(1 - level/2) sqrt(discordant) + z_power sqrt(discordant - difference^2))^2 / difference^2; the exact test
+    needs slightly more (Miettinen 1968, Biometrics 24:339; Connor 1987, Biometrics 43:207).
+
+    Args:
+        discordant: Share of images on which the two differ, at least |difference|.
+        difference: That of the proportions.
+        level: Level of the test.
+        power: Probability that the test finds it.
+
+    Returns:
+        The number, not rounded; infinite where there is no difference.
+    """
+    if difference == 0:
+        return math.inf
+    z, z_power = _quantile(1 - level), float(stats.norm.ppf(power))
+    return ((z * math.sqrt(discordant) + z_power * math.sqrt(discordant - difference ** 2)) / difference) ** 2
+
+
+def images_needed(deviation: float, difference: float, level: float = 0.05, power: float = 0.8) -> float:
+    """Return how many images a two-sided paired test of a mean difference needs to find it: ((z + z') sd / mean)^2.
+
+    Args:
+        deviation: Standard deviation of the images' differences.
+        difference: Their mean.
+        level: Level of the test.
+        power: Probability that the test finds it.
+
+    Returns:
+        The number, not rounded; infinite where there is no difference.
+    """
+    if difference == 0:
+        return math.inf
+    return ((_quantile(1 - level) + float(stats.norm.ppf(power))) * deviation / difference) ** 2
+
+
 def independent_difference(successes: tuple[int, int], n: tuple[int, int]) -> tuple[float, float, float]:
     """Return p1 - p2 of two independent proportions and its 95% interval (Newcombe 1998, method 10, from Wilson's).
 
