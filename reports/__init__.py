@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from framebench.reports.answer import opening
 from framebench.reports.attack import attack_section
 from framebench.reports.classes import classes_section
 from framebench.reports.document import Document, Part, Section, Text
@@ -27,7 +28,7 @@ SECTIONS: list[Callable[[Findings], Section | None]] = [
 def document_of(found: Findings) -> Document:
     """Return the whole report."""
     return Document(found.warnings, [part for make in SECTIONS if (part := make(found)) is not None],
-                    [_made_with(found)])
+                    [_made_with(found)], opening(found))
 
 
 def _made_with(found: Findings) -> Part:

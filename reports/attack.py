@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bench.analysis.answer import attacks
 from bench.analysis.attack_tables import curve
 from bench.analysis.comparisons import FAMILIES
 from bench.analysis.measured import Measured
@@ -17,6 +18,7 @@ from framebench.reports import charts
 from framebench.reports.colors import model_styles
 from framebench.reports.document import Block, Cell, Folded, Part, Plot, Row, Section, Table, Text, table
 from framebench.reports.format import count, decimals, number, number_of, p_value, points, rate
+from framebench.reports.matrix import matrices
 from framebench.reports.origin import origin, resized
 from framebench.reports.parts import epsilon_sections, parts_sections
 from framebench.reports.pictures import attacked_pictures
@@ -55,7 +57,8 @@ def attack_section(found: Findings) -> Section | None:
             "Queries are forward passes per image, the first one included, over the images in ASR's denominator, "
             "whether broken or not. L2 is the median over the images broken within the budget.", "soft")])]
     if len(paired):
-        blocks.append(Part("Models compared under attack, on the same images", [*_comparisons(paired), Text(
+        blocks.append(Part("Models compared under attack, on the same images", [*matrices(
+            attacks(found), _comparisons(paired)), Text(
             "Robust accuracy is over all images that both models have rows for, ASR over those of them that both "
             "models classify correctly before the attack. Difference: a - b, with Newcombe's 95% interval for paired "
             "proportions; after it, the numbers of images that count for a alone and for b alone. p: McNemar's exact "

@@ -21,6 +21,7 @@ class Cell:
         value: The number that is printed, by which a column is sorted; None for text, and where there is no number.
         low: Lower end of its interval, if it has one.
         high: Upper end.
+        faint: Whether it is to stand back: a difference that is not shown.
     """
 
     text: str
@@ -28,6 +29,7 @@ class Cell:
     value: float | None = None
     low: float | None = None
     high: float | None = None
+    faint: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; its kind is empty, "soft" (an explanation), or "warning"."""
+    """A paragraph; its kind is empty, "soft" (an explanation), "warning", or "answer"."""
 
     text: str
     kind: str = ""
@@ -140,16 +142,19 @@ class Document:
         warnings: What the reader must know before the numbers.
         sections: What was measured.
         closing: What stands at the end.
+        opening: What stands before the sections.
     """
 
     warnings: Sequence[str]
     sections: Sequence[Section]
     closing: Sequence[Block] = ()
+    opening: Sequence[Block] = ()
 
     @property
     def blocks(self) -> Iterator[Block]:
         """Everything in it, in its order, the parts of a part after it."""
-        return walk([*itertools.chain.from_iterable(section.blocks for section in self.sections), *self.closing])
+        sections = itertools.chain.from_iterable(section.blocks for section in self.sections)
+        return walk([*self.opening, *sections, *self.closing])
 
     def plots(self) -> dict[str, Plot]:
         """Return its figures by name."""

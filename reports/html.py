@@ -62,8 +62,8 @@ class Renderer:
     def document(self, document: Document) -> str:
         """Return a report without its title."""
         several = len(document.sections) > 1
+        parts = [*(self.block(Text(text, "warning")) for text in document.warnings), self.blocks(document.opening)]
         self._heading = "h3" if several else "h2"
-        parts = [self.block(Text(text, "warning")) for text in document.warnings]
         parts += [self.section(section, several) for section in document.sections]
         return "\n".join([*parts, self.blocks(document.closing)])
 
@@ -130,5 +130,6 @@ def _row(columns: Sequence[Column], row: Sequence[Cell]) -> str:
         data = "".join(f' data-{name}="{value:.6g}"' for name, value in
                        (("value", cell.value), ("low", cell.low), ("high", cell.high)) if value is not None)
         below = f"<small>{html.escape(cell.below)}</small>" if cell.below else ""
-        cells.append(f"<{tag}{_kind(column)}{data}>{html.escape(cell.text)}{below}</{tag[:2]}>")
+        kind = ' class="noise"' if cell.faint else _kind(column)
+        cells.append(f"<{tag}{kind}{data}>{html.escape(cell.text)}{below}</{tag[:2]}>")
     return f"<tr>{''.join(cells)}</tr>"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bench.analysis.answer import shifts
 from bench.analysis.comparisons import FAMILIES
 from bench.analysis.measured import Measured
 from bench.analysis.shift_tables import Part as ShiftPart
@@ -18,6 +18,8 @@ from framebench.reports import charts
 from framebench.reports.colors import Style, model_styles
 from framebench.reports.document import Block, Cell, Folded, Markup, Part, Plot, Row, Section, Table, Text, table
 from framebench.reports.format import count, number_of, p_value, percent, points, rate
+from framebench.reports.matrix import matrices
+from framebench.reports.names import short_names
 from framebench.reports.origin import resized, shared_origin
 from framebench.reports.plots import accuracy_curves, clean_against_shifted, heat_map
 from framebench.reports.seeds import trainings_sections
@@ -67,7 +69,8 @@ def shift_section(found: Findings) -> Section | None:
         gathered.setdefault(short[part.domain], []).append(part)
     blocks += _plots(cells, summary, by_severity, gathered, model_styles(found.models))
     if len(paired):
-        blocks.append(Part("Models compared under shift, on the same images", [_paired(paired), Text(
+        blocks.append(Part("Models compared under shift, on the same images", [*matrices(
+            shifts(found), [_paired(paired)]), Text(
             "Accuracy of a minus b, in points. For one set of images: Newcombe's 95% interval for paired proportions "
             "and McNemar's exact test. For means over cells: a 95% bootstrap interval over images, and a sign-flip "
             "test of the images' differences. Its p has the sign ≤ where no random flip was as extreme as what was "
@@ -82,17 +85,6 @@ def shift_section(found: Findings) -> Section | None:
     provenance = [{"heading": f"{model} · {domain}", **shared_origin(group)}
                   for (model, domain), group in groups.items()]
     return Section("Domain shift", f"{number_of(len(titles), 'domain')}; n = {n} images per cell", blocks, provenance)
-
-
-def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Return the names of domains as a page has them: of a path the last two folders, or as many as tell all apart."""
-    folders = {name: re.split(r"[/\\]", name.partition(":")[2]) for name in names}
-    for depth in range(2, max(map(len, folders.values()), default=0)):
-        short = {name: f"{name.partition(':')[0]}:{'/'.join(own[-depth:])}" if len(own) > depth else name
-                 for name, own in folders.items()}
-        if len(set(short.values())) == len(short):
-            return short
-    return {name: name for name in folders}
 
 
 def mean_of(cells: int) -> str:

@@ -33,6 +33,7 @@ class Results:
         trainings: ``trainings.csv``, attacks and shifts over the seeds of trainings.
         frames: ``frames.csv``.
         warnings: What the reader must know before the numbers.
+        answer: What the results say, in sentences.
         page: The report's file.
     """
 
@@ -46,6 +47,7 @@ class Results:
     trainings: pd.DataFrame
     frames: pd.DataFrame
     warnings: tuple[str, ...]
+    answer: tuple[str, ...]
     page: Path
 
     def _repr_html_(self) -> str:
@@ -54,7 +56,7 @@ class Results:
 
 
 def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Results:  # noqa: B008  # it is frozen
-    """Write the tables, ``report/index.html`` and its figures from all that was measured into `out`.
+    """Write the tables, ``answer.txt``, ``report/index.html`` and its figures from all that was measured into `out`.
 
     Nothing but the folder's results and the settings goes into them.
 
@@ -62,6 +64,7 @@ def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Resu
         InputError: see `bench.analysis.findings.find`.
     """
     from framebench.reports import document_of  # here: it loads Matplotlib
+    from framebench.reports.answer import paragraphs
     from framebench.reports.html import drawn
     from framebench.reports.page import page_of
     from framebench.reports.payload import payload
@@ -69,14 +72,16 @@ def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Resu
     found = find(out, settings)
     for name, table in found.tables.items():
         _write(out / f"{name}.csv", table.to_csv(index=False))
+    answer = [sentence for paragraph in paragraphs(found) for sentence in paragraph]
+    _write(out / "answer.txt", "".join(f"{sentence}\n" for sentence in answer))
     page = out / "report" / "index.html"
     document = document_of(found)
     figures = drawn(document)
     _write(page, page_of(document, figures, payload(found, document)))
     _write_figures(page.parent / "figures", figures)
-    names = [field.name for field in dataclasses.fields(Results) if field.name not in ("warnings", "page")]
+    names = [field.name for field in dataclasses.fields(Results) if field.name not in ("warnings", "answer", "page")]
     return Results(**{name: found.tables.get(name, pd.DataFrame()) for name in names}, warnings=tuple(found.warnings),
-                   page=page)
+                   answer=tuple(answer), page=page)
 
 
 def run(options: ReportOptions) -> Results:

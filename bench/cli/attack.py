@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.cli.messages import print_warnings, report_line
+from bench.cli.messages import print_answer, print_warnings, report_line
 from bench.options.attack import AttackOptions
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def run(options: AttackOptions) -> None:
         return
     print_warnings(results)
     _print(results.attack)
+    print_answer(results)
     print(f"{report_line(options.out)}\n"
           f"tables: {options.out / 'attack.csv'}, {options.out / 'paired.csv'}; "
           f"one row per image: {options.out / 'examples'}")

@@ -60,6 +60,12 @@ def print_warnings(results: Results) -> None:
         _log.warning("%s", text)
 
 
+def print_answer(results: Results) -> None:
+    """Print what the results say, one line per sentence."""
+    for sentence in results.answer:
+        print(f"- {sentence}")
+
+
 def report_line(out: Path) -> str:
     """Return the line that tells where the report in an output folder is, and how to open it."""
     return f"report: {out / 'report' / 'index.html'}  (bench browse {shlex.quote(str(out))})"

@@ -6,7 +6,7 @@ and images of the same evaluation are joined, as those of --shard runs), and its
 
 from __future__ import annotations
 
-from bench.cli.messages import print_warnings, report_line
+from bench.cli.messages import print_answer, print_warnings, report_line
 from bench.options.report import ReportOptions
 
 OPTIONS = ReportOptions
@@ -16,5 +16,7 @@ def run(options: ReportOptions) -> None:
     """Join and rebuild."""
     from bench.analysis.reporting import run as report
 
-    print_warnings(report(options))
+    results = report(options)
+    print_warnings(results)
+    print_answer(results)
     print(report_line(options.out[0]))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.cli.messages import print_warnings, report_line
+from bench.cli.messages import print_answer, print_warnings, report_line
 from bench.options.shift import ShiftOptions
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def run(options: ShiftOptions) -> None:
     results = shift(options)
     print_warnings(results)
     _print(results.shift_summary)
+    print_answer(results)
     tables = ", ".join(str(options.out / f"{name}.csv") for name in ("shift", "shift_summary", "shift_paired"))
     print(f"{report_line(options.out)}\ntables: {tables}; one row per image: {options.out / 'examples'}")
 

@@ -7,9 +7,9 @@ import pytest
 from framebench.reports import frames_plots, plots
 from framebench.reports.document import Cell, Document, Folded, Plot, Row, Section, Text, table
 from framebench.reports.html import drawn, fragment
+from framebench.reports.names import short_names
 from framebench.reports.page import page, page_of
 from framebench.reports.seeds import attack_seeds_sections, trainings_sections
-from framebench.reports.shift import short_names
 
 
 def _svg(draw):

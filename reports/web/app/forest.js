@@ -4,7 +4,7 @@
   const { settings, color, points, interval, short, select, kinds } = framebench;
   const many = 40; // rows above which one metric is shown at a time
 
-  // chart: { metrics: [{ key, title, pairs: [{ a, b, difference, low, high, p, n }] }] }
+  // chart: { metrics: [{ key, title, pairs: [{ a, b, difference, low, high, p, n, shown }] }] }
   kinds.forest = (chart) => {
     const models = framebench.data.models;
 
@@ -18,7 +18,7 @@
           if (!forward && !backward) continue;
           const [difference, low, high] = forward ? [pair.difference, pair.low, pair.high]
             : [-pair.difference, -pair.high, -pair.low];
-          found.push({ ...pair, model, metric: metric.title, difference, low, high, shown: pair.p < 0.05 });
+          found.push({ ...pair, model, metric: metric.title, difference, low, high });
         }
       }
       return found;

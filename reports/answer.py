@@ -1,0 +1,67 @@
+"""What a report begins with: the answer in sentences, and every model minus the reference model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench.analysis.answer import Difference, Question, questions
+from framebench.reports.colors import model_styles
+from framebench.reports.document import Block, Part, Plot, Text
+from framebench.reports.forest import forest_plot
+from framebench.reports.names import Labels
+from framebench.reports.sentences import answer
+
+if TYPE_CHECKING:
+    from bench.analysis.findings import Findings
+
+
+def paragraphs(found: Findings) -> list[list[str]]:
+    """Return the answer as paragraphs of sentences."""
+    return answer(found, questions(found))
+
+
+def opening(found: Findings) -> list[Block]:
+    """Return what a report begins with, nothing where nothing was measured."""
+    asked = questions(found)
+    said = answer(found, asked)
+    if not said:
+        return []
+    first, *others = said
+    blocks: list[Block] = [Text(" ".join(first), "answer"),
+                           *(Text(sentence, "answer") for paragraph in others for sentence in paragraph)]
+    labels = Labels(asked)
+    against = {labels.title(question): pairs for question in asked if (pairs := question.to(found.reference))}
+    if against and found.reference is not None:
+        blocks.append(Plot(
+            "forest", f"Every model minus {found.reference} on the images that both have, in points, with 95% "
+            "intervals. Grey: the data do not show a difference.",
+            partial(forest_plot, against, found.reference, model_styles(found.models)),
+            forest_payload(found.reference, asked)))
+    return [Part("The answer", blocks)]
+
+
+def forest_payload(reference: str | None, asked: Sequence[Question]) -> dict[str, Any]:
+    """Return the data of the forest plot: the differences of every pair of models, fractions, for every metric.
+
+    Args:
+        reference: The model that differences are taken to at first.
+        asked: The metrics.
+    """
+    labels = Labels(asked)
+    return {"kind": "forest", "reference": reference, "metrics": [
+        {"key": question.key, "title": labels.title(question), "unit": "points", "pairs": pairs}
+        for question in asked if (pairs := _pairs(question))]}
+
+
+def _pairs(question: Question) -> list[dict[str, Any]]:
+    """Return each pair of models once: the other order has the opposite sign."""
+    models = list(question.values)
+    return [_pair(pair) for i, b in enumerate(models) for a in models[i + 1:]
+            if (pair := question.differences.get((a, b))) is not None and pair.n]
+
+
+def _pair(pair: Difference) -> dict[str, Any]:
+    return {"a": pair.a, "b": pair.b, "difference": round(pair.difference, 5), "low": round(pair.low, 5),
+            "high": round(pair.high, 5), "p": float(f"{pair.p:.3g}"), "n": pair.n, "shown": pair.shown}

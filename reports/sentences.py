@@ -1,0 +1,244 @@
+"""The answer in words: what was compared, who is best, what differs from the reference model, what is not shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from bench.analysis.answer import Difference, Question, Standing
+from bench.analysis.flags import OF_ATTACKS
+from framebench.reports.format import number_of, points, rate
+from framebench.reports.names import KINDS, Labels
+
+if TYPE_CHECKING:
+    from bench.analysis.findings import Findings
+
+#: Most things that a sentence lists, and most models that the first sentence names.
+_MOST, _MOST_MODELS = 6, 12
+#: From here on it is only said that more images are needed.
+_MOST_IMAGES = 1_000_000
+
+
+def answer(found: Findings, asked: Sequence[Question]) -> list[list[str]]:
+    """Return the answer as paragraphs of sentences: what was compared, then one per kind of accuracy.
+
+    Args:
+        found: All that was found.
+        asked: What `bench.analysis.answer.questions` returns of it.
+    """
+    if not asked:
+        return [[f"Frame bounds were measured of {listed(found.frames)}. Nothing was attacked or shifted, so no model "
+                 "is ranked."]] if found.frames else []
+    labels = Labels(asked)
+    paragraphs = [_setup(found, asked, labels)]
+    for kind in KINDS:
+        own = [question for question in asked if question.kind == kind]
+        if own:
+            paragraphs.append(_OneKind(found, own, labels).sentences())
+    return paragraphs
+
+
+def _setup(found: Findings, asked: Sequence[Question], labels: Labels) -> list[str]:
+    """Return which models were measured on which data, and what to know first."""
+    models = list(dict.fromkeys(model for question in asked for model in question.values))
+    sizes: dict[str, set[int]] = {}
+    for question in asked:
+        sizes.setdefault(question.domain, set()).update(value.n for value in question.values.values())
+    titles = {question.domain: question.title.partition(", ")[0] for question in asked}
+    sets = [f"{labels.domains[domain]} ({titles[domain]}; n = {_range(n)})" for domain, n in sizes.items()]
+    said = [f"{number_of(len(models), 'model')} ({listed(models, _MOST_MODELS)}) on {listed(sets)}."]
+    if warned := dict.fromkeys(flag.name for flag in found.flags if flag.name):
+        said.append(f"Read the warnings first ({', '.join(warned)}): they can matter more than the numbers below.")
+    if any(question.differences for question in asked):
+        said.append("A difference is shown if its p-value, adjusted for all comparisons in its family (Holm), is below "
+                    "5% and its 95% interval, in brackets, does not contain 0.")
+    return said
+
+
+class _OneKind:
+    """The sentences about one kind of accuracy.
+
+    Args:
+        found: All that was found.
+        asked: The questions of this kind.
+        labels: What they are called.
+    """
+
+    def __init__(self, found: Findings, asked: Sequence[Question], labels: Labels) -> None:
+        self._labels, self._reference, self._flags = labels, found.reference, found.flags
+        self._kind, self._what, self._asked = asked[0].kind, KINDS[asked[0].kind], asked
+        self._ranked = [(question, standing) for question in asked if (standing := question.standing())]
+
+    def sentences(self) -> list[str]:
+        """Return them all, the best models first."""
+        return [*self._best(), *self._against(), *self._numbers(), *self._caveats()]
+
+    def _name(self, model: str, *about: Question) -> str:
+        """Return a model's name, with the warnings that concern it in these questions."""
+        warned = self._warnings(model, *about)
+        return f"{model} (warned of: {', '.join(warned)})" if warned else model
+
+    def _warnings(self, model: str, *about: Question) -> list[str]:
+        return list(dict.fromkeys(
+            flag.name for flag in self._flags if flag.name and model in flag.models
+            and (self._kind == "robust" or flag.name not in OF_ATTACKS)
+            and (not flag.domains or any(question.domain in flag.domains for question in about))))
+
+    def _names(self, models: Iterable[str], question: Question, most: int = _MOST) -> str:
+        return listed([self._name(model, question) for model in models], most)
+
+    def _place(self, question: Question) -> str:
+        return self._labels.place(question) + ("" if question.even else " on shared images")
+
+    def _value(self, model: str, question: Question) -> str:
+        """Return a model's accuracy with its interval."""
+        value = question.values[model]
+        cell = rate(value.value, value.low, value.high)
+        return f"{cell.text} {cell.below}".strip()
+
+    def _best(self) -> list[str]:
+        """Return who is best at what, and where no model is shown to be."""
+        if len(self._ranked) == 1:
+            return [self._ranking(*self._ranked[0])]
+        winners: dict[str, list[Question]] = {}
+        undecided: list[str] = []
+        for question, standing in self._ranked:
+            if standing.alone:
+                winners.setdefault(standing.first, []).append(question)
+            else:
+                undecided.append(f"{self._place(question)} ({self._front(question, standing)})")
+        said = []
+        for model, own in winners.items():
+            places = [f"{self._place(one)} ({self._value(model, one)})" for one in own]
+            said.append(f"{self._name(model, *own)} is shown to have the highest {self._what} {listed(places)}.")
+        return said + ([f"No single model is shown to have the highest {self._what} {listed(undecided)}."]
+                       if undecided else [])
+
+    def _front(self, question: Question, standing: Standing) -> str:
+        """Return in a few words how models stand where none is shown to be the best."""
+        if standing.higher or standing.apart:
+            return "not all models can be compared" if standing.apart else "pairs of models contradict each other"
+        first = f"highest: {self._name(standing.first, question)} {self._value(standing.first, question)}"
+        if not standing.lower:
+            return f"{first}, no other is shown to be lower"
+        return f"{first}, not shown to be above {self._names(standing.tied, question, 3)}"
+
+    def _ranking(self, question: Question, standing: Standing) -> str:
+        """Return how all models stand in one question."""
+        first, what = standing.first, f"{self._what} {self._place(question)}"
+        leader = f"{self._name(first, question)} ({self._value(first, question)})"
+        values = {model: value.value for model, value in question.values.items()}
+        apart = f" {self._names(standing.apart, question)} can't be compared with it: no image is shared." \
+            if standing.apart else ""
+        if standing.higher:
+            return (f"No model can be called the best in {what}: {leader} is above most others, but shown to be below "
+                    f"{self._names(standing.higher, question)}.{apart}")
+        if not standing.lower and not apart and len(set(values.values())) == 1:
+            return f"The {what} of {self._names(values, question)} is the same: {self._value(first, question)}."
+        if not standing.lower:
+            last = min(values, key=lambda model: values[model])
+            return (f"No model is shown to have the highest {what}: it goes from {leader} to "
+                    f"{self._name(last, question)} ({self._value(last, question)}).{apart}")
+        lower = self._names(standing.lower, question)
+        if not standing.tied:
+            if len(standing.lower) > 2 and not any(self._warnings(model, question) for model in standing.lower):
+                lower = f"all {len(standing.lower)} others"
+            return f"{leader} has the highest {what}, shown to be above {lower}.{apart}"
+        return (f"{leader} has the highest {what}, shown to be above {lower}, but not above "
+                f"{self._names(standing.tied, question)}.{apart}")
+
+    def _against(self) -> list[str]:
+        """Return which models differ from the reference model, and for which that is not shown."""
+        pairs = [(question, pair) for question in self._asked for pair in question.to(self._reference) if pair.n]
+        if not pairs:
+            return []
+        total = len({question.key for question, _ in pairs})
+        shown: list[str] = []
+        hidden: list[str] = []
+        for model in dict.fromkeys(pair.a for _, pair in pairs):
+            own = [(question, pair) for question, pair in pairs if pair.a == model]
+            for above in (True, False):
+                differing = [one for one in own if one[1].shown and (one[1].difference > 0) is above]
+                shown += self._of(model, differing, total)
+            hidden += self._of(model, [one for one in own if not one[1].shown], total)
+        reference = self._name(self._reference or "", *self._asked)
+        said = [f"Shown against {reference}, in points: {listed(shown)}."] if shown else []
+        if hidden:
+            start = f"Not shown against {reference}" if shown else f"No difference to {reference} is shown; in points"
+            said.append(f"{start}: {listed(hidden)}{_images([pair for _, pair in pairs if not pair.shown])}.")
+        return said
+
+    def _of(self, model: str, own: Sequence[tuple[Question, Difference]], total: int) -> list[str]:
+        """Return a model with its differences to the reference in some questions of `total`; nothing without any."""
+        if not own:
+            return []
+        name = self._name(model, *(question for question, _ in own))
+        if len(own) == 1:
+            question, pair = own[0]
+            cell = points(pair.difference, pair.low, pair.high, sign=True)
+            return [f"{name} {cell.text} {cell.below}" + (f" {self._labels.place(question)}" if total > 1 else "")]
+        ends = [points(end(pair.difference for _, pair in own), sign=True).text for end in (min, max)]
+        where = f"{len(own)} of {total}" if len(own) < total else "both" if total == 2 else f"all {total}"
+        return [f"{name} {ends[0] if ends[0] == ends[1] else f'{ends[0]} to {ends[1]}'} in {where}"]
+
+    def _numbers(self) -> list[str]:
+        """Return the numbers where there is nothing to compare."""
+        by_model: dict[str, list[str]] = {}
+        said = []
+        for question in self._asked:
+            if question.standing() is None and len(question.values) == 1:
+                (model,) = question.values
+                by_model.setdefault(self._name(model, question), []).append(
+                    f"{self._value(model, question)} {self._labels.place(question)} (n = {question.values[model].n:,})")
+            elif question.standing() is None:
+                why = "a targeted attack" if question.targeted else "what was measured there"
+                each = [f"{self._name(model, question)} {self._value(model, question)}" for model in question.values]
+                said.append(f"Models are not compared by {why}; {self._what} {self._labels.place(question)}: "
+                            f"{listed(each)}.")
+        return [*(f"The {self._what} of {model}: {listed(each)}." for model, each in by_model.items()), *said]
+
+    def _caveats(self) -> list[str]:
+        """Return what weakens the sentences before."""
+        said = []
+        if hopeless := dict.fromkeys(model for question in self._asked for model in question.hopeless):
+            said.append(f"{listed(hopeless)} {'classifies' if len(hopeless) == 1 else 'classify'} no image correctly "
+                        "before the attack, which says nothing of robustness; check labels and normalisation.")
+        if left := dict.fromkeys(model for question in self._asked for model in question.left_out):
+            said.append(f"{listed(left)} {'was' if len(left) == 1 else 'were'} attacked with other budgets and left "
+                        "out.")
+        if any(question.differences and not question.even for question in self._asked):
+            said.append("Not all models have the same images: two are compared on those that both have, while the "
+                        "accuracy of each is over all of its own.")
+        return said
+
+
+def _images(hidden: Sequence[Difference]) -> str:
+    """Return how many images would show differences of the observed sizes, as the end of a sentence."""
+    needed = [pair.needed for pair in hidden if math.isfinite(pair.needed)]
+    if not needed:
+        return ""
+    least, most = (_rounded(end(needed)) for end in (min, max))
+    size = "a difference of this size" if len(needed) == 1 else "differences of these sizes"
+    return f"; to show {size} takes about {least if least == most else f'{least} to {most}'} images"
+
+
+def _rounded(images: float) -> str:
+    """Return a number of images with two digits, rounded up."""
+    if images > _MOST_IMAGES:
+        return f"{_MOST_IMAGES:,} or more"
+    unit = 10 ** max(int(math.log10(images)) - 1, 0)
+    return f"{math.ceil(images / unit) * unit:,}"
+
+
+def _range(sizes: Iterable[int]) -> str:
+    sizes = sorted(sizes)
+    return f"{sizes[0]:,}" + (f" to {sizes[-1]:,}" if sizes[-1] > sizes[0] else "")
+
+
+def listed(things: Iterable[str], most: int = _MOST) -> str:
+    """Return "a, b and c"; of more than `most` things the first, and how many there are besides."""
+    things = list(things)
+    if len(things) > most:
+        things = [*things[:most - 1], f"{len(things) - most + 1} more"]
+    return " and ".join(filter(None, [", ".join(things[:-1]), things[-1]])) if things else ""
