@@ -11,7 +11,7 @@ from framebench.reports.colors import model_styles
 from framebench.reports.document import Block, Part, Plot, Text
 from framebench.reports.forest import forest_plot
 from framebench.reports.names import Labels
-from framebench.reports.sentences import answer
+from framebench.reports.sentences import RULE, answer
 
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings
@@ -31,6 +31,8 @@ def opening(found: Findings) -> list[Block]:
     first, *others = said
     blocks: list[Block] = [Text(" ".join(first), "answer"),
                            *(Text(sentence, "answer") for paragraph in others for sentence in paragraph)]
+    if any(question.differences for question in asked):
+        blocks.append(Text(RULE, "soft"))
     labels = Labels(asked)
     against = {labels.title(question): pairs for question in asked if (pairs := question.to(found.reference))}
     if against and found.reference is not None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 #: Most things that a sentence lists, and most models that the first sentence names.
 _MOST, _MOST_MODELS = 6, 12
+#: When a difference counts as shown (`bench.analysis.answer.Difference.shown`).
+RULE = ("A difference is shown if its p-value, adjusted for all comparisons in its family (Holm), is below 5% and its "
+        "95% interval, in brackets, does not contain 0.")
 #: From here on it is only said that more images are needed.
 _MOST_IMAGES = 1_000_000
 
@@ -50,9 +53,6 @@ def _setup(found: Findings, asked: Sequence[Question], labels: Labels) -> list[s
     said = [f"{number_of(len(models), 'model')} ({listed(models, _MOST_MODELS)}) on {listed(sets)}."]
     if warned := dict.fromkeys(flag.name for flag in found.flags if flag.name):
         said.append(f"Read the warnings first ({', '.join(warned)}): they can matter more than the numbers below.")
-    if any(question.differences for question in asked):
-        said.append("A difference is shown if its p-value, adjusted for all comparisons in its family (Holm), is below "
-                    "5% and its 95% interval, in brackets, does not contain 0.")
     return said
 
 

@@ -34,14 +34,15 @@
       const titles = metrics.filter((metric) => all.some((row) => row.metric === metric.title)).map(({ title }) => title);
       const wide = Math.min(width, 900), left = Math.min(210, wide / 3);
       const svg = Plot.plot({
-        width: wide, height: 60 + titles.length * (22 * shownModels.length + 26), marginLeft: left, marginBottom: 40,
+        width: wide, height: 60 + titles.length * (22 * shownModels.length + 34), marginLeft: left, marginBottom: 40,
         marginTop: 26, marginRight: 12, style: { background: "none", fontSize: "12px" },
         x: { domain: [-100 * most, 100 * most], grid: true, label: `minus ${short(settings.reference || "", 40)}, points`,
           labelAnchor: "center", labelArrow: "none", ticks: 7 },
-        y: { domain: shownModels, label: null, padding: 0.2, tickFormat: (name) => short(name, Math.floor(left / 8)) },
-        fy: { domain: titles, label: null, axis: null, padding: 0.18 },
+        y: { type: "band", domain: shownModels, label: null, padding: 0.1, tickFormat: (name) => short(name, Math.floor(left / 8)) },
+        fy: { domain: titles, label: null, axis: null, paddingOuter: 0,
+          paddingInner: 34 / (22 * shownModels.length + 34) },
         marks: [
-          Plot.text(titles, { fy: (title) => title, text: (title) => title, frameAnchor: "top-left", dy: -14, dx: 2,
+          Plot.text(titles, { fy: (title) => title, text: (title) => title, frameAnchor: "top-left", dy: -15, dx: 2,
             fontWeight: 600 }),
           Plot.ruleX([0]),
           Plot.link(all, { fy: "metric", x1: (row) => 100 * row.low, x2: (row) => 100 * row.high, y1: "model", y2: "model",
