@@ -22,7 +22,12 @@ from framebench.reports.document import (
     named,
     walk,
 )
+from framebench.reports.format import visible
 from framebench.reports.plots import to_svg
+
+
+def _text(text: str) -> str:
+    return html.escape(visible(text))
 
 
 def drawn(document: Document) -> dict[str, str]:
@@ -69,12 +74,12 @@ class Renderer:
 
     def section(self, section: Section, headed: bool) -> str:
         """Return a section, and its heading where there are several."""
-        parts = [f'<h2 class="part">{html.escape(section.title)}</h2>{self.block(Text(section.subtitle, "soft"))}'] \
+        parts = [f'<h2 class="part">{_text(section.title)}</h2>{self.block(Text(section.subtitle, "soft"))}'] \
             if headed else []
         parts.append(self.blocks(section.blocks))
         if section.provenance:
             parts.append(self.block(Part("Where these numbers come from", [
-                Folded(entry["heading"], [Markup(f"<pre>{html.escape(json.dumps(entry, indent=1))}</pre>")])
+                Folded(entry["heading"], [Markup(f"<pre>{_text(json.dumps(entry, indent=1))}</pre>")])
                 for entry in section.provenance])))
         return "\n".join(parts)
 
@@ -86,7 +91,7 @@ class Renderer:
         """Return one block."""
         match block:
             case Text(text, kind):
-                return f'<p class="{kind}">{html.escape(text)}</p>' if kind else f"<p>{html.escape(text)}</p>"
+                return f'<p class="{kind}">{_text(text)}</p>' if kind else f"<p>{_text(text)}</p>"
             case Table():
                 return self._table(block)
             case Plot():
@@ -94,10 +99,10 @@ class Renderer:
             case Row(parts):
                 return f'<div class="row">{self.blocks(parts)}</div>'
             case Folded(summary, parts):
-                return f"<details><summary>{html.escape(summary)}</summary>{self.blocks(parts)}</details>"
+                return f"<details><summary>{_text(summary)}</summary>{self.blocks(parts)}</details>"
             case Part(title, parts):
                 tag, self._title = self._heading, title
-                return f"<section><{tag}>{html.escape(title)}</{tag}>\n{self.blocks(parts)}</section>"
+                return f"<section><{tag}>{_text(title)}</{tag}>\n{self.blocks(parts)}</section>"
             case Markup(text):
                 return text
 
@@ -105,14 +110,14 @@ class Renderer:
         name = self._names[id(plot)]
         chart = f' data-chart="{name}"' if plot.chart else ""
         return (f'<figure id="{name}"{chart}><div class="static">{self._figures[name]}</div>'
-                f"<figcaption>{html.escape(plot.caption)}</figcaption></figure>")
+                f"<figcaption>{_text(plot.caption)}</figcaption></figure>")
 
     def _table(self, table: Table) -> str:
         # A table without a caption is what its heading says: read aloud, not shown twice.
-        label = html.escape(table.caption or self._title or table.name)
+        label = _text(table.caption or self._title or table.name)
         kind = "" if table.caption else ' class="aside"'
         caption = f"<caption{kind}>{label}</caption>"
-        head = "".join(f'<th scope="col"{_kind(column)}>{html.escape(column.title)}</th>' for column in table.columns)
+        head = "".join(f'<th scope="col"{_kind(column)}>{_text(column.title)}</th>' for column in table.columns)
         rows = "\n".join(_row(table.columns, row) for row in table.rows)
         return (f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
                 f'<table data-table="{self._names[id(table)]}">{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
@@ -129,7 +134,7 @@ def _row(columns: Sequence[Column], row: Sequence[Cell]) -> str:
         tag = 'th scope="row"' if i == 0 and column.text else "td"
         data = "".join(f' data-{name}="{value:.6g}"' for name, value in
                        (("value", cell.value), ("low", cell.low), ("high", cell.high)) if value is not None)
-        below = f"<small>{html.escape(cell.below)}</small>" if cell.below else ""
+        below = f"<small>{_text(cell.below)}</small>" if cell.below else ""
         kind = ' class="noise"' if cell.faint else _kind(column)
-        cells.append(f"<{tag}{kind}{data}>{html.escape(cell.text)}{below}</{tag[:2]}>")
+        cells.append(f"<{tag}{kind}{data}>{_text(cell.text)}{below}</{tag[:2]}>")
     return f"<tr>{''.join(cells)}</tr>"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from framebench.reports.document import Document
+from framebench.reports.format import visible
 from framebench.reports.html import body
 
 _WEB = Path(__file__).parent / "web"
@@ -48,13 +49,13 @@ def page(title: str, subtitle: str, content: str, payload: dict[str, Any] | None
         scripts = f'<script type="application/json" id="data">{_embedded(payload)}</script>\n' + "\n".join(
             f"<script>{_asset(name)}</script>" for name in SCRIPTS)
         bar = '<nav class="bar" aria-label="Page"><div></div></nav>'
-    below = f'<p class="soft">{html.escape(subtitle)}</p>' if subtitle else ""
+    below = f'<p class="soft">{html.escape(visible(subtitle))}</p>' if subtitle else ""
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(visible(title))}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}"><style>{_asset("page.css")}</style></head>
 <body><a class="aside skip" href="#content">Skip to the content</a>{bar}
-<header class="top"><h1>{html.escape(title)}</h1>{below}</header>
+<header class="top"><h1>{html.escape(visible(title))}</h1>{below}</header>
 <main id="content">
 {content}
 </main>
@@ -76,9 +77,11 @@ def _embedded(payload: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: numbers that are not finite become null."""
+    """Return a value as JSON has it: numbers that are not finite become null, and control characters visible."""
     if isinstance(value, dict):
-        return {str(key): _plain(own) for key, own in value.items()}
+        return {visible(str(key)): _plain(own) for key, own in value.items()}
+    if isinstance(value, str):
+        return visible(value)
     if isinstance(value, list | tuple):
         return [_plain(own) for own in value]
     if hasattr(value, "item"):

@@ -17,9 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from framebench.reports.colors import COLORS, DASHES, MARKERS, Style, model_styles
+from framebench.reports.format import visible
 
 #: Length of the dashes of curves that coincide, in widths of the line.
 _DASH = 5
+#: Longest label, in characters; tables have the whole name.
+_LONGEST = 40
 #: Most labels of a legend inside the axes: more would cover the curves.
 _IN_CORNER = 8
 #: Most columns of a map by class; the interactive chart has all.
@@ -289,7 +292,9 @@ def _legend(figure: Figure, axes: Axes, corner: str) -> None:
 
 
 def shown(name: str) -> str:
-    """Return a name as a label that Matplotlib shows as it is: not left out of legends, no mathematics."""
+    """Return a name as a label that Matplotlib shows: not left out of legends, no mathematics, cut where it is long."""
+    name = visible(name)
+    name = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
     return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
