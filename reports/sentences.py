@@ -49,7 +49,10 @@ def _setup(found: Findings, asked: Sequence[Question], labels: Labels) -> list[s
     for question in asked:
         sizes.setdefault(question.domain, set()).update(value.n for value in question.values.values())
     titles = {question.domain: question.title.partition(", ")[0] for question in asked}
-    sets = [f"{labels.domains[domain]} ({titles[domain]}; n = {_range(n)})" for domain, n in sizes.items()]
+    warned_of = {domain: ", ".join(flag.name for flag in found.flags if domain in flag.domains and not flag.models)
+                 for domain in sizes}
+    sets = [f"{labels.domains[domain]} ({titles[domain]}; n = {_range(n)}"
+            f"{'; warned of: ' * bool(warned_of[domain])}{warned_of[domain]})" for domain, n in sizes.items()]
     said = [f"{number_of(len(models), 'model')} ({listed(models, _MOST_MODELS)}) on {listed(sets)}."]
     if warned := dict.fromkeys(flag.name for flag in found.flags if flag.name):
         said.append(f"Read the warnings first ({', '.join(warned)}): they can matter more than the numbers below.")
@@ -156,7 +159,10 @@ class _OneKind:
         total = len({question.key for question, _ in pairs})
         shown: list[str] = []
         hidden: list[str] = []
-        for model in dict.fromkeys(pair.a for _, pair in pairs):
+        models = list(dict.fromkeys(pair.a for _, pair in pairs))
+        if len(models) > _MOST:  # not all are named, but those that differ most
+            models.sort(key=lambda model: -max(abs(pair.difference) for _, pair in pairs if pair.a == model))
+        for model in models:
             own = [(question, pair) for question, pair in pairs if pair.a == model]
             for above in (True, False):
                 differing = [one for one in own if one[1].shown and (one[1].difference > 0) is above]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from bench.analysis.answer import questions
 from bench.analysis.findings import Findings
+from bench.analysis.flags import Flag
 from bench.analysis.reporting import write_report
 from bench.options.report import ReportSettings
 from framebench.reports import document_of, plots
@@ -135,6 +138,7 @@ def test_a_forest_of_twenty_models_stays_readable(tmp_path):
     found = found_of(tmp_path, *(attacked(tmp_path, 0.5, model=model, n=30, attack=attack)
                                  for model in models for attack in ("simba", "noise")))
     asked = questions(found)
+    assert 3 < len(_said(found)) < 12
     figure = forest_plot({str(i): one.to("baseline") for i, one in enumerate(asked)}, "baseline", model_styles(models))
     width, height = figure.get_size_inches()
     assert width < 13 and 4 < height < 8 and len(figure.axes[0].get_yticklabels()) == 19
@@ -186,6 +190,18 @@ def test_the_answer_is_a_file_and_part_of_the_results(tmp_path):
     results = write_report(tmp_path)
     assert (tmp_path / "answer.txt").read_text().splitlines() == list(results.answer)
     assert isinstance(opening(found_of(tmp_path))[0], Part) and len(results.answer) >= 4
+
+
+def test_of_many_models_those_that_differ_most_are_named(tmp_path):
+    found = found_of(tmp_path, *(attacked(tmp_path, 0.1 + 0.04 * i, model=f"m{i:02}") for i in range(15)))
+    (shown,) = _about(_said(found), "Shown against m00")
+    assert "m14 +56.0 [" in shown and "m05" not in shown and " more" in shown
+
+
+def test_a_set_that_a_warning_concerns_is_marked(seven):
+    flag = Flag("twice (docs/flags.md#duplicates)", domains=("c",))
+    said = _said(dataclasses.replace(seven, flags=[flag]))
+    assert "n = 300; warned of: duplicates)" in said[0] and said[0].count("duplicates") == 1
 
 
 def test_lists_are_cut():
