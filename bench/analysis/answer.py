@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pandas as pd
 
@@ -160,14 +160,17 @@ class Question:
 
 def questions(found: Findings) -> list[Question]:
     """Return all that the results of a report answer: robust accuracy, accuracy under shift, clean accuracy."""
-    without = shifts(found)
-    known = {question.domain for question in without}
-    return [*attacks(found), *(question for question in without if question.kind == "shift"),
-            *(question for question in before_attacks(found) if question.domain not in known),
-            *(question for question in without if question.kind == "clean")]
+    return sorted([*attacks(found), *shifts(found)], key=lambda question: get_args(Kind).index(question.kind))
 
 
 def attacks(found: Findings) -> list[Question]:
+    """Return robust accuracy under every attack, and accuracy before it on data that were not classified anyway."""
+    classified = {part.domain for part in found.parts}
+    return [*_under_attack(found), *(question for question in _before_attacks(found)
+                                     if question.domain not in classified)]
+
+
+def _under_attack(found: Findings) -> list[Question]:
     """Return robust accuracy under every attack, at the largest budget that most of its models have."""
     asked = []
     for by_model in by_attack(found.attacks).values():
@@ -190,7 +193,7 @@ def attacks(found: Findings) -> list[Question]:
     return asked
 
 
-def before_attacks(found: Findings) -> list[Question]:
+def _before_attacks(found: Findings) -> list[Question]:
     """Return clean accuracy on the images that attacks had."""
     pairs = clean_pairs(found.attacks)
     domains: dict[str, dict[str, Measured]] = {}

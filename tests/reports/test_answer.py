@@ -178,6 +178,12 @@ def test_the_page_has_matrices_and_folds_the_pairs(seven):
     assert page.index("The answer") < page.index('data-table="asr"')
 
 
+def test_clean_accuracy_before_an_attack_has_its_matrix_too(tmp_path):
+    found = found_of(tmp_path, *(attacked(tmp_path, 0.5, model=model) for model in "abc"))
+    assert [name.split("-")[1] for name in document_of(found).tables() if name.startswith("matrix-")] == [
+        "robust", "clean"]
+
+
 def test_two_models_need_no_matrix(tmp_path):
     found = found_of(tmp_path, *(attacked(tmp_path, 0.5, model=model) for model in "ab"))
     document = document_of(found)
