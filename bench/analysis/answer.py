@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pandas as pd
 
-from bench.analysis.comparisons import by_attack, clean_pairs, tabled_budgets
+from bench.analysis.comparisons import by_attack, tabled_budgets
 from bench.analysis.measured import Measured, reaching
 from bench.analysis.outcomes import robust
 from bench.analysis.stats import images_needed, pairs_needed, wilson
@@ -195,7 +195,7 @@ def _under_attack(found: Findings) -> list[Question]:
 
 def _before_attacks(found: Findings) -> list[Question]:
     """Return clean accuracy on the images that attacks had."""
-    pairs = clean_pairs(found.attacks)
+    pairs = found.clean_pairs
     domains: dict[str, dict[str, Measured]] = {}
     for run in sorted(found.attacks, key=lambda run: len(run.ids)):
         domains.setdefault(run.domain, {})[run.model] = run

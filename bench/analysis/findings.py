@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench.analysis.attack_tables import attack_table, parts_table
-from bench.analysis.comparisons import paired_shift_table, paired_table
+from bench.analysis.comparisons import clean_pairs, paired_shift_table, paired_table
 from bench.analysis.flags import Flag, attack_flags, duplicate_flags, model_flags
 from bench.analysis.frame_tables import FRAME_COLUMNS, frame_tables
 from bench.analysis.labels import meant, unique_names
@@ -73,6 +74,11 @@ class Findings:
     def warnings(self) -> list[str]:
         """The flags as they are printed."""
         return list(map(str, self.flags))
+
+    @cached_property
+    def clean_pairs(self) -> pd.DataFrame:
+        """Models compared on the clean images of attacks, see `bench.analysis.comparisons.clean_pairs`."""
+        return clean_pairs(self.attacks)
 
     @property
     def models(self) -> list[str]:
