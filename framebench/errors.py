@@ -27,3 +27,17 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     return InputError(f"unknown {kind} '{name}'; {hint}")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory is used up; torch's own on a CPU is a mere RuntimeError."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or \
+        "can't allocate memory" in str(error)
+
+
+def printable(text: str) -> str:
+    """Return a text with what does not print (escapes, line breaks, bytes that are no UTF-8) as backslash escapes.
+
+    Names come from files and other people's code; a terminal would do what an escape in one says.
+    """
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

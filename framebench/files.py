@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +21,10 @@ SEAL = 16
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on error removed."""
+    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on error removed.
+
+    Errors of the file system, such as that of a full disk, name `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
@@ -30,8 +35,19 @@ def atomic(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; a shared results folder needs the usual mode
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, name):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folders: Iterable[Path]) -> None:
+    """Remove what killed processes have left half-written (`atomic`) in and below folders that nobody writes to now."""
+    for folder in folders:
+        for path in folder.rglob(".*.part"):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -50,7 +66,10 @@ def lock(path: Path, busy: str) -> Iterator[None]:
     except ImportError:  # no such lock on Windows
         yield
         return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:  # another user's, in a folder that both write to; reading is enough on a local disk
+        handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -79,7 +98,7 @@ def unseal(path: Path) -> bytes:
         InputError: if it can't be read, or its content does not match its name: something has changed it since.
     """
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except OSError as error:
         raise InputError(f"can't read {path} ({error.strerror}); restore it, or remove it, and the same command makes "
                          "it anew") from None
@@ -87,6 +106,17 @@ def unseal(path: Path) -> bytes:
         raise InputError(f"{path} is damaged: its content does not match the checksum in its name; remove it, and the "
                          "same command makes it anew")
     return content
+
+
+def regular(path: Path) -> Path:
+    """Return a path if it is that of a file, which can be opened without waiting for the other end of a pipe.
+
+    Raises:
+        OSError: if it is none, or not there.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    return path
 
 
 def _umask() -> int:

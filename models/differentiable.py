@@ -26,11 +26,12 @@ class Differentiable(Predictor):
         example: Images [n, C, H, W] that the model is to be used on.
         device: Where to compute.
         threads: CPU threads.
+        name: What messages call the model.
     """
 
     def __init__(self, model: nn.Module, example: torch.Tensor, *, device: torch.device | None = None,
-                 threads: int = 1) -> None:
-        super().__init__(model.requires_grad_(False), example, device=device, threads=threads, kind="eager")
+                 threads: int = 1, name: str = "") -> None:
+        super().__init__(model.requires_grad_(False), example, device=device, threads=threads, kind="eager", name=name)
         self._chunk = self._chunk and CHUNK
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -65,7 +66,8 @@ class _Chunks(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Return the gradient of all chunks. The graphs are kept, since some attacks differentiate again."""
         parts = torch.split(gradient, [len(chunk) for chunk, _ in ctx.passes])
-        return torch.cat(ctx.model.each(_gradient, list(zip(ctx.passes, parts, strict=True)))), None
+        with ctx.model.failing(gradient):
+            return torch.cat(ctx.model.each(_gradient, list(zip(ctx.passes, parts, strict=True)))), None
 
 
 def _gradient(one: tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:

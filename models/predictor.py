@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,9 +20,10 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
 
-from framebench.errors import InputError
+from framebench.errors import InputError, out_of_memory
 from framebench.models.blackbox import BlackBoxModel
 from framebench.models.fuse import fuse
+from framebench.user_code import reason
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -47,16 +49,29 @@ class Predictor:
         device: Where to compute.
         threads: CPU threads; torch's own parallelism inside operators is set to one thread.
         kind: "fused" or "eager"; None takes the fused form where it can be made and agrees with the model.
+        name: What messages call the model.
 
     Attributes:
         kind: The form in use, to be stored with results: another form may differ in the last bits.
+
+    Raises:
+        InputError: here and in every call, for whatever a stranger's model raises, and for answers that are not one row
+            of real numbers per image, or have another number of classes than the answers before.
     """
 
     def __init__(self, model: nn.Module, example: torch.Tensor, *, device: torch.device | None = None,
-                 threads: int = 1, kind: str | None = None) -> None:
+                 threads: int = 1, kind: str | None = None, name: str = "") -> None:
         self.device = device or torch.device("cpu")
         self.kind = "eager"
-        self._model = model.to(self.device).eval()
+        self._name = " ".join(["the model", name]).rstrip()
+        self._model = model
+        try:
+            model.to(self.device)  # in place, whatever a class of someone else's returns
+            model.eval()
+        except (Exception, SystemExit) as error:
+            raise InputError(f"{self._name} can't be moved to {self.device} and put into eval mode ({reason(error)}); "
+                             "correct its to() and eval()") from error
+        self._classes: torch.Size | None = None
         self._chunk = CHUNK if self.device.type == "cpu" else None
         self._pool: ThreadPoolExecutor | None = None
         self._threads = threads
@@ -101,12 +116,37 @@ class Predictor:
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         # A single row takes another code path in matrix products, with other rounding. Two rows and more agree, except
         # where `_WholeLinear` and `_depends_on_size` help.
-        with _WholeLinear():
-            logits: torch.Tensor = self._model((given := _filled(x, self._least)).clone())
-        if logits.shape[:1] != given.shape[:1]:
-            raise InputError(f"the model returns {list(logits.shape)} for {len(given)} images; it must return one row "
-                             "of logits for each")
-        return logits[: len(x)]
+        given = _filled(x, self._least)
+        with self.failing(x), _WholeLinear():
+            logits = self._model(given.clone())
+        return self._checked(logits, len(given))[: len(x)]
+
+    @contextmanager
+    def failing(self, x: torch.Tensor) -> Iterator[None]:
+        """Turn whatever a stranger's model raises on images [n, C, H, W] into the error that names the model."""
+        try:
+            yield
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:
+            advice = "choose a smaller --batch-size, or fewer --threads" if out_of_memory(error) else \
+                "it must map images [n, 3, H, W] in [0, 1] to logits [n, classes]"
+            raise InputError(f"{self._name} fails on images {list(x.shape[1:])} ({reason(error)}); {advice}") from error
+
+    def _checked(self, logits: object, n: int) -> torch.Tensor:
+        """Return the answer for n images, in float32 where it comes in half precision: numpy knows no bfloat16."""
+        if not isinstance(logits, torch.Tensor) or logits.is_complex() or logits.layout != torch.strided:
+            kind = f"{logits.layout} {logits.dtype}" if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise InputError(f"{self._name} returns {kind}; it must return one row of real logits for each image")
+        if logits.shape[:1] != (n,):
+            raise InputError(f"{self._name} returns {list(logits.shape)} for {n} images; it must return one row of "
+                             "logits for each")
+        if self._classes is None:
+            self._classes = logits.shape[1:]
+        if logits.shape[1:] != self._classes:
+            raise InputError(f"{self._name} returns {list(logits.shape[1:])} values per image now and "
+                             f"{list(self._classes)} before; it must return one row of logits for each image")
+        return logits.float() if logits.is_floating_point() and logits.itemsize < 4 else logits
 
     def _paid_for(self) -> bool:
         return any(isinstance(module, BlackBoxModel) for module in self._model.modules())
@@ -117,7 +157,7 @@ class Predictor:
         try:
             whole, again = self._run(example), self._run(example)
             return torch.equal(whole, again) and not all(torch.equal(self._run(example[:n]), whole[:n]) for n in _SIZES)
-        except (Exception, SystemExit):  # from a stranger's model; whoever calls it will see what it raises
+        except InputError:  # whoever calls the model will see it
             return False
 
     def _fused(self, example: torch.Tensor) -> nn.Module | None:

@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from framebench.errors import InputError, unknown
+from framebench.errors import InputError, printable, unknown
 from framebench.identity import fingerprint
 from framebench.models import robustbench_zoo, state_dict, user_models, zoo
 from framebench.models.checkpoint import Card, load_checkpoint, read_card
+from framebench.models.source import in_eval_mode
 
 #: The folder of the shipped checkpoints.
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -42,6 +43,9 @@ class LoadedModel:
     card: Card | None
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable(self.name))
 
 
 def shipped() -> dict[str, Card]:
@@ -87,7 +91,8 @@ def wrap(module: nn.Module, name: str) -> LoadedModel:
     Its digest is of its tensors, of the code of its modules' classes and of what they hold (`framebench.identity`,
     which also says what can't be told). An attribute `classes` of the module, a list of strings, names its logits.
     """
-    return LoadedModel(name, module.eval(), fingerprint(module), None, classes=user_models.classes_of(module))
+    in_eval_mode(module, name)
+    return LoadedModel(name, module, fingerprint(module), None, classes=user_models.classes_of(module))
 
 
 def card_of(name: str) -> Card:

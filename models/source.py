@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from framebench.errors import InputError
+from framebench.user_code import reason
+
 
 @dataclass(frozen=True)
 class Found:
@@ -42,3 +45,20 @@ class Source:
     form: str
     summary: str
     names: Callable[[], list[str]] | None = None
+
+
+def in_eval_mode(module: nn.Module, name: str) -> nn.Module:
+    """Put someone else's model into eval mode, in place, and return it.
+
+    Raises:
+        InputError: if it can't be, or has tensors without values.
+    """
+    try:
+        module.eval()
+        tensors = [*module.parameters(), *module.buffers()]
+    except (Exception, SystemExit) as error:
+        raise InputError(f"the model {name} can't be put into eval mode ({reason(error)}); correct its "
+                         "eval()") from error
+    if any(tensor.is_meta for tensor in tensors):
+        raise InputError(f"the model {name} has tensors without values (on the device meta); load its weights first")
+    return module

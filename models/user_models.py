@@ -7,7 +7,7 @@ from torch import nn
 from framebench.errors import InputError
 from framebench.identity import fingerprint
 from framebench.models.blackbox import black_box
-from framebench.models.source import Found, Source
+from framebench.models.source import Found, Source, in_eval_mode
 from framebench.user_code import load_function, reason
 
 
@@ -24,7 +24,8 @@ def from_factory(name: str) -> Found:
         raise InputError(f"python:{name} raised {reason(error)}; correct it, or name another") from None
     if not isinstance(model, nn.Module):
         raise InputError(f"python:{name} returned a {type(model).__name__}, not a torch.nn.Module")
-    return Found(found.label, model.eval(), found.source + fingerprint(model).encode(),
+    in_eval_mode(model, found.label)
+    return Found(found.label, model, found.source + fingerprint(model).encode(),
                  classes=classes_of(model))
 
 

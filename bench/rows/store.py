@@ -27,7 +27,7 @@ from bench.rows.evaluation import Evaluation
 from bench.rows.facts import VERSION, Facts, from_json
 from bench.rows.pictures import Pictures
 from framebench.errors import InputError
-from framebench.files import lock, seal, unseal, writable_folder
+from framebench.files import lock, seal, sweep, unseal, writable_folder
 
 #: Columns of a row and their types; docs/results.md says what each means.
 SCHEMA = pa.schema([
@@ -57,8 +57,9 @@ class Store:
         busy = f"another run is writing to {self.out}; wait for it, or choose another --out"
         with lock(self.folder / ".lock", busy):
             folders = [self.out / name for name in ("examples", "adversarial", "kept", "frames", "report")]
-            for path in [*self.out.glob(".*.part"), *(path for folder in folders for path in folder.rglob(".*.part"))]:
-                path.unlink(missing_ok=True)  # of a run that was killed as it wrote
+            sweep(folders)
+            for path in self.out.glob(".*.part"):
+                path.unlink(missing_ok=True)
             yield
 
     def open(self, evaluation: Evaluation, facts: Facts) -> Rows:
@@ -99,9 +100,13 @@ class Store:
         """Return the name and the digest of the model of every stored evaluation."""
         return [(rows.evaluation.model, rows.evaluation.model_digest) for rows in self._stored()]
 
+    def files(self) -> list[Path]:
+        """Return the files of all rows."""
+        return sorted(self.folder.glob("*/rows-*.parquet"))
+
     def _stored(self) -> list[Rows]:
         if self._known is None:  # once: nobody else writes here while we do (`lock`)
-            folders = sorted({path.parent for path in self.folder.glob("*/rows-*.parquet")})
+            folders = sorted({path.parent for path in self.files()})
             self._known = [Rows.read(folder) for folder in folders]
         return self._known
 

@@ -20,7 +20,7 @@ from bench.rows.facts import Facts
 from bench.rows.store import Rows, Store
 from bench.running.checks import check_classes, load_models, reading
 from bench.running.computing import Computing, computing
-from bench.running.evaluate import attack_images
+from bench.running.evaluate import attack_images, tabled
 from bench.running.prepare import Prepared, facts_of, fitted, prepare
 from bench.running.progress import AttackProgress
 from bench.running.provenance import provenance
@@ -90,8 +90,9 @@ def run(options: AttackOptions) -> Results | None:
     store = Store(options.out)
     with store.lock():
         check_settings(options.made_by(), [*store.models(), *((model.name, model.digest) for model in models)])
-        for planned in _plan(models, domain, part, attacks, options, store, how):
-            _attack(planned, domain, part, how)
+        with tabled(store, options.made_by()):
+            for planned in _plan(models, domain, part, attacks, options, store, how):
+                _attack(planned, domain, part, how)
         return write_report(options.out, options.made_by())
 
 
@@ -172,12 +173,10 @@ def _attack(planned: _Run, domain: Domain, ids: np.ndarray, how: Computing) -> N
     """Attack the images that are left, and write what is new of the facts."""
     rows, ready = planned.rows, planned.ready
     with AttackProgress(planned.name, len(ids), len(ids) - len(planned.left)) as progress:
-        try:
-            if ready is not None:
-                # The machine is a fact of rows that it has made, and of no others.
-                made = dataclasses.replace(rows.facts, predictor=ready.kind, warnings=tuple(ready.flags),
-                                           provenance=(provenance(how.device),))
-                attack_images(rows, planned.attack, progress.counting(ready.predict), domain, planned.left, made=made,
-                              batch_size=how.batch_size, report=progress.update, saved=planned.saved)
-        finally:
-            rows.finish()
+        if ready is not None:
+            # The machine is a fact of rows that it has made, and of no others.
+            made = dataclasses.replace(rows.facts, predictor=ready.kind, warnings=tuple(ready.flags),
+                                       provenance=(provenance(how.device),))
+            attack_images(rows, planned.attack, progress.counting(ready.predict), domain, planned.left, made=made,
+                          batch_size=how.batch_size, report=progress.update, saved=planned.saved)
+        rows.finish()

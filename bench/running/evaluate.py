@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
+from bench.analysis.reporting import write_report
+from bench.options.report import ReportSettings
 from bench.rows.adversarial import Adversarial
 from bench.rows.facts import Facts
 from bench.rows.pictures import Pictures
-from bench.rows.store import Rows
+from bench.rows.store import Rows, Store
 from framebench.attacks.base import Attack, Finished, Predict
 from framebench.attacks.verdict import judge
 from framebench.domains.base import Domain
@@ -65,7 +69,21 @@ def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, 
             if rows.due:
                 write()
     finally:
-        write()
+        write()  # rows whose images can't be saved must not be written either
+        rows.finish()
+
+
+@contextmanager
+def tabled(store: Store, settings: ReportSettings) -> Iterator[None]:
+    """Table the rows so far where what is inside adds some and then fails, as with a model that fails on an image."""
+    before = store.files()
+    try:
+        yield
+    except Exception:
+        if store.files() != before:
+            with contextlib.suppress(InputError, OSError):  # the first error is the one to be told
+                write_report(store.out, settings)
+        raise
 
 
 def classify(rows: Rows, predict: Predict, x: torch.Tensor, labels: np.ndarray, ids: np.ndarray) -> None:

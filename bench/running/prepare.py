@@ -53,8 +53,9 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comput
     """
     black_box = isinstance(model.module, BlackBoxModel)  # which is asked for the queries of the attack alone
     model, (example, _) = fitted(model, domain), domain.load(domain.order[:32])
-    predict = Differentiable(model.module, example, device=how.device, threads=how.threads) if gradients else \
-        Predictor(model.module, example, device=how.device, threads=how.threads, kind=kind)
+    where: dict[str, Any] = {"device": how.device, "threads": how.threads, "name": model.name}
+    predict = Differentiable(model.module, example, **where) if gradients else \
+        Predictor(model.module, example, kind=kind, **where)
     check_model(model, predict, domain, example)
     return Prepared(predict, predict.kind, [] if black_box else flagged(predict, domain, model))
 

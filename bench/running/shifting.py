@@ -20,7 +20,7 @@ from bench.rows.store import Rows, Store
 from bench.running.cells import Cell, default_domains, list_cells, picture_of
 from bench.running.checks import check_classes, load_models, reading
 from bench.running.computing import Computing, computing
-from bench.running.evaluate import classify
+from bench.running.evaluate import classify, tabled
 from bench.running.matching import match_clean
 from bench.running.overlap import training_images, write_training_images
 from bench.running.prepare import Prepared, facts_of, prepare
@@ -56,9 +56,11 @@ def run(options: ShiftOptions) -> Results:
     with store.lock():
         check_settings(options.made_by(), [*store.models(), *((model.name, model.digest) for model in models)])
         DUPLICATES.read(options.out)  # a damaged file is refused before anything is evaluated
-        evaluate_cells(cells, models, store, options.n, how=how, protocol=protocol_facts(options))
+        settings = options.made_by(tuple(notes))
+        with tabled(store, settings):
+            evaluate_cells(cells, models, store, options.n, how=how, protocol=protocol_facts(options))
         write_training_images(options.out, cells, duplicates)
-        return write_report(options.out, options.made_by(tuple(notes)))
+        return write_report(options.out, settings)
 
 
 def _models(options: ShiftOptions) -> tuple[list[LoadedModel], list[str]]:

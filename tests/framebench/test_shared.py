@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from framebench.errors import InputError, unknown
-from framebench.files import atomic, digest, lock
+from framebench.errors import InputError, out_of_memory, printable, unknown
+from framebench.files import atomic, digest, lock, regular, sweep, unseal
 from framebench.seeding import generator
 
 
@@ -80,3 +81,56 @@ print(faults[-1] - faults[0])
         pytest.skip("no glibc")
     pages = 20 * 40_000_000 / 4096
     assert (int(run.stdout) < pages / 20) is keep, run.stderr
+
+
+def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="rows.csv"), atomic(tmp_path / "rows.csv") as temporary:
+        temporary.write_text("1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_sweeping_removes_what_is_half_written_and_nothing_else(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in (".x.csv.1.part", "a/.y.csv.2.part", "x.csv", "a/z.part"):
+        (tmp_path / name).write_text("1")
+    sweep([tmp_path, tmp_path / "none"])
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["x.csv", "z.part"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("none"), lambda path: None])
+def test_what_is_no_file_is_refused_without_waiting(tmp_path, make):
+    make(path := tmp_path / "rows-0123456789abcdef.parquet")
+    with pytest.raises(OSError):
+        regular(path)
+    with pytest.raises(InputError, match=path.name):
+        unseal(path)
+
+
+def test_the_lock_of_another_user_is_opened_for_reading(tmp_path, monkeypatch):
+    (tmp_path / ".lock").touch()
+    real = os.open
+
+    def refuse(path, flags, *mode):
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with lock(tmp_path / ".lock", "busy"), pytest.raises(InputError, match="busy"), lock(tmp_path / ".lock", "busy"):
+        pass
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("a\x1b[31mb", r"a\x1b[31mb"), ("a\nb", r"a\nb"), ("a\u202eb", r"a\u202eb"), ("a\udcff", r"a\udcff"),
+    ("é 模型 <b>", "é 模型 <b>")])
+def test_what_does_not_print_is_escaped(text, shown):
+    assert printable(text) == shown
+
+
+def test_errors_of_memory_are_told_from_others():
+    assert out_of_memory(MemoryError()) and out_of_memory(RuntimeError("x: can't allocate memory: 9 bytes"))
+    assert not out_of_memory(RuntimeError("x")) and not out_of_memory(OSError("x"))

@@ -89,15 +89,66 @@ def test_a_model_that_works_in_place_changes_none_of_the_callers_images(images, 
     torch.testing.assert_close(first, (before - 0.5).mean((2, 3)))
 
 
-class _Leaves(nn.Module):
+class _Answers(nn.Module):
+    """Answers with whatever a function makes of the images and the logits."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer, self.calls = answer, 0
+
     def forward(self, x):
-        raise SystemExit("left")
+        self.calls += 1
+        return self.answer(self, x.mean((2, 3)))
 
 
-def test_what_a_model_raises_is_left_to_whoever_calls_it():
-    predictor = Predictor(_Leaves().eval(), torch.rand(3, 3, 8, 8))
-    with pytest.raises(SystemExit, match="left"):
-        predictor(torch.rand(3, 3, 8, 8))
+def _raises(error):
+    def answer(*_):
+        raise error
+    return answer
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), ValueError("on\nSundays"), MemoryError(), StopIteration(),
+                                   torch.OutOfMemoryError("CUDA out of memory")])
+def test_whatever_a_model_raises_is_one_line_with_its_name(images, error):
+    predictor = Predictor(_Answers(_raises(error)).eval(), images, name="mine")
+    with pytest.raises(InputError, match=f"mine .*{type(error).__name__}") as raised:
+        predictor(images)
+    assert "\n" not in str(raised.value) and raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("answer", [
+    lambda _, logits: None, lambda _, logits: {"logits": logits}, lambda _, logits: logits.numpy(),
+    lambda _, logits: logits.to(torch.complex64), lambda _, logits: logits.to_sparse(), lambda _, logits: logits[0],
+    lambda model, logits: logits if model.calls < 30 else torch.cat([logits, logits], 1)])
+def test_what_is_no_row_of_logits_per_image_is_refused(images, answer):
+    with pytest.raises(InputError, match="mine returns"):
+        predictor = Predictor(_Answers(answer).eval(), images, kind="eager", name="mine")
+        for _ in range(40):
+            predictor(images)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_logits_of_half_precision_come_as_float32(images, dtype):
+    predictor = Predictor(_Answers(lambda _, logits: logits.to(dtype)).eval(), images)
+    logits = predictor(images)
+    assert logits.dtype == torch.float32 and torch.equal(logits, images.mean((2, 3)).to(dtype).float())
+
+
+class _Careless(nn.Linear):
+    def eval(self):
+        self.train(False)
+
+    def to(self, *where, **how):
+        super().to(*where, **how)
+
+
+def test_eval_and_to_may_return_nothing(images):
+    class Whole(_Careless):
+        def forward(self, x):
+            return super().forward(x.flatten(1))
+
+    model = Whole(3072, 10)
+    assert Predictor(model, images)(images).shape == (12, 10) and not model.training
 
 
 def test_float32_rows_of_an_attack_are_the_same_at_any_batch_size_and_thread_count(network, images):
