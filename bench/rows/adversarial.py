@@ -177,6 +177,8 @@ def _problem(images: torch.Tensor, integers: Sequence[torch.Tensor]) -> str | No
         return f"images are {images.dtype} {list(images.shape)}"
     if any(column.dtype != torch.int64 or column.shape != images.shape[:1] for column in integers):
         return "ids or labels do not fit the images"
-    if len(images) and not (bool((images >= 0).all()) and bool((images <= 1).all())):
+    if not (bool((images >= 0).all()) and bool((images <= 1).all())):
         return "values outside [0, 1]"
+    if not len(images) or len(images) != len(torch.unique(integers[0])):
+        return "no image, or an id twice"
     return "negative ids or labels" if any(bool((column < 0).any()) for column in integers) else None

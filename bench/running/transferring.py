@@ -50,7 +50,8 @@ def run(options: AttackOptions) -> pd.DataFrame:
             if (model.name, domain.digest) not in predictors:
                 fit = fitted(model, domain)
                 example, _ = domain.load(domain.order[:32])
-                predictor = Predictor(fit.module, example, device=how.device, threads=how.threads)
+                predictor = Predictor(fit.module, example, device=how.device, threads=how.threads,
+                                      name=fit.name)
                 check_model(fit, predictor, domain, example)  # all, before any is asked for the attacked images
                 predictors[model.name, domain.digest] = predictor
         entries = pd.DataFrame([transfer(images, model.name, predictors[model.name, domain.digest], domain,
@@ -68,9 +69,11 @@ def _checked(path: Path, saved: Saved, options: AttackOptions, models: Sequence[
     if saved.origin.domain_digest != domain.digest:
         raise InputError(f"{path} holds images of {saved.origin.title}, not of {domain.title}; name their domain with "
                          "--domain and --data-root")
-    if len(saved.ids) and saved.ids.max() >= len(domain):
-        raise InputError(f"{path} has an image with the id {saved.ids.max()}, but {domain.title} has {len(domain)}; "
-                         "write it anew with bench attack --save-adversarial")
+    height, width, channels = domain.shape
+    if saved.ids.max() >= len(domain) or not np.array_equal(saved.labels, domain.labels[saved.ids]) \
+            or saved.images.shape[1:] != (channels, height, width):
+        raise InputError(f"{path} has ids, labels or sizes of images that are not those of {domain.title}; write it "
+                         "anew with bench attack --save-adversarial")
     return saved, domain
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from bench.rows.adversarial import read
 from bench.rows.store import Store
 from bench.run import main
+from bench.running import transferring
 from framebench.domains import load_domain
 from framebench.models.predictor import Predictor
 from tests.bench.conftest import attack, table
@@ -99,6 +103,21 @@ def test_a_transfer_makes_a_model_ready_once(tmp_path, model_file, capsys, monke
     assert "two models have the same name factories:linear" in capsys.readouterr().err
     assert attack(tmp_path / "to", model_file, *transfer, models=("other", "five")) == 2
     assert (tmp_path / "to" / "transfer.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [
+    lambda saved: dataclasses.replace(saved, ids=saved.ids + 10**6),
+    lambda saved: dataclasses.replace(saved, labels=(saved.labels + 1) % 10),
+    lambda saved: dataclasses.replace(saved, labels=saved.labels + 70),
+    lambda saved: dataclasses.replace(saved, images=saved.images[:, :1]),
+    lambda saved: dataclasses.replace(saved, images=saved.images[:, :, :16, :16])])
+def test_saved_images_that_are_not_the_domains_are_refused(tmp_path, model_file, capsys, monkeypatch, change):
+    out = tmp_path / "out"
+    assert attack(out, model_file, "--budgets", "3", "-n", "4", "--save-adversarial") == 0
+    (path,) = (out / "adversarial").iterdir()
+    monkeypatch.setattr(transferring, "read", lambda folder: change(read(folder)))
+    assert attack(out, model_file, "--transfer-from", str(path)) == 2
+    assert str(path) in capsys.readouterr().err and not (out / "transfer.csv").exists()
 
 
 def test_images_that_were_not_kept_are_missed(tmp_path, model_file, capsys):

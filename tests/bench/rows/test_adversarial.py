@@ -79,6 +79,8 @@ def test_a_flipped_bit_is_found(tmp_path, at):
     {"images": torch.zeros(1, 3, 4, 4), "ids": torch.tensor([0]), "labels": torch.tensor([0.5])},
     {"images": torch.zeros(1, 3, 4), "ids": torch.tensor([0]), "labels": torch.tensor([0])},
     {"images": torch.zeros(2, 3, 4, 4), "ids": torch.tensor([0]), "labels": torch.tensor([0])},
+    {"images": torch.zeros(2, 3, 4, 4), "ids": torch.tensor([3, 3]), "labels": torch.tensor([0, 0])},
+    {"images": torch.zeros(0, 3, 4, 4), "ids": torch.tensor([]).long(), "labels": torch.tensor([]).long()},
     {"images": torch.zeros(1, 3, 4, 4), "ids": torch.tensor([0])}])
 def test_what_can_not_be_attacked_images_is_refused(tmp_path, tensors):
     folder = folder_of(kept(tmp_path, [1]))
