@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from framebench.errors import InputError
+from framebench.files import regular
 
 
 def read_npy(path: Path, shape: tuple[int | None, ...], kind: str) -> np.ndarray:
@@ -54,7 +55,7 @@ def read_bytes(path: Path, row: int) -> np.ndarray:
         InputError: if the file is missing or empty, or its length is not a multiple of `row`.
     """
     try:
-        size = path.stat().st_size
+        size = regular(path).stat().st_size
         if size == 0 or size % row:
             raise InputError(f"{path} is damaged: it has {size:,} bytes, not a multiple of {row:,}; get the data set "
                              "again")
@@ -65,7 +66,7 @@ def read_bytes(path: Path, row: int) -> np.ndarray:
 
 def _opened(path: Path, mmap: bool) -> Any:
     try:
-        return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+        return np.load(regular(path), mmap_mode="r" if mmap else None, allow_pickle=False)
     except OSError as error:
         raise InputError(f"can't read {path} ({error.strerror or error}); get the data set again") from None
     except Exception as error:  # a damaged file raises nearly anything

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import os
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from framebench.domains.bars import counted
 from framebench.errors import InputError, unknown
-from framebench.files import cache_folder, file_digest, seal, unseal
+from framebench.files import cache_folder, file_digest, regular, seal, unseal
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 #: The formats that are decoded, whatever a file's suffix is. Others, such as EPS, start other programs.
@@ -130,8 +129,7 @@ class ImageFiles:
             with counted(len(self), desc=f"reading {shown(self.root)}", unit="image", least=5000) as done:
                 def one(name: str) -> str:
                     try:
-                        _check_regular(self.root / name)
-                        found = file_digest(self.root / name, "sha256")
+                        found = file_digest(regular(self.root / name), "sha256")
                     except OSError as error:
                         raise unreadable(self.root / name, error, SKIP) from None
                     done(1)
@@ -249,13 +247,7 @@ def _stamp(path: Path) -> str:
 
 
 def _opened(path: Path) -> Image.Image:
-    _check_regular(path)
-    return Image.open(path, formats=FORMATS)
-
-
-def _check_regular(path: Path) -> None:
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError("it is not a file")  # opening a pipe would wait for its other end
+    return Image.open(regular(path), formats=FORMATS)
 
 
 def _eight_bits(picture: Image.Image, kind: str | None) -> Image.Image:

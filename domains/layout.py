@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from framebench.errors import MissingDataError
+from framebench.errors import InputError, MissingDataError
 from framebench.files import file_digest
 
 #: Where a set may be under the data root, the preferred place first. A place that ends in "/" is a folder, any other is
@@ -65,7 +65,12 @@ def titled(title: str, labels: np.ndarray, published: Sequence[int] | int) -> st
         title: What the data are.
         labels: int64 [n].
         published: Published number of images per class, or in total if only that is known.
+
+    Raises:
+        InputError: for a negative label.
     """
+    if len(labels) and labels.min() < 0:
+        raise InputError(f"{title}: there is a label {labels.min()}; labels count from 0; get the data set again")
     if isinstance(published, int):
         total, whole = published, len(labels) == published
     else:

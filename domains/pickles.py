@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from framebench.errors import InputError
+from framebench.files import regular
 
 #: The function that rebuilds a pickled array. It is taken from an array, because numpy 2 moved it.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
@@ -41,7 +42,7 @@ def read_batch(path: Path) -> dict[str, Any]:
         InputError: if the file can't be read, is damaged, or contains other objects.
     """
     try:
-        batch = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        batch = _ArrayUnpickler(io.BytesIO(regular(path).read_bytes()), encoding="bytes").load()
         return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in batch.items()}
     except OSError as error:
         raise InputError(f"can't read {path} ({error.strerror}); get the data set again") from None

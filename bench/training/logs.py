@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from framebench.errors import InputError
+from framebench.files import regular
 
 #: What a training writes into its folder -> the columns that are read.
 COLUMNS = {"layers.csv": ["epoch", "layer", "lower", "upper"],
@@ -74,7 +75,7 @@ def _add(logs: TrainingLogs, path: Path) -> None:
 
 def _read(path: Path) -> tuple[str, pd.DataFrame]:
     try:
-        log = pd.read_csv(path, dtype={"layer": str})  # the layers of an nn.Sequential are numbers
+        log = pd.read_csv(regular(path), dtype={"layer": str})  # the layers of an nn.Sequential are numbers
         kinds = [kind for kind, columns in COLUMNS.items() if set(columns) <= set(log.columns)]
         if not kinds:
             raise ValueError("it has neither's columns")

@@ -96,6 +96,7 @@ class _Bomb:
     (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0]}), "is not a batch of CIFAR"),
     (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [[0], [1, 2]]}), "is not a batch of CIFAR"),
     (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, 10]}), "labels from 0 to 10"),
+    (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, -1]}), "label -1"),
 ])
 def test_damaged_and_hostile_batches_are_refused_and_never_run(tmp_path, content, message):
     _write_batches(tmp_path)
