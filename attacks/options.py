@@ -134,7 +134,7 @@ def check_common(budget: int, epsilon: float | None, max_queries: int | None) ->
     """
     if budget < 0:
         raise InputError(f"the number of iterations must not be negative, not {budget}")
-    if epsilon is not None and not 0 < epsilon < float("inf"):
-        raise InputError(f"epsilon must be above 0 and finite, not {epsilon}")
+    if epsilon is not None and not 0 < epsilon <= 1e6:
+        raise InputError(f"epsilon must be above 0 and finite, at most 1e6, not {epsilon}")
     if max_queries is not None and max_queries < 1:
         raise InputError(f"the query limit must be at least 1, not {max_queries}")

@@ -97,7 +97,7 @@ def data_root(given: str | None) -> Path | None:
     name = given or os.environ.get("BENCH_DATA")
     if not name:
         return None
-    root = Path(name).expanduser()
+    root = Path(os.path.expanduser(name))
     if not root.is_dir():
         raise InputError(f"the data root {root} is not a folder; --data-root (or BENCH_DATA) needs a folder")
     return root
@@ -133,7 +133,7 @@ def load_domain(name: str, root: Path | None = None, reading: Reading = USUAL) -
         name, resize, size, interpolation = sized.groups()
         reading = replace(reading, resize=int(resize), size=int(size), interpolation=interpolation)
     if name.startswith("folder:"):
-        return load_folder(Path(name.removeprefix("folder:")).expanduser(), reading)
+        return load_folder(Path(os.path.expanduser(name.removeprefix("folder:"))), reading)
     if name not in DOMAINS:
         base, *cell = name.rsplit("/", 2)
         if len(cell) == 2 and base.partition(":")[0].endswith("-c") and cell[1].isdigit():

@@ -5,7 +5,6 @@ Nothing here imports torch before it is needed: the command line reads defaults 
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Weight decay where no regularizer holds the scale of the weights.
 WEIGHT_DECAY = 5e-4
+#: Coefficients are below this one: training is in float32, which has no more than 3.4e38.
+_LARGEST = 1e38
 INITS = ("default", "delta-orthogonal")
 PRECISIONS = ("fp32", "bf16")
 
@@ -89,16 +90,16 @@ class Recipe:
         positive = {"epochs": self.epochs, "batch size": self.batch_size, "learning rate": self.lr,
                     "interval of the penalty": self.every}
         for name, value in positive.items():
-            if not 0 < value < math.inf:
-                raise InputError(f"the {name} must be finite and above 0, not {value}")
+            if not 0 < value < _LARGEST:
+                raise InputError(f"the {name} must be finite and above 0, below {_LARGEST:g}, not {value}")
         for name, value in {"warmup": self.warmup, "momentum": self.momentum,
                             "label smoothing": self.label_smoothing}.items():
             if not 0 <= value < 1:
                 raise InputError(f"the {name} must lie in [0, 1), not {value}")
         for name, value in {"weight decay": min(self.decays), "pad": self.pad, "cutout": self.cutout,
                             "validation": self.validation, "gamma": self.gamma}.items():
-            if not 0 <= value < math.inf:
-                raise InputError(f"the {name} must be a finite number, 0 or above, not {value}")
+            if not 0 <= value < _LARGEST:
+                raise InputError(f"the {name} must be a finite number, 0 or above, below {_LARGEST:g}, not {value}")
         if self.init not in INITS:
             raise unknown("init", self.init, INITS)
         if self.precision not in PRECISIONS:

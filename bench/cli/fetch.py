@@ -45,7 +45,7 @@ def run(options: FetchOptions) -> None:
     from framebench.domains.sources import SOURCES
 
     given = options.data_root or os.environ.get("BENCH_DATA")
-    root = Path(given).expanduser() if given else None
+    root = Path(os.path.expanduser(given)) if given else None
     if options.list or not options.names:
         if options.url or options.archive:
             raise InputError("--url and --archive need the NAME of the data set that they hold")

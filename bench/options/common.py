@@ -13,8 +13,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.options.kinds import AT_LEAST_ONE, INTEGER, PAIRS, PATH, TEXT, TRUTH, Kind, Rule, resolve
-from framebench.errors import InputError, unknown
+from bench.options.kinds import AT_LEAST_ONE, INTEGER, PAIRS, PATH, PIXELS, TEXT, THREADS, TRUTH, Kind, Rule, resolve
+from framebench.errors import InputError, printable, unknown
 from framebench.keyvalue import parse_pairs
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Options:
                 continue
             words += [] if how.positional else [how.flag]
             words += [] if value is True else _words(value)
-        return shlex.join(words)
+        return printable(shlex.join(words))
 
 
 def _words(value: Any) -> list[str]:
@@ -217,7 +217,7 @@ class Computed(Options):
 
     device: str = option("--device", "auto", TEXT, "cpu, cuda, cuda:1, mps, or auto: a GPU if there is one",
                          group=COMPUTING)
-    threads: int | None = option("--threads", None, INTEGER, "CPU threads", rule=AT_LEAST_ONE, group=COMPUTING,
+    threads: int | None = option("--threads", None, INTEGER, "CPU threads", rule=THREADS, group=COMPUTING,
                                  known_as="all cores that this process may use")
 
 
@@ -243,10 +243,10 @@ class WithImages(WithData):
     """Options of a command that shows models images, which may be files of any size."""
 
     image_size: int | None = option("--image-size", None, INTEGER, "height and width of the images: what is left of "
-                                    "them is the centre", metavar="PIXELS", rule=AT_LEAST_ONE, group=IMAGES,
+                                    "them is the centre", metavar="PIXELS", rule=PIXELS, group=IMAGES,
                                     known_as="224 for ImageNet's sets, 32 for CIFAR-10's classes, else as they are")
     resize: int | None = option("--resize", None, INTEGER, "what the shorter side is resized to before",
-                                metavar="PIXELS", rule=AT_LEAST_ONE, group=IMAGES,
+                                metavar="PIXELS", rule=PIXELS, group=IMAGES,
                                 known_as="256/224 of the image size for ImageNet's sets, else the image size")
     interpolation: str | None = option("--interpolation", None, TEXT, "how images are resized",
                                        choices=("bilinear", "bicubic", "nearest", "lanczos", "box"), group=IMAGES,

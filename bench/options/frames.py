@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.options.attack import models_option
 from bench.options.common import Computed, option, out_folder
-from bench.options.kinds import AT_LEAST_ONE, INTEGER, TEXT, TRUTH, Rule
+from bench.options.kinds import INTEGER, PIXELS, TEXT, TRUTH, Rule
 from bench.options.report import Reported
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class FramesOptions(Reported, Computed):
 
     models: tuple[str | LoadedModel, ...] = models_option(
         "shipped names, .safetensors paths, python:FILE.py:FUNCTION")
-    size: int = option("--size", 32, INTEGER, "height and width of the images", rule=AT_LEAST_ONE, metavar="PIXELS")
+    size: int = option("--size", 32, INTEGER, "height and width of the images", rule=PIXELS, metavar="PIXELS")
     padding: Literal["circular", "own"] = option(
         "--padding", "circular", TEXT, "circular: exact bounds of the convolution on a torus; own: with the layer's "
         "own padding, zeros or what its padding_mode says, by estimates (Lanczos) that are marked where they have not "

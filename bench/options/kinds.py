@@ -58,7 +58,7 @@ def _number(value: Any) -> float:
 
 def _text(value: Any) -> str:
     text = os.fspath(value)
-    if not isinstance(text, str):
+    if not isinstance(text, str) or "\0" in text:  # which no path can have
         raise TypeError
     return text
 
@@ -66,7 +66,7 @@ def _text(value: Any) -> str:
 def _model(value: Any) -> Any:
     """Return a name as it is, and a module as a `framebench.models.registry.LoadedModel`."""
     if isinstance(value, str):
-        return value
+        return _text(value)
     from torch import nn
 
     from framebench.models.registry import LoadedModel, wrap
@@ -81,7 +81,7 @@ def _model(value: Any) -> Any:
 
 def _domain(value: Any) -> Any:
     if isinstance(value, str):
-        return value
+        return _text(value)
     from framebench.domains import Domain
 
     return _instance(Domain)(value)
@@ -124,7 +124,10 @@ SHARD = Kind("I/N with 1 <= I <= N, such as 1/4", _shard)
 PAIRS = Kind("KEY=VALUE pairs", _instance(Mapping))
 
 AT_LEAST_ONE = Rule(lambda value: value >= 1, "must be at least 1")
-POSITIVE = Rule(lambda value: 0 < value < float("inf"), "must be above 0 and finite")
+POSITIVE = Rule(lambda value: 0 < value <= 1e6, "must be above 0 and finite, at most 1e6")
+#: More threads end the process: OpenMP stops it where the system gives no more.
+THREADS = Rule(lambda value: 1 <= value <= 1024, "must be at least 1 and at most 1024")
+PIXELS = Rule(lambda value: 1 <= value <= 16384, "must be at least 1 and at most 16384")
 SEED = Rule(lambda value: 0 <= value < 2**63, "must lie between 0 and 2^63 - 1")
 SHARE = Rule(lambda value: 0 < value < 1, "must lie between 0 and 1, both excluded")
 

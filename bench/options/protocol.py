@@ -6,6 +6,7 @@ their dashes. Flags on the command line and keywords in Python override its valu
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,12 +101,14 @@ def read(given: str, kind: type[WithProtocol]) -> Protocol:
 
 
 def _tables(path: Path) -> tuple[str, dict[str, Any]]:
+    from framebench.files import regular  # here: it takes time
+
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
-        text = path.expanduser().read_text(encoding="utf-8")
+        text = regular(Path(os.path.expanduser(path))).read_text(encoding="utf-8")
         return text, tomllib.loads(text)
     except OSError as error:
         raise InputError(f"can't read the protocol {path} ({error.strerror}); give a TOML file, or one of "

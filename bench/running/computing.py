@@ -51,6 +51,6 @@ def device(name: str) -> torch.device:
     try:
         chosen = torch.device(name)
         torch.zeros(1, device=chosen).item()  # what has no values, such as meta, can't
-    except (RuntimeError, AssertionError, NotImplementedError):
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):  # the last for one without a torch.NAME
         raise InputError(f"the device '{name}' is not available here; use --device cpu") from None
     return chosen
