@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from framebench.domains.imagefiles import ImageFiles
-from framebench.errors import InputError
+from framebench.errors import InputError, printable
 from framebench.files import digest
 from framebench.seeding import generator
 
@@ -47,6 +47,8 @@ class Domain:
     logits: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("name", "title"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3:
             raise InputError(f"{self.title}: images must be uint8 [n, H, W, 3], not {self.images.dtype} "
                            f"{list(self.images.shape)}")

@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load
+from safetensors.torch import save as as_bytes
 from torch import nn
 
 from framebench.errors import InputError
-from framebench.files import atomic
+from framebench.files import atomic, regular
 from framebench.models.architectures import build
 
 #: What a checkpoint may be called; "@" is for epochs that a training kept.
@@ -80,13 +81,13 @@ def save(model: nn.Module, card: Card, folder: Path, *, dtype: torch.dtype = tor
         dtype: torch.float32, or torch.float16 for half the size.
     """
     tensors = {name: t.cpu().contiguous() for name, t in stored(model, dtype).items()}
-    weights = folder / f"{card.name}.safetensors"
-    with atomic(weights) as temporary:
-        save_file(tensors, temporary)
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-    with atomic(weights.with_suffix(".json")) as temporary:
+    weights, content = folder / f"{card.name}.safetensors", as_bytes(tensors)
+    digest = hashlib.sha256(content).hexdigest()
+    with atomic(weights.with_suffix(".json")) as temporary:  # first: weights without a card are of unknown origin
         filled = dataclasses.asdict(dataclasses.replace(card, sha256=digest))
         temporary.write_text(json.dumps(filled, indent=1) + "\n")
+    with atomic(weights) as temporary:
+        temporary.write_bytes(content)
     return weights
 
 
@@ -110,7 +111,7 @@ def read_card(weights: Path) -> Card:
     """
     path = weights.with_suffix(".json")
     try:
-        entries = json.loads(path.read_text())
+        entries = json.loads(regular(path).read_text())
     except OSError:
         raise InputError(f"{weights} has no readable card {path.name} beside it; a checkpoint is both files") from None
     except (ValueError, RecursionError) as error:
@@ -156,7 +157,7 @@ def load_checkpoint(weights: Path) -> tuple[nn.Module, Card]:
     """
     card = read_card(weights)
     try:
-        content = weights.read_bytes()
+        content = regular(weights).read_bytes()
     except OSError as error:
         raise InputError(f"can't read the checkpoint {weights} ({error.strerror})") from None
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -272,8 +273,10 @@ class Trainer:
         state = {"identity": self.identity, "log": self.log, "provenances": self.provenances,
                  "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                  "regularizer": {} if self.regularizer is None else self.regularizer.state_dict()}
+        content = io.BytesIO()  # into memory first: torch's writer hides what is wrong with a disk
+        torch.save(state, content)
         with atomic(self.folder / "state.pt") as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(content.getbuffer())
 
     def _resume(self) -> None:
         path = self.folder / "state.pt"

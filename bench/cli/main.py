@@ -15,12 +15,14 @@ from bench.cli import attack, browse, fetch, frames, listing, prune, report, shi
 from bench.cli.flags import add_flags, read_flags
 from bench.cli.messages import printed
 from framebench import __version__
-from framebench.errors import InputError
+from framebench.errors import InputError, out_of_memory, printable
 from framebench.memory import keep_freed_memory
 from framebench.progress import quiet
 
 COMMANDS = {module.OPTIONS.command: module
             for module in (attack, shift, train, prune, frames, fetch, listing, report, browse)}
+
+_KEPT = "what is finished is kept, and the same command goes on from there"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,7 +47,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; return its exit code: 0 done, 2 bad input (one line on stderr), 130 interrupted."""
+    """Run one command; return its exit code.
+
+    Returns:
+        0 done, 1 out of memory, 2 bad input or a file or disk that can't be used, 130 interrupted. But for 0 there is
+        one line on stderr.
+    """
     try:
         arguments = parser().parse_args(argv)
         command = COMMANDS[arguments.command]
@@ -54,11 +61,23 @@ def main(argv: list[str] | None = None) -> int:
         with printed(options.quiet), quiet(options.quiet):
             command.run(options)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _failed(str(error), 2)
     except KeyboardInterrupt:
-        print("\ninterrupted; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        print(f"\ninterrupted; {_KEPT}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output, such as head, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # of a full disk, a name that is too long, a file that another user owns, ...
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _failed(f"{where}{error.strerror or error}; {_KEPT} once that is mended", 2)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise  # a fault of ours, whose traceback is worth a report
+        return _failed(f"out of memory ({type(error).__name__}: {str(error)[:200]}); {_KEPT}, with a smaller "
+                       "--batch-size if it has one", 1)
     return 0
+
+
+def _failed(message: str, code: int) -> int:
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    return code

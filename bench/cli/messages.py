@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from framebench.errors import printable
+
 if TYPE_CHECKING:
     from bench.analysis.reporting import Results
     from framebench.models.checkpoint import Card
@@ -29,7 +31,7 @@ class _Printer(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""
-        text = record.getMessage()
+        text = printable(record.getMessage())
         if record.levelno < logging.WARNING:
             print(text, flush=True)
         elif text not in self._warned:

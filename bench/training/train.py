@@ -17,7 +17,7 @@ from bench.running.provenance import provenance
 from bench.training.accuracy import measure
 from framebench.domains import Domain, data_root, load_domain, load_training
 from framebench.errors import InputError
-from framebench.files import lock, writable_folder
+from framebench.files import lock, sweep, writable_folder
 from framebench.models.architectures import ARCHITECTURES
 from framebench.models.checkpoint import HELD_OUT, Card, check_name, save, stored
 from framebench.models.recipe import Recipe
@@ -105,6 +105,7 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
             layers.add(model, epoch)
 
     with lock(folder / ".lock", f"another run is training in {folder}; wait for it, or choose another --name"):
+        sweep([folder])
         trainer = Trainer(training.images[:], training.labels, len(training.classes), recipe, folder, device,
                           training.digest, keep=keep, compile=compile, provenance=made)
         if not trainer.epoch:
