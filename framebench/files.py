@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 
 from framebench.errors import InputError
 
+#: Seconds for which a lock is tried: those who look whether it is held (`held`) hold it for a moment.
+_PATIENCE = 0.2
 #: Hexadecimal digits of a checksum in a file's name: 64 bits, of which chance alone matches none.
 SEAL = 16
 
@@ -70,17 +73,59 @@ def lock(path: Path, busy: str) -> Iterator[None]:
         handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
     except PermissionError:  # another user's, in a folder that both write to; reading is enough on a local disk
         handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise InputError(busy) from None
-    except OSError:
-        pass  # a file system without locks
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(_PATIENCE / 20)
+                continue
+            os.close(handle)
+            raise InputError(busy) from None
+        except OSError:
+            pass  # a file system without locks
+        break
     try:
         yield
     finally:
         os.close(handle)
+
+
+def held(path: Path) -> bool:
+    """Tell whether another process holds a `lock` on a file; False where there is no file, or no such lock."""
+    try:
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (ImportError, OSError):
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+    return False
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Read a file that anybody may have put there: no link is followed, and no device or pipe is opened.
+
+    Raises:
+        OSError: if it can't be read.
+        ValueError: if it is no regular file, or larger than `limit` bytes.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(handle, "rb") as file:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError("it is no regular file")
+        if about.st_size > limit:
+            raise ValueError(f"it has more than {limit / 1e6:,.0f} MB")
+        return file.read()
 
 
 def seal(folder: Path, stem: str, suffix: str, content: bytes) -> Path:

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import VERSION, Facts, from_json
 from bench.rows.pictures import Pictures
+from bench.rows.watching import expect, forget
 from framebench.errors import InputError
 from framebench.files import lock, seal, sweep, unseal, writable_folder
 
@@ -60,7 +61,14 @@ class Store:
             sweep(folders)
             for path in self.out.glob(".*.part"):
                 path.unlink(missing_ok=True)
-            yield
+            try:
+                yield
+            finally:
+                forget(self.folder)
+
+    def expect(self, rows: int) -> None:
+        """Say how many rows this run is to add, for those who watch it (`bench.rows.watching`)."""
+        expect(self.folder, rows)
 
     def open(self, evaluation: Evaluation, facts: Facts) -> Rows:
         """Return the rows of an evaluation, the stored ones among them, with these facts joined to theirs."""
@@ -198,6 +206,10 @@ class Rows:
         if self._frame is None:
             self._frame = _distinct(self._table(SCHEMA.names)).to_pandas()
         return self._frame
+
+    def with_rows_of(self, other: Rows) -> Rows:
+        """Return the rows of both of the same evaluation, these first, as `join` would have it; nothing is written."""
+        return Rows(self.folder, self.evaluation, self.facts.joined(other.facts), (*self._parts, *other._parts))
 
     def note(self, facts: Facts) -> None:
         """Join more facts to those known; `finish` writes them."""

@@ -91,7 +91,9 @@ def run(options: AttackOptions) -> Results | None:
     with store.lock():
         check_settings(options.made_by(), [*store.models(), *((model.name, model.digest) for model in models)])
         with tabled(store, options.made_by()):
-            for planned in _plan(models, domain, part, attacks, options, store, how):
+            runs = _plan(models, domain, part, attacks, options, store, how)
+            store.expect(sum(len(planned.left) for planned in runs))
+            for planned in runs:
                 _attack(planned, domain, part, how)
         return write_report(options.out, options.made_by())
 

@@ -116,6 +116,8 @@ def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: 
         kind = next((kind for own in asked if (kind := own[i].facts.predictor)), None)
         prepared[i] = prepare(model, cells[0].images, kind=kind, how=how)
     made = provenance(how.device)
+    store.expect(sum(int((~np.isin(wanted, rows.ids)).sum()) for wanted, own in zip(ids, asked, strict=True)
+                     for rows in own))
     with progress(sum(map(len, ids)) * len(models), unit="image", desc="shift") as bar:
         for cell, wanted, own in zip(cells, ids, asked, strict=True):
             missing = [wanted[~np.isin(wanted, rows.ids)] for rows in own]  # now: two cells can be of the same images
