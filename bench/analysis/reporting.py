@@ -74,6 +74,7 @@ def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Resu
         _write(out / f"{name}.csv", table.to_csv(index=False))
     answer = [sentence for paragraph in paragraphs(found) for sentence in paragraph]
     _write(out / "answer.txt", "".join(f"{sentence}\n" for sentence in answer))
+    _write(out / "warnings.csv", pd.DataFrame({"warning": list(found.warnings)}, dtype=str).to_csv(index=False))
     page = out / "report" / "index.html"
     document = document_of(found)
     figures = drawn(document)

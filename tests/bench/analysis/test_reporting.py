@@ -138,6 +138,7 @@ def test_warnings_head_the_page_once_and_are_returned(tmp_path):
         kept(cell_of(tmp_path / "examples", [True, False], model=model, warnings=("odd",)))
     results = write_report(tmp_path)
     assert results.warnings == ("a, b, c: odd",)
+    assert pd.read_csv(tmp_path / "warnings.csv")["warning"].tolist() == ["a, b, c: odd"]
     assert results.page.read_text().count('class="warning"') == 1
 
 
