@@ -165,12 +165,12 @@ def _comparisons(paired: pd.DataFrame) -> list[Block]:
     """Return the comparisons at the largest budget that two models share, and, folded, those at smaller ones."""
     last = paired.groupby(_PAIR)["budget"].transform("max") == paired["budget"]
     if last.all():
-        return [_paired(paired)]
+        return [paired_rows(paired)]
     smaller = number_of(len(paired[~last][[*_PAIR, "budget"]].drop_duplicates()), "comparison")
-    return [_paired(paired[last]), Folded(f"The same at smaller budgets: {smaller}", [_paired(paired[~last])])]
+    return [paired_rows(paired[last]), Folded(f"The same at smaller budgets: {smaller}", [paired_rows(paired[~last])])]
 
 
-def _paired(paired: pd.DataFrame) -> Table:
+def paired_rows(paired: pd.DataFrame) -> Table:
     """Return a table with one row per pair of models and budget, robust accuracy beside ASR."""
     rows: list[list[Cell | str]] = []
     for key, group in paired.groupby([*_PAIR, "budget"], sort=False):

@@ -22,6 +22,7 @@ class Cell:
         low: Lower end of its interval, if it has one.
         high: Upper end.
         faint: Whether it is to stand back: a difference that is not shown.
+        link: Where a click on the text leads; empty for nowhere.
     """
 
     text: str
@@ -30,6 +31,7 @@ class Cell:
     low: float | None = None
     high: float | None = None
     faint: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True)

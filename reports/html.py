@@ -136,5 +136,7 @@ def _row(columns: Sequence[Column], row: Sequence[Cell]) -> str:
                        (("value", cell.value), ("low", cell.low), ("high", cell.high)) if value is not None)
         below = f"<small>{_text(cell.below)}</small>" if cell.below else ""
         kind = ' class="noise"' if cell.faint else _kind(column)
-        cells.append(f"<{tag}{kind}{data}>{_text(cell.text)}{below}</{tag[:2]}>")
+        text = _text(cell.text)
+        text = f'<a href="{html.escape(cell.link)}">{text}</a>' if cell.link else text
+        cells.append(f"<{tag}{kind}{data}>{text}{below}</{tag[:2]}>")
     return f"<tr>{''.join(cells)}</tr>"

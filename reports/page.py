@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ _WEB = Path(__file__).parent / "web"
 #: In the order in which they are inlined: libraries, what all parts share, and last what makes charts of figures.
 SCRIPTS = ("vendor/d3.min.js", "vendor/plot.min.js", "app/core.js", "app/tables.js", "app/chart.js", "app/curves.js",
            "app/heat.js", "app/forest.js", "app/others.js")
+STYLES = ("page.css",)
 #: Nothing is loaded from anywhere: what is in the file is all there is.
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
 
 def page_of(document: Document, figures: dict[str, str], payload: dict[str, Any]) -> str:
@@ -35,7 +37,8 @@ def page_of(document: Document, figures: dict[str, str], payload: dict[str, Any]
     return page(title, subtitle, body(document, figures), payload)
 
 
-def page(title: str, subtitle: str, content: str, payload: dict[str, Any] | None = None) -> str:
+def page(title: str, subtitle: str, content: str, payload: dict[str, Any] | None = None, *,
+         scripts: Sequence[str] = SCRIPTS, styles: Sequence[str] = STYLES) -> str:
     """Return a page.
 
     Args:
@@ -43,23 +46,25 @@ def page(title: str, subtitle: str, content: str, payload: dict[str, Any] | None
         subtitle: Text, may be empty.
         content: HTML.
         payload: What the scripts work with, see `framebench.reports.payload.payload`; None for a page without scripts.
+        scripts: Those that are inlined, files in ``web/``.
+        styles: Style sheets, the same.
     """
-    scripts, bar = "", ""
+    code, bar = "", ""
     if payload is not None:
-        scripts = f'<script type="application/json" id="data">{_embedded(payload)}</script>\n' + "\n".join(
-            f"<script>{_asset(name)}</script>" for name in SCRIPTS)
+        code = f'<script type="application/json" id="data">{_embedded(payload)}</script>\n' + "\n".join(
+            f"<script>{_asset(name)}</script>" for name in scripts)
         bar = '<nav class="bar" aria-label="Page"><div></div></nav>'
     below = f'<p class="soft">{html.escape(visible(subtitle))}</p>' if subtitle else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(visible(title))}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><style>{_asset("page.css")}</style></head>
+<meta http-equiv="Content-Security-Policy" content="{POLICY}"><style>{"".join(map(_asset, styles))}</style></head>
 <body><a class="aside skip" href="#content">Skip to the content</a>{bar}
 <header class="top"><h1>{html.escape(visible(title))}</h1>{below}</header>
 <main id="content">
 {content}
 </main>
-{scripts}</body></html>
+{code}</body></html>
 """
 
 

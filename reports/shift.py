@@ -70,7 +70,7 @@ def shift_section(found: Findings) -> Section | None:
     blocks += _plots(cells, summary, by_severity, gathered, model_styles(found.models))
     if len(paired):
         blocks.append(Part("Models compared under shift, on the same images", [*matrices(
-            shifts(found), [_paired(paired)]), Text(
+            shifts(found), [paired_parts(paired)]), Text(
             "Accuracy of a minus b, in points. For one set of images: Newcombe's 95% interval for paired proportions "
             "and McNemar's exact test. For means over cells: a 95% bootstrap interval over images, and a sign-flip "
             "test of the images' differences. Its p has the sign ≤ where no random flip was as extreme as what was "
@@ -170,7 +170,8 @@ def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame
     return [Part("Where accuracy goes", blocks)] if blocks else []
 
 
-def _paired(paired: pd.DataFrame) -> Table:
+def paired_parts(paired: pd.DataFrame) -> Table:
+    """Return a table with one row per pair of models and part of a domain."""
     rows = [[row["model_a"], row["model_b"], row["domain"] + ("" if row["part"] == "all" else f" ({row['part']})"),
              row["test"], count(row["cells"]), count(row["n"]), rate(row["a"]), rate(row["b"]),
              points(row["difference"], row["ci_low"], row["ci_high"], digits=2, sign=True),

@@ -108,7 +108,7 @@ def find(out: Path, settings: ReportSettings) -> Findings:
     kept = sorted(kept, key=lambda entry: (entry.request["model"] != "baseline", *map(str, entry.request.values())))
     names = unique_names([*((rows.evaluation.model, rows.evaluation.model_digest) for rows in stored),
                           *((entry.request["model"], entry.request["digest"]) for entry in kept)])
-    found = measure(sorted(stored, key=_rank), names)
+    found = measure(sorted(stored, key=rank), names)
     attacks = [run for run in found if run.facts.traits is not None]
     shifts = [cell for cell in found if cell.facts.traits is None]
     gathered, clean_of = parts(shifts), clean_domains(shifts)
@@ -189,7 +189,7 @@ def _baseline(asked: str | None, models: Sequence[str], shifted: Sequence[str]) 
     return None, "No model is named by --baseline, so mCE is the mean error over the cells."
 
 
-def _rank(rows: Rows) -> tuple[Any, ...]:
+def rank(rows: Rows) -> tuple[Any, ...]:
     """Return the place of rows in tables: the baseline first, corruptions in the benchmark's order."""
     asked: Evaluation = rows.evaluation
     corruption = NAMES.index(asked.corruption) if asked.corruption in NAMES else -1

@@ -1,13 +1,27 @@
-"""Open a report in the browser."""
+"""Show all runs below a folder in the browser, with their reports, and compare any two of them.
+
+Serves on this machine's loopback address alone, until Ctrl-C, and shows nothing but the tables and reports of the runs.
+Where no browser is found, the address is printed. A FOLDER that is one run opens with its report. With --static,
+FOLDER/index.html is written instead: the same index as a file, without comparisons. Without FOLDER: runs, or the
+current folder where there is no runs.
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.options.common import Options, option
-from bench.options.kinds import PATH
+from bench.options.kinds import INTEGER, PATH, TRUTH, Rule
 from framebench.errors import InputError
+
+if TYPE_CHECKING:
+    from http.server import ThreadingHTTPServer
+
+#: By this an index that was written before is told from a page of somebody else.
+_MARK = '<html lang="en"><head><meta charset="utf-8"><title>Runs in '
 
 
 @dataclass(frozen=True, init=False)
@@ -16,18 +30,72 @@ class BrowseOptions(Options):
 
     command = "browse"
 
-    out: Path = option("OUT", Path("runs"), PATH, "output folder", positional=True)
+    folder: Path | None = option("FOLDER", None, PATH, "the folder that holds output folders, at any depth, or is one",
+                                 positional=True, known_as="runs, else the current folder")
+    port: int | None = option("--port", None, INTEGER, "the port to serve on", known_as="a free one",
+                              rule=Rule(lambda value: 1 <= value <= 65535, "must lie between 1 and 65535"))
+    static: bool = option("--static", False, TRUTH, "write FOLDER/index.html, and end")
+
+    def _check(self) -> None:
+        if self.static and self.port is not None:
+            raise InputError("--static serves nothing, so it has no --port; give one of them")
 
 
 OPTIONS = BrowseOptions
 
 
 def run(options: BrowseOptions) -> None:
-    """Open it; where there is no browser, say where the page is."""
+    """Serve, or write the index."""
+    folder = options.folder or (Path("runs") if Path("runs").is_dir() else Path())
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; name the one that holds runs, as bench attack --out wrote them")
+    if options.static:
+        print(f"index: {_write(folder)}")
+        return
+    from bench.browsing.folders import search
+    from bench.browsing.server import serve
+
+    report = Path("report") / "index.html"
+    alone = search(folder).runs == ["."] and (folder / report).is_file()  # then the index would be of one line
+    quiet = logging.getLogger("bench.analysis")  # the pages say what it warns of
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with serve(folder, options.port or 0) as server:
+            _serve(server, folder, report.as_posix() if alone else "")
+    finally:
+        quiet.setLevel(level)
+
+
+def _serve(server: ThreadingHTTPServer, folder: Path, page: str) -> None:
+    """Open a page in the browser, and answer until Ctrl-C: that is how a server ends."""
+    import threading
     import webbrowser
 
-    page = options.out / "report" / "index.html"
-    if not page.is_file():
-        raise InputError(f"there is no report {page}; run bench attack or bench shift with --out {options.out} first")
-    if not webbrowser.open(page.resolve().as_uri()):
-        print(f"no browser was found; open {page.resolve()}")
+    address = f"http://127.0.0.1:{server.server_address[1]}/{page}"
+    print(f"{folder}: {address}  (Ctrl-C ends it)", flush=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        if not webbrowser.open(address):
+            print("no browser was found; open this address in one", flush=True)
+        thread.join()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        server.shutdown()
+
+
+def _write(folder: Path) -> Path:
+    from bench.browsing.server import Site
+    from framebench.files import atomic
+
+    path = folder / "index.html"
+    if path.is_symlink() or (path.exists() and not (path.is_file() and _MARK in path.read_text("utf-8", "replace"))):
+        raise InputError(f"{path} is there already, and no index of runs; move it, or browse another folder")
+    try:
+        with atomic(path) as temporary:
+            temporary.write_text(Site(folder).index(served=False), encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"can't write {path} ({error.strerror})") from None
+    return path

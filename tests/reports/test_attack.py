@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from framebench.reports import plots
-from framebench.reports.attack import _comparisons, _cost, _paired, _success, _unseen
+from framebench.reports.attack import _comparisons, _cost, _success, _unseen, paired_rows
 from framebench.reports.colors import COLORS
 from framebench.reports.document import Folded
 from framebench.reports.format import number_of, p_value
@@ -84,7 +84,7 @@ def test_smaller_budgets_are_folded():
 
 
 def test_asr_stands_beside_robust_accuracy():
-    html = fragment(_paired(pd.DataFrame([
+    html = fragment(paired_rows(pd.DataFrame([
         _entry("a", "b", 10, "robust_accuracy"), _entry("a", "b", 10, "robust_accuracy", domain="e", n=8),
         _entry("a", "b", 10, "asr", n=6, a=0.75, p_holm=0.0004),
         _entry("a", "b", 10, "asr", domain="e", n=0, a=np.nan, b=np.nan)])))

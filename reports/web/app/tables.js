@@ -48,7 +48,7 @@
     });
 
     const tools = el("div", { class: "filter" });
-    if (original.length > enough) {
+    if (original.length > enough || table.dataset.table === "runs") {
       const input = el("input", { type: "search", size: 24 });
       input.addEventListener("input", () => {
         const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
