@@ -61,6 +61,7 @@ class _State(State):
     confidence: np.ndarray
     success: np.ndarray
     clean_prediction: np.ndarray
+    clean_confidence: np.ndarray
     start: np.ndarray  # the generators of the starts
 
 
@@ -109,7 +110,7 @@ class Ascent:
             best_loss=number, last_loss=number, checked_loss=number, rises=number, halved=number, step=number,
             target=labels[:, None].repeat(1, len(self._runs)), outcome=x, id=ids, run=none - 1, at=none, draw=none,
             queries=none, margin=none + np.inf, prediction=none, confidence=none + 0.0, success=none - 1,
-            clean_prediction=none, start=starts)
+            clean_prediction=none, clean_confidence=none + 0.0, start=starts)
         self._state = new if self._state is None else self._state.joined(new)
 
     def answer(self, shown: torch.Tensor, logits: torch.Tensor) -> Finished | None:
@@ -131,6 +132,7 @@ class Ascent:
         state.queries = state.queries + 1
         state.success = np.where(won, state.queries - 1, state.success)
         state.clean_prediction = np.where(clean, verdict.prediction, state.clean_prediction)
+        state.clean_confidence = np.where(clean, verdict.confidence, state.clean_confidence)
         kept = point & (won | (verdict.margin < state.margin))
         for name in ("margin", "prediction", "confidence"):
             setattr(state, name, np.where(kept, getattr(verdict, name), getattr(state, name)))
@@ -277,6 +279,7 @@ def checkpoints(steps: int) -> np.ndarray:
 def _finished(state: _State) -> Finished:
     difference = (state.outcome.double() - state.clean.double()).flatten(1)
     labels = state.label.cpu().numpy()
-    return Finished(state.id, labels, labels, state.clean_prediction, state.prediction, state.success, state.queries,
-                    difference.norm(dim=1).cpu().numpy(), difference.abs().amax(1).cpu().numpy(), state.margin,
-                    state.confidence, [np.zeros(0, dtype=np.int8)] * len(labels), state.outcome)
+    return Finished(state.id, labels, labels, state.clean_prediction, state.clean_confidence, state.prediction,
+                    state.success, state.queries, difference.norm(dim=1).cpu().numpy(),
+                    difference.abs().amax(1).cpu().numpy(), state.margin, state.confidence,
+                    [np.zeros(0, dtype=np.int8)] * len(labels), state.outcome, [None] * len(labels))

@@ -108,7 +108,8 @@ class AutoAttack(Attack):
         broken = after.success_iteration[0] >= 0
         best = after if broken or after.margin[0] < before.margin[0] else before
         success = np.where(after.success_iteration >= 0, after.success_iteration + start, -1)
-        return dataclasses.replace(best, clean_prediction=before.clean_prediction, success_iteration=success,
+        return dataclasses.replace(best, clean_prediction=before.clean_prediction,
+                                   clean_confidence=before.clean_confidence, success_iteration=success,
                                    queries=before.queries + after.queries)
 
     def _slots(self, part: Part, seed: int) -> Slots:

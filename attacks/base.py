@@ -7,9 +7,10 @@ it) the attack declares itself, in its `Traits`.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -72,6 +73,26 @@ class Traits:
     parts: tuple[Part, ...] = ()
 
 
+@dataclass
+class MarginPath:
+    """The smallest margin so far (of a targeted attack the largest), at each query where it changed.
+
+    An image beyond the bound does not count, whatever its margin.
+
+    Attributes:
+        queries: Numbers of these queries, ascending; 1 is the clean image's.
+        margins: z_goal - logsumexp of the other logits, at each of them.
+    """
+
+    queries: list[int] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+
+    def add(self, query: int, margin: float) -> None:
+        """Add a query at which it changed."""
+        self.queries.append(query)
+        self.margins.append(margin)
+
+
 @dataclass(frozen=True)
 class Finished:
     """Images that the attack is done with, in the order in which they finished; numpy arrays of length r.
@@ -81,6 +102,7 @@ class Finished:
         labels: Labels.
         goals: The class attacked: the label, or the target.
         clean_prediction: Prediction of the clean image.
+        clean_confidence: Its softmax probability.
         prediction: Prediction of the final image.
         success_iteration: Iterations after which the attack succeeded; 0 from the start, -1 never.
         queries: Forward passes spent.
@@ -90,12 +112,14 @@ class Finished:
         confidence: Final softmax probability of the prediction.
         steps: One int8 array per image: +1, -1 or 0 (no sign helped) of every iteration; empty for attacks but SimBA.
         x_adv: Final images, [r, C, H, W].
+        paths: One per image: its margin's path where the attack watches it (`Attack.watching`), else None.
     """
 
     ids: np.ndarray
     labels: np.ndarray
     goals: np.ndarray
     clean_prediction: np.ndarray
+    clean_confidence: np.ndarray
     prediction: np.ndarray
     success_iteration: np.ndarray
     queries: np.ndarray
@@ -105,6 +129,7 @@ class Finished:
     confidence: np.ndarray
     steps: list[np.ndarray]
     x_adv: torch.Tensor
+    paths: list[MarginPath | None]
 
     def each(self) -> Iterator[Finished]:
         """Return the images one by one."""
@@ -119,10 +144,21 @@ class Attack(ABC):
         traits: What it declares of itself.
         settings: All that an image's outcome depends on besides the attack's name, the model, the image and the seed:
             plain values, as JSON has them. The budget is among them only if `traits.prefix` is false.
+        watched: Ids of the examples whose margin's path is kept, see `watching`.
     """
 
     traits: Traits
     settings: dict[str, Any]
+    watched: frozenset[int] = frozenset()
+
+    def watching(self, ids: Iterable[int]) -> Attack:
+        """Return the same attack, which keeps the margin's paths of some examples.
+
+        It is kept by the attacks that need no gradients; the others ignore it.
+        """
+        made = copy.copy(self)
+        made.watched = frozenset(map(int, ids))
+        return made
 
     def on(self, module: nn.Module) -> Attack:
         """Return the attack made ready for one model; most need nothing of it but its answers.

@@ -46,11 +46,12 @@ class NormalisedClip:
         prediction before the clip is the harness's, not the attack's, and is not charged.
         """
         own = guarded(predict)
-        seen: dict[int, int] = {}  # predictions before the clip, of the images under attack
+        seen: dict[int, tuple[float, int]] = {}  # confidence and prediction before the clip, of images under attack
 
         def clipped(keys: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
             x, y = load(keys)
-            seen.update(zip(keys.tolist(), own(x).argmax(1).tolist(), strict=True))
+            confidence, prediction = (values.tolist() for values in own(x).double().softmax(1).max(1))
+            seen.update(zip(keys.tolist(), zip(confidence, prediction, strict=True), strict=True))
             return ((x - self.mean) / self.std).clamp_(0, 1), y
 
         def predict_normalised(z: torch.Tensor) -> torch.Tensor:
@@ -60,8 +61,9 @@ class NormalisedClip:
             x, _ = load(done.ids)
             x_adv = self._pixels(done.x_adv)
             difference = (x_adv.double() - x.double()).flatten(1)
+            confidence, prediction = zip(*(seen.pop(example) for example in done.ids.tolist()), strict=True)
             yield dataclasses.replace(
-                done, clean_prediction=np.array([seen.pop(example) for example in done.ids.tolist()]),
+                done, clean_prediction=np.array(prediction), clean_confidence=np.array(confidence),
                 l2=difference.norm(dim=1).numpy(), linf=difference.abs().amax(1).numpy(), x_adv=x_adv)
 
     def _pixels(self, z: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from framebench.attacks.base import Finished, Predict, guarded
+from framebench.attacks.base import Finished, MarginPath, Predict, guarded
 from framebench.attacks.verdict import Verdict, check_classes, judge, read_logits
 
 #: Norm of a bound -> its order.
@@ -66,6 +66,7 @@ class CountedModel:
         example: Its id, for messages.
         limit: Forward passes, the clean image's among them, at least 1.
         bound: Within which a success counts.
+        watched: Whether its margin's path is kept.
         minimise: Whether a success does not end the attack, and the nearest one, in the bound's norm, is the outcome.
 
     Attributes:
@@ -75,13 +76,15 @@ class CountedModel:
     """
 
     def __init__(self, ask: Predict, clean: torch.Tensor, label: int, *, limit: int, bound: Bound,
-                 minimise: bool = False, example: int = 0) -> None:
+                 minimise: bool = False, example: int = 0, watched: bool = False) -> None:
         self._ask, self._clean, self._label, self._limit, self._bound = guarded(ask), clean, label, limit, bound
         self._minimise, self._nearest, self._example = minimise, np.inf, example
         self._known = self._ask(clean).detach().cpu()
         self.queries, self._skipped, self.classes = 1, 0, self._known.shape[-1]
         self._best = self._judged(self._known, 1)
         self._image, self._clean_prediction = clean, int(self._best.prediction[0])
+        self._clean_confidence = self._best.confidence.copy()
+        self._path = MarginPath([1], self._best.margin.tolist()) if watched else None
         self._success = 0 if self._clean_prediction != label else -1
 
     @property
@@ -119,6 +122,8 @@ class CountedModel:
         Nearest to a success is the lowest margin of those within the bound.
         """
         verdict = self._judged(logits, len(x))
+        if self._path is not None:
+            self._trace(self._path, x, verdict.margin)
         wrong = verdict.prediction != self._label
         rows = np.flatnonzero(wrong | ((verdict.score < self._best.score[0]) & (self._success < 0)))
         if len(rows):  # distances take longer than what was done so far
@@ -137,14 +142,20 @@ class CountedModel:
         self._image = x[row : row + 1].clone()
         self._best.put(np.array([0]), verdict, np.array([row]))
 
+    def _trace(self, path: MarginPath, x: torch.Tensor, margin: np.ndarray) -> None:
+        for row in np.flatnonzero(margin < path.margins[-1]):
+            if margin[row] < path.margins[-1] and self._bound.holds(x[row : row + 1] - self._clean)[0]:
+                path.add(self.queries - len(x) + int(row) + 1, float(margin[row]))
+
     def finished(self) -> Finished:
         """Return the outcome, as of one finished image; an iteration is one query after the clean image's."""
         difference = (self._image.double() - self._clean.double()).flatten()
         label = np.array([self._label])
         return Finished(np.array([self._example]), label, label, np.array([self._clean_prediction]),
-                        self._best.prediction, np.array([self._success]), np.array([self.queries]),
-                        difference.norm().numpy()[None], difference.abs().max().numpy()[None], self._best.margin,
-                        self._best.confidence, [np.zeros(0, dtype=np.int8)], self._image)
+                        self._clean_confidence, self._best.prediction, np.array([self._success]),
+                        np.array([self.queries]), difference.norm().numpy()[None],
+                        difference.abs().max().numpy()[None], self._best.margin, self._best.confidence,
+                        [np.zeros(0, dtype=np.int8)], self._image, [self._path])
 
     def _judged(self, logits: torch.Tensor, n: int) -> Verdict:
         scores = read_logits(logits, np.full(n, self._example))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,7 @@ class SimBAAttack(Attack):
         return self._space.stream(run, predict, load)
 
     def _run(self, predict: Predict, load: Load, ids: np.ndarray, seed: int, batch_size: int) -> Iterator[Finished]:
-        for done, _ in _attack(predict, load, ids, ids, self.options, seed, batch_size, None):
+        for done, _ in _attack(predict, load, ids, ids, self.options, seed, batch_size, None, self.watched):
             yield done
 
 
@@ -162,7 +162,8 @@ def simba(predict: Predict, x: torch.Tensor, y: torch.Tensor, *, max_iterations:
 
 
 def _attack(predict: Predict, load: Load, ids: np.ndarray, keys: np.ndarray, options: SimBAOptions, seed: int,
-            batch_size: int, targets: np.ndarray | None) -> Iterator[tuple[Finished, np.ndarray]]:
+            batch_size: int, targets: np.ndarray | None,
+            watched: Set[int] = frozenset()) -> Iterator[tuple[Finished, np.ndarray]]:
     """Run the slots; yield what finished, with its positions in `ids`. `load` is called with entries of `keys`."""
     if batch_size < 1:
         raise InputError(f"the batch size must be at least 1, not {batch_size}")
@@ -172,7 +173,7 @@ def _attack(predict: Predict, load: Load, ids: np.ndarray, keys: np.ndarray, opt
         if take := min(free, len(ids) - cursor):
             at = np.arange(cursor, cursor + take)
             x, y = load(keys[at])
-            slots = slots or Slots(min(batch_size, len(ids)), x, options, seed)
+            slots = slots or Slots(min(batch_size, len(ids)), x, options, seed, watched)
             slots.admit(at, ids[at], x, y.numpy(), None if targets is None else targets[at])
             cursor += take
         assert slots is not None

@@ -72,7 +72,7 @@ class SingleImageAttack(Attack):
         limit = limit or min(self.traits.budget + 1, self.max_queries or self.traits.budget + 1)
         model = CountedModel(ask, x, int(y[0]), limit=limit,
                              bound=Bound(self.traits.norm, self.traits.bound), minimise=self.minimise,
-                             example=example)
+                             example=example, watched=example in self.watched)
         try:
             if not model.over:
                 self.run(model, x.clone(), y.clone(), seed, example)

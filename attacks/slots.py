@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
 import torch
 
-from framebench.attacks.base import Finished
+from framebench.attacks.base import Finished, MarginPath
 from framebench.attacks.bases import BASES, CUMULATIVE, bands, check_directions
 from framebench.attacks.options import SimBAOptions
 from framebench.attacks.verdict import Verdict, check_classes, judge, read_logits
@@ -19,7 +20,8 @@ _START, _PLUS, _MINUS = 0, 1, -1
 class Slots:
     """The images under attack. Slots 0 to live-1 are in use; the arrays below have one entry per slot."""
 
-    def __init__(self, size: int, x: torch.Tensor, options: SimBAOptions, seed: int) -> None:
+    def __init__(self, size: int, x: torch.Tensor, options: SimBAOptions, seed: int,
+                 watched: Set[int] = frozenset()) -> None:
         shape = (x.shape[1], x.shape[2], x.shape[3])
         self.dimensions = check_directions(options.budget, shape)
         self.options, self.seed, self.size, self.live = options, seed, size, 0
@@ -31,9 +33,12 @@ class Slots:
         self.at, self.id, self.label, self.goal = (np.zeros(**integer) for _ in range(4))
         self.phase, self.iteration, self.queries = (np.zeros(**integer) for _ in range(3))
         self.clean_prediction, self.success = np.zeros(**integer), np.zeros(**integer)
+        self.clean_confidence = np.zeros(size)
         self.order = np.zeros((size, options.budget), dtype=np.int32)  # of C H W directions those that can be tried
         self.steps = np.zeros((size, options.budget), dtype=np.int8)
         self.kept, self.plus = Verdict.empty(size), Verdict.empty(size)  # of the kept image, of the + trial
+        # The end of the margin's path; of images that are not watched -inf, which no margin is below.
+        self.watched, self.paths, self.least = watched, dict[int, MarginPath](), np.zeros(size)
 
     @property
     def images(self) -> torch.Tensor:
@@ -50,6 +55,8 @@ class Slots:
         if targets is not None:
             self.goal[rows] = targets
         self.phase[rows], self.iteration[rows], self.queries[rows], self.success[rows] = _START, 0, 0, -1
+        self.least[rows] = np.where(np.isin(ids, list(self.watched)), np.inf, -np.inf)
+        self.paths |= {example: MarginPath() for example in ids.tolist() if example in self.watched}
         self.basis.admit(rows, x)
 
     def answer(self, logits: torch.Tensor) -> np.ndarray:
@@ -59,6 +66,7 @@ class Slots:
         phase, best = self.phase[:n], self.kept.score[:n]
         self.queries[:n] += 1
         verdict = judge(scores, self.goal[:n], objective=self.options.objective, targeted=self.options.targeted)
+        self._trace(-verdict.margin if self.options.targeted else verdict.margin)
         sign = phase.copy()
         last_query = self.queries[:n] >= self.limit
         if self.options.step == "best-of-two":
@@ -81,6 +89,7 @@ class Slots:
             self.basis.keep(moved, direction[moved], epsilon * sign[moved])
         self.kept.put(np.flatnonzero(accepted), verdict)
         self.clean_prediction[:n][start] = verdict.prediction[start]
+        self.clean_confidence[:n][start] = verdict.confidence[start]
         self.steps[:n][decided, self.iteration[:n][decided]] = np.where(accepted, sign, 0)[decided]
         self.iteration[:n] += decided
         hit = accepted & ((verdict.prediction == self.goal[:n]) == self.options.targeted)
@@ -101,20 +110,30 @@ class Slots:
         steps = [self.steps[row, : self.iteration[row]].copy() for row in rows]
         at = self.at[rows]
         done = Finished(self.id[rows], self.label[rows], self.goal[rows], self.clean_prediction[rows],
-                        self.kept.prediction[rows], self.success[rows], self.queries[rows], l2, linf,
-                        self.kept.margin[rows], self.kept.confidence[rows], steps,
-                        self.basis.images[torch.from_numpy(rows).to(self.basis.images.device)])
+                        self.clean_confidence[rows], self.kept.prediction[rows], self.success[rows],
+                        self.queries[rows], l2, linf, self.kept.margin[rows], self.kept.confidence[rows], steps,
+                        self.basis.images[torch.from_numpy(rows).to(self.basis.images.device)],
+                        [self.paths.pop(example, None) for example in self.id[rows].tolist()])
         self.live -= len(rows)
         holes = rows[rows < self.live]
         movers = np.setdiff1d(np.arange(self.live, self.live + len(rows)), rows)
         if len(holes):
             self.basis.move(movers, holes)
             for array in (self.at, self.id, self.label, self.goal, self.phase, self.iteration, self.queries,
-                          self.clean_prediction, self.success, self.order, self.steps):
+                          self.clean_prediction, self.clean_confidence, self.success, self.order, self.steps,
+                          self.least):
                 array[holes] = array[movers]
             for verdict in (self.kept, self.plus):
                 verdict.put(holes, verdict, movers)
         return done, at
+
+    def _trace(self, margin: np.ndarray) -> None:
+        """Add to the paths of watched images the margins [live] that are below all before them."""
+        lower = np.flatnonzero(margin < self.least[: self.live])
+        self.least[lower] = margin[lower]
+        for row in lower:
+            own = margin[row]
+            self.paths[int(self.id[row])].add(int(self.queries[row]), float(-own if self.options.targeted else own))
 
     def _draw(self, rows: np.ndarray) -> None:
         """Draw the directions of images that go under attack: half a forward pass at 224x224, saved for the others."""

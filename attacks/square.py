@@ -8,7 +8,7 @@ done at its first success and leaves its place to the next one; and all forward 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,7 @@ class Square(Attack):
     def stream(self, predict: Predict, load: Load, ids: np.ndarray, *, seed: int,
                batch_size: int) -> Iterator[Finished]:
         """See `Attack.stream`."""
-        slots = Search(self._options, self.traits.bound or 0.0, self.traits.budget, seed)
+        slots = Search(self._options, self.traits.bound or 0.0, self.traits.budget, seed, watched=self.watched)
         arriving = ((int(example), self._limit) for example in ids)
         for done in run(slots, guarded(predict), load, arriving, batch_size):
             done.success_iteration[done.success_iteration > 0] -= 1  # the clean image's query is no iteration
@@ -123,10 +123,13 @@ class Search:
         length: Queries over which the schedule is stretched.
         seed: Keys the draws.
         clean: Whether the clean image is asked about first.
+        watched: Ids of the examples whose margin's path is kept.
     """
 
-    def __init__(self, options: SquareOptions, epsilon: float, length: int, seed: int, clean: bool = True) -> None:
+    def __init__(self, options: SquareOptions, epsilon: float, length: int, seed: int, clean: bool = True,
+                 watched: Set[int] = frozenset()) -> None:
         self._options, self._epsilon, self._length, self._seed, self._clean = options, epsilon, length, seed, clean
+        self._watched = watched
         self._state: _State | None = None
 
     @property
@@ -138,7 +141,7 @@ class Search:
         """See `Slots.admit`."""
         source = np.empty(len(ids), dtype=object)
         source[:] = [generator(self._seed, "square", example) for example in ids]
-        new = _State(**outcomes(ids, x, labels, limit), now=x, best=x, loss=np.full(len(ids), np.inf),
+        new = _State(**outcomes(ids, x, labels, limit, self._watched), now=x, best=x, loss=np.full(len(ids), np.inf),
                      at=np.full(len(ids), -1), source=source,
                      draws=np.zeros((len(ids), _AHEAD, _DRAWS[self._options.norm] + x.shape[1])))
         if not self._clean:
@@ -155,6 +158,7 @@ class Search:
         state.take(rows, state.now, verdict)
         first = state.at < 0
         state.clean_prediction[first] = verdict.prediction[first]
+        state.clean_confidence[first] = verdict.confidence[first]
         state.success[first & (verdict.prediction != state.label)] = 0  # broken before the attack
         loss = self._loss(scores, state.label)
         better = ~first & (loss < state.loss)

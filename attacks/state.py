@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 
-from framebench.attacks.base import Finished, Load, Predict
+from framebench.attacks.base import Finished, Load, MarginPath, Predict
 from framebench.attacks.verdict import Verdict
 
 Own = TypeVar("Own", bound="State")
@@ -45,6 +45,8 @@ class Outcomes(State):
         queries: Forward passes so far.
         success: Forward passes after which the attack succeeded, -1 if it has not.
         clean_prediction: Prediction of the clean image, -1 if it was not asked about.
+        clean_confidence: Its softmax probability; nan if it was not asked about.
+        path: Its margin's path, or None where it is not watched.
         margin: Of the final image, as the next two are.
         prediction: Its prediction.
         confidence: Its confidence.
@@ -58,6 +60,8 @@ class Outcomes(State):
     queries: np.ndarray
     success: np.ndarray
     clean_prediction: np.ndarray
+    clean_confidence: np.ndarray
+    path: np.ndarray
     margin: np.ndarray
     prediction: np.ndarray
     confidence: np.ndarray
@@ -78,6 +82,10 @@ class Outcomes(State):
         kept = np.flatnonzero(won | (allowed & (verdict.margin < self.margin[rows]) & (self.success[rows] < 0)))
         for name in ("margin", "prediction", "confidence"):
             getattr(self, name)[rows[kept]] = getattr(verdict, name)[kept]
+        for at in kept:
+            path: MarginPath | None = self.path[rows[at]]
+            if path is not None and (not path.margins or verdict.margin[at] < path.margins[-1]):
+                path.add(int(self.queries[rows[at]]), float(verdict.margin[at]))
         if len(kept):
             self.outcome[torch.from_numpy(rows[kept]).to(self.outcome.device)] = shown[
                 torch.from_numpy(kept).to(shown.device)].to(self.outcome)
@@ -90,16 +98,20 @@ class Outcomes(State):
     def finished(self) -> Finished:
         """Return the images as finished ones; a forward pass is an iteration."""
         difference = (self.outcome.double() - self.clean.double()).flatten(1)
-        return Finished(self.id, self.label, self.label, self.clean_prediction, self.prediction, self.success,
-                        self.queries, difference.norm(dim=1).cpu().numpy(), difference.abs().amax(1).cpu().numpy(),
-                        self.margin, self.confidence, [np.zeros(0, dtype=np.int8)] * len(self.id), self.outcome)
+        return Finished(self.id, self.label, self.label, self.clean_prediction, self.clean_confidence,
+                        self.prediction, self.success, self.queries, difference.norm(dim=1).cpu().numpy(),
+                        difference.abs().amax(1).cpu().numpy(), self.margin, self.confidence,
+                        [np.zeros(0, dtype=np.int8)] * len(self.id), self.outcome, self.path.tolist())
 
 
-def outcomes(ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray) -> dict[str, Any]:
-    """Return the fields of `Outcomes` for images that nothing was asked about yet."""
-    n = len(ids)
+def outcomes(ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray,
+             watched: Set[int] = frozenset()) -> dict[str, Any]:
+    """Return the fields of `Outcomes` for images that nothing was asked about yet; `watched` ones have a path."""
+    n, path = len(ids), np.empty(len(ids), dtype=object)
+    path[:] = [MarginPath() if example in watched else None for example in ids.tolist()]
     return {"clean": x, "outcome": x.clone(), "id": ids, "label": labels.cpu().numpy(), "limit": limit,
             "queries": np.zeros(n, dtype=np.int64), "success": np.full(n, -1), "clean_prediction": np.full(n, -1),
+            "clean_confidence": np.full(n, np.nan), "path": path,
             "margin": np.full(n, np.inf), "prediction": np.zeros(n, dtype=np.int64), "confidence": np.zeros(n)}
 
 

@@ -25,8 +25,8 @@ def attacked_pictures(run: Measured) -> list[tuple[str, np.ndarray, np.ndarray, 
     columns = []
     for row in frame.sort_values(["idle", "turn", "example"]).head(_SHOWN).to_dict("records"):
         example, iteration = int(row["example"]), int(row["success_iteration"])
-        pair = kept.get(example)
-        assert pair is not None
+        picture = kept.get(example)
+        assert picture is not None
         if row["clean_prediction"] == row["label"]:
             start = "broken by the clip"
         else:
@@ -34,6 +34,7 @@ def attacked_pictures(run: Measured) -> list[tuple[str, np.ndarray, np.ndarray, 
         if run.traits.targeted:
             start = "at the target from the start"
         outcome = {-1: "not broken", 0: start}.get(iteration, f"broken at {iteration}")
-        columns.append((f"{example}: {classes[row['label']]}", *pair,
+        columns.append((f"{example}: {classes[row['label']]}", picture.clean.transpose(1, 2, 0),
+                        picture.attacked.transpose(1, 2, 0),
                         f"{classes[row['prediction']]}\n{outcome}\n{number_of(row['queries'], 'query', 'queries')}"))
     return columns

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from framebench.attacks.base import MarginPath
 from framebench.errors import InputError
 from framebench.files import seal, unseal
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image before and after the attack.
+
+    Attributes:
+        clean: float32 [C, H, W] in [0, 1].
+        attacked: Likewise.
+        confidence: Softmax probability of the prediction of the clean image; nan where it is not known.
+        path: The margin's path, or None where the attack gives none.
+    """
+
+    clean: np.ndarray
+    attacked: np.ndarray
+    confidence: float = np.nan
+    path: MarginPath | None = None
 
 
 class Pictures:
@@ -24,49 +43,74 @@ class Pictures:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._images: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._pictures: dict[int, Picture] = {}
         self._files = sorted(folder.glob("pictures-*.safetensors"))
         for path in self._files:
             try:
-                kept = load(unseal(path))
-                images = zip(kept["ids"].tolist(), kept["clean"], kept["attacked"], strict=True)
-                self._images |= {int(example): (clean, attacked) for example, clean, attacked in images}
+                self._pictures |= _unpacked(load(unseal(path)))
             except (InputError, SafetensorError, KeyError, TypeError, ValueError):
                 _log.warning("%s is damaged; its pictures are left out of the report", path)
         self._changed = False
 
-    def add(self, example: int, clean: np.ndarray, attacked: np.ndarray) -> None:
-        """Keep an image before and after, [C, H, W] in [0, 1]."""
-        self._images[example] = clean.astype(np.float32), attacked.astype(np.float32)
+    def add(self, example: int, picture: Picture) -> None:
+        """Keep an image before and after."""
+        self._pictures[example] = picture
         self._changed = True
 
     def join(self, other: Pictures) -> None:
         """Add another's images that are missing here."""
-        self._changed |= bool(other._images.keys() - self._images.keys())
-        self._images = {**other._images, **self._images}
+        self._changed |= bool(other._pictures.keys() - self._pictures.keys())
+        self._pictures = {**other._pictures, **self._pictures}
 
-    def get(self, example: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return an image before and after, float32 [H, W, C] in [0, 1], or None where it was not kept."""
-        if example not in self._images:
-            return None
-        clean, attacked = self._images[example]
-        return clean.transpose(1, 2, 0), attacked.transpose(1, 2, 0)
+    def get(self, example: int) -> Picture | None:
+        """Return an image before and after, or None where it was not kept."""
+        return self._pictures.get(example)
 
     @property
     def examples(self) -> list[int]:
         """Ids of the images that were kept, ascending."""
-        return sorted(self._images)
+        return sorted(self._pictures)
 
     def flush(self) -> None:
         """Write them, if there are new ones, in the place of the files there were."""
         if not self._changed:
             return
-        ids = self.examples
-        # Contiguous: images are channels-last in memory, and safetensors writes an array's memory as it lies.
-        content = save({"ids": np.array(ids), **{
-            name: np.ascontiguousarray(np.stack([self._images[example][side] for example in ids]))
-            for side, name in enumerate(("clean", "attacked"))}})
-        written = seal(self.folder, "pictures", ".safetensors", content)
+        written = seal(self.folder, "pictures", ".safetensors", save(_packed(self._pictures)))
         for path in set(self._files) - {written}:
             path.unlink(missing_ok=True)
         self._files, self._changed = [written], False
+
+
+def _packed(pictures: dict[int, Picture]) -> dict[str, np.ndarray]:
+    """Return pictures as tensors; the paths lie one after the other, and `path_lengths` tells them apart."""
+    ids = sorted(pictures)
+    own = [pictures[example] for example in ids]
+    paths = [picture.path or MarginPath() for picture in own]
+    # Contiguous: images are channels-last in memory, and safetensors writes an array's memory as it lies.
+    images = {name: np.ascontiguousarray(np.stack([getattr(picture, name) for picture in own]), dtype=np.float32)
+              for name in ("clean", "attacked")}
+    return {"ids": np.array(ids), **images,
+            "clean_confidence": np.array([picture.confidence for picture in own], dtype=np.float64),
+            "path_lengths": np.array([len(path.queries) for path in paths]),
+            "path_queries": np.array([query for path in paths for query in path.queries], dtype=np.int64),
+            "path_margins": np.array([margin for path in paths for margin in path.margins], dtype=np.float64)}
+
+
+def _unpacked(kept: dict[str, np.ndarray]) -> dict[int, Picture]:
+    """Return what `_packed` has packed, by example; files of earlier versions have images alone.
+
+    Raises:
+        KeyError, ValueError: if tensors are missing, or don't fit each other.
+    """
+    ids = kept["ids"]
+    none = np.zeros(len(ids), dtype=np.int64)
+    lengths = kept.get("path_lengths", none)
+    queries, margins = (np.split(kept.get(f"path_{name}", none[:0]), np.cumsum(lengths)) for name in
+                        ("queries", "margins"))
+    if not [*lengths, 0] == [*map(len, queries)] == [*map(len, margins)]:
+        raise ValueError("paths of other lengths than they should have")
+    paths = [MarginPath(*(part.tolist() for part in pair)) if len(pair[0]) else None
+             for pair in zip(queries[:-1], margins[:-1], strict=True)]
+    confidences = kept.get("clean_confidence", none + np.nan).tolist()
+    return {int(example): Picture(*own) for example, *own in
+            zip(ids, kept["clean"], kept["attacked"], confidences, paths, strict=True)}

@@ -13,15 +13,16 @@ from bench.analysis.reporting import write_report
 from bench.options.report import ReportSettings
 from bench.rows.adversarial import Adversarial
 from bench.rows.facts import Facts
-from bench.rows.pictures import Pictures
+from bench.rows.pictures import Picture, Pictures
 from bench.rows.store import Rows, Store
 from framebench.attacks.base import Attack, Finished, Predict
 from framebench.attacks.verdict import judge
 from framebench.domains.base import Domain
 from framebench.errors import InputError
 
-#: How many attacked images are kept; the report shows some of them, those that were correctly classified first.
-PICTURES = 24
+#: Attacked images that are kept for the report: so many, and of large images as many as have so many pixels together,
+#: but not less than the least. A page with seven models then has about 10 MB, be they 32x32 or 224x224.
+PICTURES, PICTURE_PIXELS, PICTURES_AT_LEAST = 24, 24 * 96 * 96, 8
 
 
 def columns(done: Finished) -> dict[str, object]:
@@ -30,6 +31,13 @@ def columns(done: Finished) -> dict[str, object]:
             "prediction": done.prediction, "success_iteration": done.success_iteration, "queries": done.queries,
             "l2": done.l2, "linf": done.linf, "margin": done.margin, "confidence": done.confidence,
             "steps": [steps.tobytes() for steps in done.steps]}
+
+
+def pictured(domain: Domain) -> np.ndarray:
+    """Return the ids of the images that are kept before and after an attack: the first ones, all classes in turn."""
+    height, width, _ = domain.shape
+    wanted = min(PICTURES, max(PICTURES_AT_LEAST, PICTURE_PIXELS // (height * width)))
+    return domain.first(min(wanted, len(domain)))
 
 
 def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, ids: np.ndarray, *, made: Facts,
@@ -47,20 +55,21 @@ def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, 
         report: Called with what has finished, for a progress bar.
         saved: Where to keep all attacked images, or None.
     """
-    pictures = Pictures(rows.folder)
-    shown = domain.first(min(PICTURES, len(domain)))
+    pictures, shown = Pictures(rows.folder), pictured(domain)
+    attack = attack.watching(shown)
 
     def write() -> None:
         if saved is not None:
             saved.flush()  # before the rows: an image that has a row is never attacked again
-        rows.flush()
         pictures.flush()
+        rows.flush()
 
     try:
         for done in attack.stream(predict, domain.load, ids, seed=rows.evaluation.seed, batch_size=batch_size):
             for i in np.flatnonzero(np.isin(done.ids, shown)):
                 clean, _ = domain.load(done.ids[i : i + 1])
-                pictures.add(int(done.ids[i]), clean[0].numpy(), done.x_adv[i].cpu().numpy())
+                pictures.add(int(done.ids[i]), Picture(clean[0].numpy(), done.x_adv[i].cpu().numpy(),
+                                                       float(done.clean_confidence[i]), done.paths[i]))
             if saved is not None:
                 saved.add(done.ids, done.labels, done.x_adv)
             rows.note(made)

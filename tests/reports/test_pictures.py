@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.rows.pictures import Pictures
+from bench.rows.pictures import Picture, Pictures
 from framebench.reports.pictures import attacked_pictures
 from tests.bench.analysis.making import kept, one, run_of
 
@@ -21,7 +21,7 @@ def shown(tmp_path):
             "queries": np.where(clean == labels, 11, 1)}))
         pictures = Pictures(rows.folder)
         for example in ids:
-            pictures.add(int(example), np.zeros((3, 4, 4)), np.ones((3, 4, 4)))
+            pictures.add(int(example), Picture(np.zeros((3, 4, 4)), np.ones((3, 4, 4))))
         pictures.flush()
         return [(title.split(":")[0], caption.split("\n")[1:])
                 for title, _, _, caption in attacked_pictures(one(rows, classes=tuple(CLASSES)))]

@@ -127,6 +127,8 @@ def test_killed_and_resumed_gives_the_same_rows(tmp_path, model_file, data_root)
     assert 0 < len(partial) < 30
     assert attack(cut, model_file, *more) == 0
     same(whole, cut)
+    (kept,), (resumed,) = (list((out / "examples").rglob("pictures-*")) for out in (whole, cut))
+    assert kept.read_bytes() == resumed.read_bytes(), "images, confidences and margins' paths"
     (whole_csv, cut_csv) = (pd.read_csv(d / "attack.csv") for d in (whole, cut))
     pd.testing.assert_frame_equal(whole_csv, cut_csv)
 

@@ -13,6 +13,7 @@ import torchvision
 
 import framebench
 from bench.analysis.attack_tables import ATTACK_COLUMNS
+from bench.rows.pictures import Pictures
 from bench.rows.store import Store
 from bench.run import main
 from bench.running.prepare import prepare
@@ -101,6 +102,11 @@ def test_interrupted_it_keeps_what_is_finished_and_goes_on(tmp_path, model_file,
         assert attack(tmp_path / name, model_file, *more) == 0
     (cut,), (whole,) = (Store(tmp_path / name).all() for name in ("cut", "whole"))
     pd.testing.assert_frame_equal(cut.frame(), whole.frame())
+    pictures = [Pictures(rows.folder) for rows in (cut, whole)]
+    assert pictures[0].examples == pictures[1].examples == list(range(20))
+    for example in range(20):
+        first, second = (kept.get(example) for kept in pictures)
+        assert first.path == second.path and first.path.queries[0] == 1 and first.confidence == second.confidence
 
 
 def test_every_seed_has_its_own_entries(tmp_path, model_file):

