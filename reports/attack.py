@@ -6,7 +6,6 @@ from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from bench.analysis.answer import attacks
@@ -18,11 +17,11 @@ from framebench.reports import charts
 from framebench.reports.colors import model_styles
 from framebench.reports.document import Block, Cell, Folded, Part, Plot, Row, Section, Table, Text, table
 from framebench.reports.format import count, decimals, number, number_of, p_value, points, rate
+from framebench.reports.gallery import attacked_part
 from framebench.reports.matrix import matrices
 from framebench.reports.origin import origin, resized
 from framebench.reports.parts import epsilon_sections, parts_sections
-from framebench.reports.pictures import attacked_pictures
-from framebench.reports.plots import asr_curves, attacked_images, coinciding, curve_labels
+from framebench.reports.plots import asr_curves, coinciding, curve_labels
 from framebench.reports.seeds import attack_seeds_sections, trainings_sections
 
 if TYPE_CHECKING:
@@ -69,13 +68,7 @@ def attack_section(found: Findings) -> Section | None:
         blocks.append(Part(heading, [_transfer(group), Text(
             "ASR on one model (column) of images that another (row) was attacked with, over those that the former "
             "classifies correctly and the attack has changed, with 95% Wilson intervals.", "soft")]))
-    for run in runs:
-        if columns := attacked_pictures(run):
-            heading = f"Attacked images: {run.model}, {_name(run, runs)}"
-            blocks.append(Part(heading, [Plot(
-                heading, "The first images of the common order; those that are classified correctly before the attack "
-                "come first. Below each: prediction, iterations and queries spent.",
-                partial(attacked_images, columns, _scale(columns)))]))
+    blocks += attacked_part(runs, lambda run: _name(run, runs))
     provenance = [{"heading": f"{run.model} · {run.domain} · {_name(run, runs)}", **origin(run)} for run in runs]
     seeing = [run.traits.needs == "gradients" for run in runs]
     title = "White-box attack" if all(seeing) else "Attacks" if any(seeing) else "Black-box attack"
@@ -115,11 +108,6 @@ def _unseen(curves: dict[tuple[str, str], pd.DataFrame]) -> str:
     if missing:
         notes.append(f" {', '.join(missing)} can have no curve: no image is classified correctly before the attack.")
     return "".join(notes)
-
-
-def _scale(columns: list[tuple[str, np.ndarray, np.ndarray, str]]) -> float:
-    largest = max(float(np.abs(attacked - clean).max()) for _, clean, attacked, _ in columns)
-    return max(round(largest, 2), 0.01)
 
 
 def _success(results: pd.DataFrame) -> Table:

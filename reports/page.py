@@ -17,8 +17,8 @@ from framebench.reports.html import body
 _WEB = Path(__file__).parent / "web"
 #: In the order in which they are inlined: libraries, what all parts share, and last what makes charts of figures.
 SCRIPTS = ("vendor/d3.min.js", "vendor/plot.min.js", "app/core.js", "app/tables.js", "app/chart.js", "app/curves.js",
-           "app/heat.js", "app/forest.js", "app/others.js")
-STYLES = ("page.css",)
+           "app/heat.js", "app/forest.js", "app/others.js", "app/gallery.js", "app/shifted.js")
+STYLES = ("page.css", "gallery.css")
 #: Nothing is loaded from anywhere: what is in the file is all there is.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 

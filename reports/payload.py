@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from framebench.reports.colors import PALETTE, model_styles
 from framebench.reports.document import Document
+from framebench.reports.gallery import gallery_payload
 
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings
@@ -27,5 +28,6 @@ def payload(found: Findings, document: Document, refresh: float | None = None) -
         "palette": PALETTE,
         "reference": found.reference,
         "charts": {name: plot.chart for name, plot in document.plots().items() if plot.chart},
+        "pictures": gallery_payload(found),
         "refresh": refresh,
     }

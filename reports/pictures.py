@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 import numpy as np
 
 from bench.analysis.measured import Measured
 from bench.analysis.outcomes import attacked
 from bench.rows.pictures import Pictures
+from framebench.attacks.base import Traits
 from framebench.reports.format import number_of
 
 #: How many attacked images of a run are shown.
 _SHOWN = 8
+
+
+def outcome(row: Mapping[Hashable, Any], traits: Traits) -> tuple[str, str]:
+    """Return what became of an image: "broken", "unbroken" or "start" (nothing to be done), and the same in words."""
+    iteration = int(row["success_iteration"])
+    if iteration < 0:
+        return "unbroken", "not broken"
+    if iteration > 0:
+        return "broken", f"broken at {iteration:,}"
+    if traits.targeted:
+        return "start", "at the target from the start"
+    if row["clean_prediction"] == row["label"]:
+        return "broken", "broken by the clip"
+    return "start", "misclassified from the start"
 
 
 def attacked_pictures(run: Measured) -> list[tuple[str, np.ndarray, np.ndarray, str]]:
@@ -24,17 +42,11 @@ def attacked_pictures(run: Measured) -> list[tuple[str, np.ndarray, np.ndarray, 
     frame = frame.assign(turn=frame.groupby(["idle", "label"]).cumcount())
     columns = []
     for row in frame.sort_values(["idle", "turn", "example"]).head(_SHOWN).to_dict("records"):
-        example, iteration = int(row["example"]), int(row["success_iteration"])
+        example = int(row["example"])
         picture = kept.get(example)
         assert picture is not None
-        if row["clean_prediction"] == row["label"]:
-            start = "broken by the clip"
-        else:
-            start = "misclassified from the start"
-        if run.traits.targeted:
-            start = "at the target from the start"
-        outcome = {-1: "not broken", 0: start}.get(iteration, f"broken at {iteration}")
+        words = [classes[row["prediction"]], outcome(row, run.traits)[1],
+                 number_of(row["queries"], "query", "queries")]
         columns.append((f"{example}: {classes[row['label']]}", picture.clean.transpose(1, 2, 0),
-                        picture.attacked.transpose(1, 2, 0),
-                        f"{classes[row['prediction']]}\n{outcome}\n{number_of(row['queries'], 'query', 'queries')}"))
+                        picture.attacked.transpose(1, 2, 0), "\n".join(words)))
     return columns

@@ -130,11 +130,16 @@ def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], sca
             axes.set_yticks([])
             for spine in axes.spines.values():
                 spine.set_visible(False)
-        grid[0, column].set_title(title, fontsize=8)
-        grid[2, column].set_xlabel(caption, fontsize=8)
+        grid[0, column].set_title(_wrapped(title), fontsize=8)
+        grid[2, column].set_xlabel(_wrapped(caption), fontsize=8)
     for row, name in enumerate(("clean", f"difference (±{scale:g})", "attacked")):
         grid[row, 0].set_ylabel(name, fontsize=8)
     return figure
+
+
+def _wrapped(text: str) -> str:
+    """Return text that is no wider than a column of `attacked_images`, in whatever font a browser shows it."""
+    return shown("\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, 16)))
 
 
 def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy",

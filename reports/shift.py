@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,9 @@ from bench.analysis.shift_tables import Part as ShiftPart
 from bench.analysis.shift_tables import severity_table
 from framebench.reports import charts
 from framebench.reports.colors import Style, model_styles
-from framebench.reports.document import Block, Cell, Folded, Markup, Part, Plot, Row, Section, Table, Text, table
+from framebench.reports.document import Block, Cell, Folded, Part, Plot, Row, Section, Table, Text, table
 from framebench.reports.format import count, number_of, p_value, percent, points, rate
+from framebench.reports.gallery import shifted_part
 from framebench.reports.matrix import matrices
 from framebench.reports.names import short_names
 from framebench.reports.origin import resized, shared_origin
@@ -34,21 +34,17 @@ def shift_section(found: Findings) -> Section | None:
     """Return the shift test's part of the report."""
     if not found.shifts:
         return None
-    first: dict[tuple[str, str, int], Measured] = {}  # domain, corruption, severity -> its rows by the first model
+    titles: dict[str, str] = {}
     groups: dict[tuple[str, str], list[Measured]] = {}
     for cell in found.shifts:
-        asked = cell.evaluation
-        first.setdefault((cell.domain, asked.corruption, asked.severity), cell)
+        titles.setdefault(cell.domain, cell.facts.title)
         groups.setdefault((cell.model, cell.domain), []).append(cell)
-    titles = {domain: cell.facts.title for (domain, _, _), cell in first.items()}
     short = short_names(titles)
     cells, summary, paired, trainings, by_severity = (
         frame.assign(domain=frame["domain"].map(short)) if len(frame) else frame for frame in
         (found.tables["shift"], found.tables["shift_summary"], found.tables["shift_paired"], found.shift_trainings,
          severity_table(found.parts, dict(found.clean_of))))
     clean_of = {short[domain]: short[clean] for domain, clean in found.clean_of.items()}
-    pictures = {(short[domain], corruption, severity): cell.facts.picture
-                for (domain, corruption, severity), cell in first.items() if cell.facts.picture}
     columns = list(summary[["domain", "part"]].drop_duplicates().itertuples(index=False, name=None))
     columns.sort(key=lambda key: (bool(clean_of.get(key[0])), key[1] == "extras"))
     classes = {short[part.domain]: len(part.classes) for part in found.parts}
@@ -78,8 +74,7 @@ def shift_section(found: Findings) -> Section | None:
     blocks += trainings_sections(trainings)
     blocks += [Folded(f"{domain}: every cell", [_cells(group)]) for domain, group in
                cells[cells["corruption"] != ""].groupby("domain", sort=False)]
-    if pictures:
-        blocks.append(Part("What the images look like", [_gallery(pictures)]))
+    blocks += shifted_part(found)
     sizes = cells["n"].unique()
     n = f"{min(sizes):,}" + (f" to {max(sizes):,}" if len(sizes) > 1 else "")
     provenance = [{"heading": f"{model} · {domain}", **shared_origin(group)}
@@ -191,13 +186,3 @@ def _cells(cells: pd.DataFrame) -> Table:
                      *(rate(at[s]["accuracy"], at[s]["ci_low"], at[s]["ci_high"]) if s in at else ""
                        for s in range(1, 6))])
     return table("cells", ["model", "corruption", "n", "mean", *(f"severity {s}" for s in range(1, 6))], rows, 2)
-
-
-def _gallery(pictures: dict[tuple[str, str, int], str]) -> Markup:
-    groups: dict[tuple[str, str], list[str]] = {}
-    for (domain, corruption, _), uri in sorted(pictures.items(), key=lambda item: item[0][2]):
-        groups.setdefault((domain, corruption), []).append(f'<img src="{html.escape(uri)}" alt="">')
-    captions = {key: html.escape(f"{key[0]}: {key[1]}, by severity" if key[1] else key[0]) for key in groups}
-    return Markup('<div class="gallery">' + "".join(
-        f"<figure>{''.join(images)}<figcaption>{captions[key]}</figcaption></figure>"
-        for key, images in groups.items()) + "</div>")

@@ -13,7 +13,7 @@ import io
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -200,6 +200,12 @@ class Rows:
         examples, labels, predictions = (table.column(name).to_numpy() for name in table.column_names)
         _, first = np.unique(examples, return_index=True)
         return examples[first], labels[first], predictions[first]
+
+    def some(self, ids: Sequence[int]) -> dict[int, tuple[int, int, float]]:
+        """Return label, prediction and confidence of those of the examples `ids` that have a row, by id."""
+        table = self._table(["example", "label", "prediction", "confidence"])
+        chosen = table.filter(np.isin(table.column("example").to_numpy(), ids)).to_pydict()
+        return {example: (label, *said) for example, label, *said in zip(*chosen.values(), strict=True)}
 
     def frame(self) -> pd.DataFrame:
         """Return the rows as a data frame, sorted by example id. It is shared: don't change it."""
