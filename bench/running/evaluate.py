@@ -61,8 +61,10 @@ def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, 
     def write() -> None:
         if saved is not None:
             saved.flush()  # before the rows: an image that has a row is never attacked again
-        pictures.flush()
-        rows.flush()
+        try:
+            pictures.flush()
+        finally:  # on a full disk the rows, which are smaller, may still fit
+            rows.flush()
 
     try:
         for done in attack.stream(predict, domain.load, ids, seed=rows.evaluation.seed, batch_size=batch_size):
