@@ -41,8 +41,8 @@ class Column:
     Attributes:
         title: Its heading.
         text: Whether it holds text, not numbers.
-        best: "high" or "low" where the best value is to stand out, and which of them is best; else empty. Values are
-            compared where all other columns of text, but for the first, agree.
+        best: "high" or "low" where the best value is to stand out, and which of them is best; else empty. See
+            `framebench.reports.best`.
     """
 
     title: str
@@ -87,6 +87,13 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Code:
+    """Text whose lines and spaces stay as they are."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Row:
     """Figures side by side."""
 
@@ -116,7 +123,7 @@ class Markup:
     html: str
 
 
-Block: TypeAlias = Table | Text | Plot | Row | Folded | Part | Markup
+Block: TypeAlias = Table | Text | Code | Plot | Row | Folded | Part | Markup
 
 
 @dataclass(frozen=True)
@@ -151,6 +158,17 @@ class Document:
     sections: Sequence[Section]
     closing: Sequence[Block] = ()
     opening: Sequence[Block] = ()
+
+    @property
+    def title(self) -> str:
+        """What was measured."""
+        measured = [part for part in self.sections if part.provenance] or self.sections
+        return ", ".join(part.title for part in measured).capitalize()
+
+    @property
+    def subtitle(self) -> str:
+        """Which data, where there is one section; several have theirs."""
+        return self.sections[0].subtitle if len(self.sections) == 1 else ""
 
     @property
     def blocks(self) -> Iterator[Block]:

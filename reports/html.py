@@ -6,9 +6,11 @@ import html
 import json
 from collections.abc import Iterable, Sequence
 
+from framebench.reports.best import RULE, best_cells
 from framebench.reports.document import (
     Block,
     Cell,
+    Code,
     Column,
     Document,
     Folded,
@@ -92,6 +94,8 @@ class Renderer:
         match block:
             case Text(text, kind):
                 return f'<p class="{kind}">{_text(text)}</p>' if kind else f"<p>{_text(text)}</p>"
+            case Code(text):
+                return f"<pre>{_text(text)}</pre>"
             case Table():
                 return self._table(block)
             case Plot():
@@ -118,25 +122,27 @@ class Renderer:
         kind = "" if table.caption else ' class="aside"'
         caption = f"<caption{kind}>{label}</caption>"
         head = "".join(f'<th scope="col"{_kind(column)}>{_text(column.title)}</th>' for column in table.columns)
-        rows = "\n".join(_row(table.columns, row) for row in table.rows)
+        best = best_cells(table)
+        rows = "\n".join(_row(table.columns, row, best[i]) for i, row in enumerate(table.rows))
+        rule = self.block(Text(RULE, "soft")) if any(best) else ""
         return (f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
                 f'<table data-table="{self._names[id(table)]}">{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
-                f"{rows}\n</tbody></table></div>")
+                f"{rows}\n</tbody></table></div>{rule}")
 
 
 def _kind(column: Column) -> str:
     return ' class="text"' if column.text else ""
 
 
-def _row(columns: Sequence[Column], row: Sequence[Cell]) -> str:
+def _row(columns: Sequence[Column], row: Sequence[Cell], best: set[int]) -> str:
     cells = []
     for i, (column, cell) in enumerate(zip(columns, row, strict=True)):
         tag = 'th scope="row"' if i == 0 and column.text else "td"
         data = "".join(f' data-{name}="{value:.6g}"' for name, value in
                        (("value", cell.value), ("low", cell.low), ("high", cell.high)) if value is not None)
         below = f"<small>{_text(cell.below)}</small>" if cell.below else ""
-        kind = ' class="noise"' if cell.faint else _kind(column)
-        text = _text(cell.text)
+        text = f"<strong>{_text(cell.text)}</strong>" if i in best else _text(cell.text)
         text = f'<a href="{html.escape(cell.link)}">{text}</a>' if cell.link else text
+        kind = ' class="noise"' if cell.faint else _kind(column)
         cells.append(f"<{tag}{kind}{data}>{text}{below}</{tag[:2]}>")
     return f"<tr>{''.join(cells)}</tr>"
