@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from bench.analysis.answer import Difference
 from framebench.reports.colors import Style
+from framebench.reports.paper import fitting, page_width
 from framebench.reports.plots import shown
 
 #: What is not shown by the data.
@@ -25,9 +26,11 @@ def forest_plot(differences: Mapping[str, Sequence[Difference]], reference: str,
         styles: Model -> its style in all figures.
     """
     models = list(dict.fromkeys(pair.a for pairs in differences.values() for pair in pairs))
-    columns = min(_COLUMNS, len(differences))
+    columns = min(_COLUMNS, len(differences), fitting(page_width(20), 3))
     rows = math.ceil(len(differences) / columns)
-    figure = Figure(figsize=(1.8 + 3.1 * columns, rows * (0.95 + 0.24 * len(models))), layout="constrained")
+    width = page_width(1.8 + 3.1 * columns)
+    letters = min(40, int(5 * width / columns))
+    figure = Figure(figsize=(width, rows * (0.95 + 0.24 * len(models))), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in grid.flat[len(differences):]:
         axes.set_axis_off()
@@ -41,13 +44,13 @@ def forest_plot(differences: Mapping[str, Sequence[Difference]], reference: str,
             axes.plot([100 * pair.low, 100 * pair.high], [row, row], color=color, linewidth=1.8, solid_capstyle="butt")
             axes.plot(100 * pair.difference, row, style.marker, color=color, markersize=5.5,
                       markerfacecolor=color if pair.shown else "white")
-        axes.set_title(_wrapped(title), fontsize=8, loc="left")
-        axes.set_yticks(range(len(models)), [_short(model, 40) for model in models], fontsize=8)
+        axes.set_title(_wrapped(title, min(44, int(12 * width / columns - 0.5 * letters))), fontsize=8, loc="left")
+        axes.set_yticks(range(len(models)), [_short(model, letters) for model in models], fontsize=8)
         axes.set_ylim(len(models) - 0.4, -0.6)
         axes.tick_params(axis="x", labelsize=8)
         axes.grid(axis="x", alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel(f"minus {_short(reference, 60)}, points", fontsize=9)
+    figure.supxlabel(f"minus {_short(reference, min(60, int(10 * width)))}, points", fontsize=9)
     return figure
 
 

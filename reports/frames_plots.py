@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from framebench.reports.colors import Style, model_styles
+from framebench.reports.paper import fitting, page_width
 from framebench.reports.plots import legend_above, log_ticks, new_figure, shown
 
 #: Eigenvalues below this share of the largest in a plot are drawn there: nothing in float64 tells them from 0.
@@ -123,12 +124,14 @@ def layer_name(layer: str) -> str:
 
 def _panels(layers: list[str], xlabel: str) -> tuple[Figure, list[Axes]]:
     """Return a grid of small plots of eigenvalues with common axes, one per layer; rows are as even as they can be."""
-    rows = math.ceil(len(layers) / 5)
+    longest = max(len(layer_name(layer)) for layer in layers)
+    rows = math.ceil(len(layers) / min(5, fitting(page_width(12), 0.3 + 0.075 * max(longest, 10))))
     columns = math.ceil(len(layers) / rows)
-    width, height = max(2.4 * columns, 4), 1.6 * rows + 0.3  # the legend will add its own
+    width = page_width(max(2.4 * columns, 4))
+    height = min(1.6, 0.3 + width / columns) * rows + 0.3  # the legend will add its own
     figure = Figure(figsize=(width, height))  # placed by hand: a constrained layout of 50 panels takes a minute
     left, right = 0.75 / width, 1 - 0.1 / width
-    figure.subplots_adjust(left=left, right=right, wspace=0.1, hspace=0.3)
+    figure.subplots_adjust(left=left, right=right, wspace=0.1 if width / columns > 2 else 0.2, hspace=0.3)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for axes, layer in zip(grid, layers, strict=False):
         axes.set_title(layer_name(layer), fontsize=8)
@@ -153,5 +156,11 @@ def _name_layers(axes: Axes, layers: list[str]) -> None:
         axes.set_xlabel("layer")
     else:
         axes.set_xticks(range(len(layers)), layers, rotation=40, ha="right", fontsize=8)
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    room = fitting(figure.get_figwidth() - 0.7, 0.17)
+    if len(layers) > room:  # their names stand upright, and some are left out
+        every = math.ceil(len(layers) / (1.3 * room))
+        axes.set_xticks(range(0, len(layers), every), layers[::every], rotation=90, ha="center", fontsize=7)
     axes.grid(visible=False, axis="x")
     axes.set_xlim(-0.6, len(layers) - 0.4)

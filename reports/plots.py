@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from framebench.reports.colors import COLORS, DASHES, MARKERS, Style, model_styles
 from framebench.reports.format import visible
+from framebench.reports.paper import apart, fitting, page_width, shortened
 
 #: Length of the dashes of curves that coincide, in widths of the line.
 _DASH = 5
@@ -27,6 +28,8 @@ _LONGEST = 40
 _IN_CORNER = 8
 #: Most columns of a map by class; the interactive chart has all.
 _MOST_COLUMNS = 24
+#: Inches below which the axes of a figure have no room for a legend.
+_NARROW = 5
 
 
 def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: list[int],
@@ -70,10 +73,11 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
     _published(axes, lines, styles)
     axes.set_xscale("symlog", linthresh=1, linscale=0.5)  # a log axis that has a place for 0, the control
     ticks = sorted({0, *(budget for budget in budgets if budget <= end)})
-    axes.set_xticks(ticks)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.minorticks_off()
     axes.set_xlim(0, end)
+    scale = axes.xaxis.get_transform().transform
+    axes.set_xticks(apart({tick: float(scale(tick)) for tick in ticks}, figure.get_figwidth()))
     axes.set_ylim(-0.03, 1.03)  # curves at 0 and at 1 lie off the edges
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel(f"budget ({unit} per image)")
@@ -119,7 +123,9 @@ def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], sca
     Returns:
         The plot.
     """
-    figure = Figure(figsize=(1.35 * len(pictures) + 0.7, 4.6), layout="constrained")
+    width = page_width(1.35 * len(pictures) + 0.7)
+    pictures = pictures[:fitting(width - 0.4, 0.9)]
+    figure = Figure(figsize=(width, min(4.6, 3 * width / len(pictures))), layout="constrained")
     grid = figure.subplots(3, len(pictures), squeeze=False)
     for column, (title, clean, attacked, caption) in enumerate(pictures):
         difference = np.clip(0.5 + (attacked - clean) / (2 * scale), 0, 1)
@@ -189,7 +195,8 @@ def heat_map(cells: pd.DataFrame) -> Figure:
     common = in_all_models(cells) if by == "model" else cells
     grid = common.pivot_table(index="corruption", columns=by, values="accuracy", sort=False)
     grid = grid.reindex(list(dict.fromkeys(cells["corruption"])), columns=list(dict.fromkeys(cells[by])))
-    figure = Figure(figsize=(2.6 + 0.62 * max(grid.shape[1], 3), 0.9 + 0.27 * len(grid)), layout="constrained")
+    width = page_width(2.6 + 0.62 * max(grid.shape[1], 3))
+    figure = Figure(figsize=(width, 0.9 + 0.27 * len(grid)), layout="constrained")
     axes = figure.subplots()
     _shaded(axes, grid.to_numpy())
     axes.set_yticks(range(len(grid)), [name.replace("_", " ") for name in grid.index], fontsize=8)
@@ -211,25 +218,36 @@ def class_map(chart: Mapping[str, Any]) -> Figure:
     """
     columns = [(measure["label"], model, [entry[0] if entry else np.nan for entry in values])
                for measure in chart["measures"] for model, values in measure["models"].items()]
+    most = min(_MOST_COLUMNS, fitting(page_width(20) - 1.2, 0.22))
+    while len(columns) > most and columns[-1][0] != columns[0][0]:  # whole measures are left out
+        columns = [column for column in columns if column[0] != columns[-1][0]]
     columns = columns[:_MOST_COLUMNS]
     grid = np.array([values for *_, values in columns], dtype=float).T
-    figure = Figure(figsize=(2.2 + 0.5 * max(len(columns), 4), 1.6 + 0.27 * len(grid)), layout="constrained")
+    width = page_width(2.2 + 0.5 * max(len(columns), 4))
+    figure = Figure(figsize=(width, 1.6 + 0.27 * len(grid)), layout="constrained")
     axes = figure.subplots()
     _shaded(axes, grid)
     axes.set_yticks(range(len(grid)), [shown(name) for name in chart["classes"]], fontsize=8)
-    axes.set_xticks(range(len(columns)), [shown(model) for _, model, _ in columns], fontsize=8, rotation=30, ha="right")
+    axes.set_xticks(range(len(columns)), [shown(model) for _, model, _ in columns], fontsize=8,
+                    rotation=30 if width > _NARROW else 90, ha="right" if width > _NARROW else "center")
     starts = [i for i, (what, *_) in enumerate(columns) if i == 0 or columns[i - 1][0] != what]
     for i, start in enumerate(starts):
         end = (starts + [len(columns)])[i + 1]
         axes.axvline(start - 0.5, color="white", linewidth=4)
-        axes.text((start + end - 1) / 2, -0.7, "\n".join(textwrap.wrap(shown(columns[start][0]), 9 * (end - start))),
+        letters = max(int(17 * (width - 1.2) / len(columns) * (end - start)), 4)
+        axes.text((start + end - 1) / 2, -0.7, "\n".join(textwrap.wrap(shown(columns[start][0]), letters)),
                   ha="center", va="bottom", fontsize=7)
     return figure
 
 
 def _shaded(axes: Axes, grid: np.ndarray) -> None:
-    """Draw a grid of fractions: colours, and percent in figures."""
-    axes.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=1)
+    """Draw a grid of fractions: colours, and percent in figures where there is room, else a scale of the colours."""
+    image = axes.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=1)
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    if grid.shape[1] > fitting(figure.get_figwidth() - 1.2, 0.2):
+        figure.colorbar(image, format=PercentFormatter(1))
+        return
     for (row, column), value in np.ndenumerate(grid):
         if np.isfinite(value):
             axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8,
@@ -263,7 +281,7 @@ def clean_against_shifted(summary: pd.DataFrame, styles: Mapping[str, Style] | N
         axis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("clean accuracy")
     axes.set_ylabel("shifted accuracy")
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    _legend_beside(figure, axes)
     return figure
 
 
@@ -276,7 +294,9 @@ def in_all_models(cells: pd.DataFrame) -> pd.DataFrame:
 def legend_above(figure: Figure, axes: Axes) -> None:
     """Put the legend above everything, in as many rows as its labels need; the axes keep their height."""
     handles, labels = axes.get_legend_handles_labels()
-    columns = max(int(13 * figure.get_figwidth() / (max(map(len, labels)) + 8)), 1)  # 13 characters an inch
+    letters = 13 * figure.get_figwidth()  # 13 characters an inch
+    labels = [shortened(label, int(letters) - 8) for label in labels]
+    columns = max(int(letters / (max(map(len, labels)) + 8)), 1)
     above = 0.2 * math.ceil(len(labels) / columns)
     if figure.get_layout_engine():
         corner, height = "outside upper left", figure.get_figheight() + above
@@ -290,22 +310,34 @@ def legend_above(figure: Figure, axes: Axes) -> None:
 
 def _legend(figure: Figure, axes: Axes, corner: str) -> None:
     """Put the legend into a corner that the curves leave free, or above where it would cover them."""
-    if len(axes.get_legend_handles_labels()[1]) > _IN_CORNER:
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) > _IN_CORNER or figure.get_figwidth() < _NARROW:
         legend_above(figure, axes)
     else:
-        axes.legend(frameon=False, loc=corner, fontsize=9)
+        labels = [shortened(label, int(9 * figure.get_figwidth())) for label in labels]
+        axes.legend(handles, labels, frameon=False, loc=corner, fontsize=9)
+
+
+def _legend_beside(figure: Figure, axes: Axes) -> None:
+    """Put the legend to the right of the axes, or above where that would leave little of them."""
+    if figure.get_figwidth() < _NARROW:
+        legend_above(figure, axes)
+    else:
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def shown(name: str) -> str:
     """Return a name as a label that Matplotlib shows: not left out of legends, no mathematics, cut where it is long."""
     name = visible(name)
-    name = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+    name = shortened(name, _LONGEST)
     return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of this size in inches, and its axes in the reports' style."""
-    figure = Figure(figsize=(width, height), layout="constrained")  # not pyplot: no global state, no display
+    """Return a figure of this size in inches, or of a paper's (`framebench.reports.paper`), and its axes."""
+    narrow = page_width(width)
+    height = min(height, max(0.72 * narrow, 0.6 * height))  # not as narrow as a tower
+    figure = Figure(figsize=(narrow, height), layout="constrained")  # not pyplot: no global state, no display
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)

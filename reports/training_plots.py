@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from framebench.reports.paper import page_width
 from framebench.reports.plots import legend_above, log_ticks, shown
 
 
@@ -20,8 +21,11 @@ def training_curves(logs: dict[str, pd.DataFrame], colors: dict[str, str]) -> Fi
         colors: Training -> its colour.
     """
     penalized = {name for name, log in logs.items() if log["penalty"].iloc[0] > 0}
-    figure = Figure(figsize=(11 if penalized else 7.5, 3.6), layout="constrained")
-    panels = figure.subplots(1, 3 if penalized else 2)
+    count, usual = (3, 11.0) if penalized else (2, 7.5)
+    width = page_width(usual)
+    shape = (1, count) if width / count > 2 else (count, 1)  # in a column one above the other
+    figure = Figure(figsize=(width, 3.6 if width == usual else 2.2 * shape[0]), layout="constrained")
+    panels = figure.subplots(*shape)
     for name, log in logs.items():
         epoch, color = log["epoch"], colors[name]
         panels[0].plot(epoch, log["validation_accuracy"], color=color, linewidth=1.4, label=shown(name))
