@@ -14,6 +14,7 @@ from framebench.reports.attack import attack_section
 from framebench.reports.classes import classes_section
 from framebench.reports.document import Document, Part, Section, Text
 from framebench.reports.frames import frames_section
+from framebench.reports.methods import methods_part
 from framebench.reports.published import published_section
 from framebench.reports.shift import shift_section
 
@@ -28,7 +29,7 @@ SECTIONS: list[Callable[[Findings], Section | None]] = [
 def document_of(found: Findings) -> Document:
     """Return the whole report."""
     return Document(found.warnings, [part for make in SECTIONS if (part := make(found)) is not None],
-                    [_made_with(found)], opening(found))
+                    [*([paper] if (paper := methods_part(found)) else []), _made_with(found)], opening(found))
 
 
 def _made_with(found: Findings) -> Part:
