@@ -31,10 +31,7 @@ def page_of(document: Document, figures: dict[str, str], payload: dict[str, Any]
         figures: Its figures, as `framebench.reports.html.drawn` draws them.
         payload: What the scripts work with, see `framebench.reports.payload.payload`.
     """
-    measured = [part for part in document.sections if part.provenance] or document.sections
-    title = ", ".join(part.title for part in measured).capitalize()
-    subtitle = measured[0].subtitle if len(document.sections) == 1 else ""
-    return page(title, subtitle, body(document, figures), payload)
+    return page(document.title, document.subtitle, body(document, figures), payload)
 
 
 def page(title: str, subtitle: str, content: str, payload: dict[str, Any] | None = None, *,

@@ -56,15 +56,17 @@ class Results:
 
 
 def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Results:  # noqa: B008  # it is frozen
-    """Write the tables, ``answer.txt``, ``report/index.html`` and its figures from all that was measured into `out`.
+    """Write the tables, ``answer.txt`` and ``report/`` from all that was measured into `out`.
 
-    Nothing but the folder's results and the settings goes into them.
+    Nothing but the folder's results and the settings goes into them. What earlier reports have written in other formats
+    is removed.
 
     Raises:
-        InputError: see `bench.analysis.findings.find`.
+        InputError: see `bench.analysis.findings.find` and `framebench.reports.exports.write_exports`.
     """
     from framebench.reports import document_of  # here: it loads Matplotlib
     from framebench.reports.answer import paragraphs
+    from framebench.reports.exports import write_exports
     from framebench.reports.html import drawn
     from framebench.reports.page import page_of
     from framebench.reports.payload import payload
@@ -77,9 +79,8 @@ def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Resu
     _write(out / "warnings.csv", pd.DataFrame({"warning": list(found.warnings)}, dtype=str).to_csv(index=False))
     page = out / "report" / "index.html"
     document = document_of(found)
-    figures = drawn(document)
-    _write(page, page_of(document, figures, payload(found, document)))
-    _write_figures(page.parent / "figures", figures)
+    _write(page, page_of(document, drawn(document), payload(found, document)))
+    write_exports(page.parent, document, settings.formats, settings.figure_width)
     names = [field.name for field in dataclasses.fields(Results) if field.name not in ("warnings", "answer", "page")]
     return Results(**{name: found.tables.get(name, pd.DataFrame()) for name in names}, warnings=tuple(found.warnings),
                    answer=tuple(answer), page=page)
@@ -89,8 +90,13 @@ def run(options: ReportOptions) -> Results:
     """Join output folders into the first of them, and write its tables and its report.
 
     Raises:
-        InputError: if one of the folders holds no results, or damaged ones, and see `write_report`.
+        InputError: if one of the folders holds no results, or damaged ones; if a PDF is asked for and no browser is
+            found; and see `write_report`.
     """
+    if "pdf" in options.formats:
+        from framebench.reports.printing import find_browser
+
+        find_browser()  # before anything is joined or written
     first, *others = options.out
     for out in others or [first]:  # with others, the first may be new
         if not (out / "examples").is_dir() and not kept_frames(out):
@@ -101,15 +107,6 @@ def run(options: ReportOptions) -> Results:
         for out in others:
             take(first, store, out)
         return write_report(first, options.made_by())
-
-
-def _write_figures(folder: Path, drawn: dict[str, str]) -> None:
-    """Write figures as SVG files, for papers, and remove those of earlier reports."""
-    for path in folder.glob("*.svg"):
-        if path.stem not in drawn:
-            path.unlink()
-    for name, svg in drawn.items():
-        _write(folder / f"{name}.svg", svg)
 
 
 def _write(path: Path, text: str) -> None:

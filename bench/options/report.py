@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bench.options.common import REPORT, Options, option
-from bench.options.kinds import PATH, TEXT
+from bench.options.kinds import PATH, TEXT, Kind, Rule
+from framebench.keyvalue import parse_number
+
+#: Widths of a paper's figures, in inches: of a column of two, and of both with the space between.
+_WIDTHS = {"column": 3.25, "text": 6.75}
 
 
 @dataclass(frozen=True)
@@ -19,12 +24,25 @@ class ReportSettings:
         matched: What was matched in clean accuracy, one sentence per model.
         logs: What trainings wrote, which is drawn: their folders, or the files in them (`bench.training.logs`).
         command: The command, as the report shows it.
+        formats: What the report is written as.
+        figure_width: Width of the figures that are files, in inches.
     """
 
     baseline: str | None = None
     matched: tuple[str, ...] = ()
     logs: tuple[Path, ...] = ()
     command: str = ""
+    formats: tuple[str, ...] = ("html",)
+    figure_width: float = _WIDTHS["column"]
+
+
+def _inches(value: Any) -> float:
+    """Return a width that has a name, or is a number, in inches."""
+    if isinstance(value, str):
+        return _WIDTHS[value] if value in _WIDTHS else parse_number(value)
+    if type(value) not in (int, float):
+        raise TypeError
+    return float(value)
 
 
 @dataclass(frozen=True, init=False)
@@ -55,3 +73,15 @@ class ReportOptions(Reported):
     command = "report"
 
     out: tuple[Path, ...] = option("OUT", (Path("runs"),), PATH, "output folders", many="+", positional=True)
+    formats: tuple[str, ...] = option(
+        "--format", ("html",), TEXT, "what the report is written as, beside the page, which is always: md (Markdown), "
+        "tex (LaTeX), both with figures and tables as files, and pdf (the page, printed by an installed Chromium, "
+        "Chrome or Edge)", many="+", choices=("html", "md", "tex", "pdf"), distinct=True, group=REPORT)
+    figure_width: float = option(
+        "--figure-width", _WIDTHS["column"], Kind("column, text, or a number of inches", _inches),
+        "width of the figures that md and tex come with: column (3.25 inches), text (6.75) or a number of inches",
+        rule=Rule(lambda inches: 2 <= inches <= 12, "must be from 2 to 12 inches"), group=REPORT)
+
+    def made_by(self, matched: tuple[str, ...] = ()) -> ReportSettings:
+        """Return what a report by this command is made with, its formats among it."""
+        return replace(super().made_by(matched), formats=self.formats, figure_width=self.figure_width)

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -47,10 +47,9 @@ def test_samples_from_nothing(tmp_path, model_file, capsys):
     assert (table["n"] == 20).all() and table["n_correct"].between(1, 19).all()
     page = (out / "report" / "index.html").read_text()
     assert "factories:linear" in page and page.count("<svg") == 4
-    drawn = {path.name: ElementTree.parse(path) for path in (out / "report" / "figures").iterdir()}
-    assert sorted(drawn) == ["asr-iterations.svg", "asr-queries.svg",
-                             "attacked-images-factories-linear-simba-pixel.svg"]
-    assert all(tree.getroot().tag == "{http://www.w3.org/2000/svg}svg" for tree in drawn.values())
+    drawn = re.findall(r'<figure id="([^"]+)"', page)
+    assert sorted(drawn) == ["asr-iterations", "asr-queries", "attacked-images-factories-linear-simba-pixel"]
+    assert [path.name for path in (out / "report").iterdir()] == ["index.html"]
     (stored,) = Store(out).all()
     assert {"torch", "commit", "processor"} <= set(stored.facts.provenance[0])
     assert stored.facts.predictor in ("fused", "eager")
