@@ -33,7 +33,7 @@ REFRESH = 10.0
 #: Rates of a run that the index shows besides the best one.
 OTHERS = 3
 
-_SCRIPTS = ("app/core.js", "app/tables.js", "app/index.js")
+SCRIPTS = ("app/core.js", "app/tables.js", "app/index.js")
 _STYLES = ("page.css", "index.css")
 
 
@@ -126,7 +126,7 @@ def message_page(title: str, text: str) -> str:
 
 def _page(title: str, subtitle: str, blocks: Sequence[Block], refresh: float | None, *, searched: bool = False) -> str:
     data: dict[str, Any] = {"models": [], "styles": {}, "reference": None, "charts": {}, "refresh": refresh}
-    return page(title, subtitle, fragment(*blocks), data, scripts=_SCRIPTS if searched else _SCRIPTS[:2],
+    return page(title, subtitle, fragment(*blocks), data, scripts=SCRIPTS if searched else SCRIPTS[:2],
                 styles=_STYLES)
 
 
