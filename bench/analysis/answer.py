@@ -7,10 +7,11 @@ family (`bench.analysis.comparisons.FAMILIES`), is below 5% and its interval doe
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 
 from bench.analysis.comparisons import by_attack, tabled_budgets
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from bench.analysis.findings import Findings
 
 LEVEL = 0.05
+#: Least robust accuracy of all models together at which an attack without a bound is compared.
+_LEAST_LEFT = 0.1
 
 Kind = Literal["robust", "shift", "clean"]
 
@@ -109,7 +112,7 @@ class Question:
         values: Model -> its accuracy, in the order of the page.
         differences: (a, b) -> a minus b, for both orders of every pair that was compared.
         attack: Name of the attack, with its seed.
-        budget: Its iterations, the most that most models have.
+        budget: Its iterations, see `_telling`.
         part: Of a corrupted set "benchmark" or "extras", else "all".
         cells: The most cells of a model.
         targeted: Whether the attack has targets; then models are not compared.
@@ -171,12 +174,11 @@ def attacks(found: Findings) -> list[Question]:
 
 
 def _under_attack(found: Findings) -> list[Question]:
-    """Return robust accuracy under every attack, at the largest budget that most of its models have."""
+    """Return robust accuracy under every attack, at the budget that `_telling` chooses."""
     asked = []
     for by_model in by_attack(found.attacks).values():
         tabled = tabled_budgets(by_model)
-        budgets = [budget for own in tabled.values() for budget in own]
-        budget = max(budgets, key=lambda one: (budgets.count(one), one))
+        budget = _telling(by_model, tabled)
         runs = {model: run for model, own in by_model.items()
                 if budget in tabled[model] and (run := reaching(own, budget)) is not None}
         first = next(iter(runs.values()))
@@ -191,6 +193,24 @@ def _under_attack(found: Findings) -> list[Question]:
             hopeless=tuple(model for model, run in runs.items() if not _correct(run).any()),
             left_out=tuple(model for model in by_model if model not in runs), even=_even(values)))
     return asked
+
+
+def _telling(by_model: Mapping[str, Sequence[Measured]], tabled: Mapping[str, set[int]]) -> int:
+    """Return the budget to compare the models at: the largest that most of them have.
+
+    Without a bound an attack breaks nearly every image in the end, and then there is nothing left to compare. So it is
+    compared at the largest such budget at which all models together still classify a tenth of the images correctly; at
+    the largest one if there is none. The rule does not look at which model does better.
+    """
+    budgets = [budget for own in tabled.values() for budget in own]
+    common = sorted({one for one in budgets if budgets.count(one) == max(map(budgets.count, budgets))}, reverse=True)
+    if next(iter(by_model.values()))[0].traits.bound is None:
+        for budget in common:
+            held = [robust(run.frame(), "iterations", budget) for own in by_model.values()
+                    if (run := reaching(own, budget)) is not None]
+            if budget > 0 and np.concatenate(held).mean() >= _LEAST_LEFT:
+                return budget
+    return common[0]
 
 
 def _before_attacks(found: Findings) -> list[Question]:

@@ -206,3 +206,15 @@ def test_a_set_that_was_attacked_and_classified_has_one_clean_accuracy(tmp_path)
 def test_without_attacks_and_shifts_there_is_no_question():
     from bench.analysis.findings import Findings
     assert questions(Findings(ReportSettings())) == []
+
+
+def test_without_a_bound_models_are_compared_while_some_images_are_left(tmp_path):
+    """At the largest budget nothing is left of either: there is nothing to compare there."""
+    runs = [run_of(tmp_path / "examples", np.repeat([2, breaks, 90], [20, 60, 20]), model=model, budget=100,
+                   budgets=(1, 10, 100)) for model, breaks in (("a", 50), ("b", 8))]
+    (question,) = robust_of(found_of(tmp_path, *runs))
+    assert question.budget == 10
+    assert (question.values["a"].value, question.values["b"].value) == (0.8, 0.2)
+    bounded = [run_of(tmp_path / "bounded" / "examples", np.repeat([2, 50], [20, 80]), model=model, budget=100, budgets=(10, 100),
+                      norm="linf", bound=0.1) for model in "ab"]
+    assert robust_of(found_of(tmp_path / "bounded", *bounded))[0].budget == 100
