@@ -39,7 +39,7 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; a shared results folder needs the usual mode
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename in (None, name):
+        if error.errno is not None and error.filename in (None, name):  # else it is somebody's message
             error.filename = str(path)
         raise
     finally:

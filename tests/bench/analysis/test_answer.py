@@ -215,6 +215,6 @@ def test_without_a_bound_models_are_compared_while_some_images_are_left(tmp_path
     (question,) = robust_of(found_of(tmp_path, *runs))
     assert question.budget == 10
     assert (question.values["a"].value, question.values["b"].value) == (0.8, 0.2)
-    bounded = [run_of(tmp_path / "bounded" / "examples", np.repeat([2, 50], [20, 80]), model=model, budget=100, budgets=(10, 100),
-                      norm="linf", bound=0.1) for model in "ab"]
+    bounded = [run_of(tmp_path / "bounded" / "examples", np.repeat([2, 50], [20, 80]), model=model, budget=100,
+                      budgets=(10, 100), norm="linf", bound=0.1) for model in "ab"]
     assert robust_of(found_of(tmp_path / "bounded", *bounded))[0].budget == 100
