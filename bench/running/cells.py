@@ -16,7 +16,7 @@ from PIL import Image
 from framebench.domains import USUAL, Domain, Reading, default_domain, load_domain
 from framebench.domains.corrupted import default_corrupted, load_corrupted
 from framebench.domains.generated import GeneratedSet
-from framebench.errors import InputError, MissingDataError
+from framebench.errors import InputError, MissingDataError, printable
 from framebench.progress import progress
 
 _log = logging.getLogger(__name__)
@@ -53,6 +53,10 @@ class Cell:
     corruption: str = ""
     severity: int = 0
     clean: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "title"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
 
 def default_domains(root: Path | None) -> list[str | Domain]:
