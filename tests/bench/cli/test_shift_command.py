@@ -288,7 +288,7 @@ def test_killed_and_resumed_gives_the_same_rows(tmp_path, model_file, data_root)
     (["--models", "python:{file}:five"], "but the data have 10 classes"),
     (["--models", "python:{file}:broken"], "not finite"),
     (["--models", "python:{file}:linear", "python:{file}:linear"], "two models have the same name"),
-    (["--models", "python:{file}:tuple_"], "the model factories:tuple_ fails on images"),
+    (["--models", "python:{file}:tuple_"], "the model factories:tuple_ returns tuple"),
     (["--models", "python:{file}:raising_later"], "(ValueError: only on weekdays)"),
     (["-n", "21"], "-n 21 is not possible: the largest set has 20 images"),
 ])
