@@ -147,8 +147,8 @@ def _generate(found: GeneratedSet, cells: Sequence[tuple[str, int]], workers: in
     _log.info("making %d cells of %s, %.1f GB, once", missing, found.title, size)
     with progress(missing, unit="cell", desc=f"making {found.name}") as bar:
         def advance(corruption: str, severity: int) -> None:
+            bar.set_postfix_str(f"{corruption} {severity}", refresh=False)
             bar.update()
-            bar.set_postfix_str(f"{corruption} {severity}")
         for severities, corruptions in groups.items():
             found.generate(corruptions, severities, progress=advance, workers=workers)
 

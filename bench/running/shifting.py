@@ -124,7 +124,9 @@ def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: 
             bar.update(sum(len(wanted) - len(left) for left in missing))
             union = np.unique(np.concatenate(missing))
             if len(union):
-                bar.set_description(" ".join([cell.name, cell.corruption, str(cell.severity or "")]).strip())
+                title = " ".join([cell.name, cell.corruption, str(cell.severity or "")]).strip()
+                bar.set_description(title, refresh=False)
+                bar.update(0)  # shows it, but in a log file no more often than the bar writes lines
                 picture = picture_of(cell)
             for i, rows in enumerate(own):
                 if len(missing[i]):
