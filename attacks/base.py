@@ -194,7 +194,12 @@ class Attack(ABC):
 
 
 def guarded(predict: Predict) -> Predict:
-    """Return a model that takes and gives copies: one that writes into either changes nothing of the attack's."""
+    """Return a model that takes and gives copies: one that writes into either changes nothing of the attack's.
+
+    One that says by its attribute `copies` that it does so itself is returned as it is.
+    """
+    if getattr(predict, "copies", False):
+        return predict
     return lambda x: predict(x.clone()).clone()
 
 

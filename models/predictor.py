@@ -59,6 +59,9 @@ class Predictor:
             of real numbers per image, or have another number of classes than the answers before.
     """
 
+    #: The model gets copies of the images, and what is returned is no memory of its own: attacks need not copy again.
+    copies = True
+
     def __init__(self, model: nn.Module, example: torch.Tensor, *, device: torch.device | None = None,
                  threads: int = 1, kind: str | None = None, name: str = "") -> None:
         self.device = device or torch.device("cpu")
@@ -119,7 +122,7 @@ class Predictor:
         given = _filled(x, self._least)
         with self.failing(x), _WholeLinear():
             logits = self._model(given.clone())
-        return self._checked(logits, len(given))[: len(x)]
+        return self._checked(logits, len(given))[: len(x)].clone()  # a model may use the memory again
 
     @contextmanager
     def failing(self, x: torch.Tensor) -> Iterator[None]:

@@ -11,6 +11,7 @@ from torch import nn
 from framebench.attacks.simba import simba
 from framebench.errors import InputError
 from framebench.models.architectures import ARCHITECTURES
+from framebench.models.differentiable import Differentiable
 from framebench.models.predictor import CHUNK, Predictor
 from tests.conftest import make_network
 
@@ -256,3 +257,24 @@ def test_sums_of_other_shapes_and_branches_are_left_alone(images):
 
 def test_no_images_give_no_logits(network, images):
     assert Predictor(network, images)(images[:0]).shape == (0, 10)
+
+
+@pytest.mark.parametrize("form", [Predictor, Differentiable])
+def test_answers_are_no_memory_of_a_model_that_uses_its_own_again(images, form):
+    class Thrifty(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.answers = torch.zeros(64, 3)
+
+        def forward(self, x):
+            answers = self.answers[: len(x)]
+            answers.copy_(x.flatten(1)[:, :3])
+            return answers
+
+    predict = form(Thrifty(), images[:4])
+    several = torch.cat([images] * 20)[:70]
+    first = predict(several)
+    assert torch.equal(first, several.flatten(1)[:, :3]), "whatever its chunks"
+    kept = first.clone()
+    predict(1 - several)
+    assert predict.copies and torch.equal(first, kept)
