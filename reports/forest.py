@@ -61,7 +61,7 @@ def _short(name: str, most: int) -> str:
 def _wrapped(title: str, width: int = 44) -> str:
     """Return a title in lines that fit above a panel."""
     lines = [""]
-    for word in shown(title).split(" "):
+    for word in shown(title, 120).split(" "):
         if len(lines[-1]) + len(word) >= width and lines[-1]:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()

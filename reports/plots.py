@@ -235,7 +235,7 @@ def class_map(chart: Mapping[str, Any]) -> Figure:
         end = (starts + [len(columns)])[i + 1]
         axes.axvline(start - 0.5, color="white", linewidth=4)
         letters = max(int(17 * (width - 1.2) / len(columns) * (end - start)), 4)
-        axes.text((start + end - 1) / 2, -0.7, "\n".join(textwrap.wrap(shown(columns[start][0]), letters)),
+        axes.text((start + end - 1) / 2, -0.7, "\n".join(textwrap.wrap(shown(columns[start][0], 120), letters)),
                   ha="center", va="bottom", fontsize=7)
     return figure
 
@@ -326,10 +326,10 @@ def _legend_beside(figure: Figure, axes: Axes) -> None:
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def shown(name: str) -> str:
+def shown(name: str, longest: int = _LONGEST) -> str:
     """Return a name as a label that Matplotlib shows: not left out of legends, no mathematics, cut where it is long."""
     name = visible(name)
-    name = shortened(name, _LONGEST)
+    name = shortened(name, longest)
     return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
 
 

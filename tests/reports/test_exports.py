@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.analysis.answer import Difference
 from framebench.errors import InputError
 from framebench.reports import frames_plots, latex, markdown, plots, printing, training_plots
 from framebench.reports.best import best_cells
+from framebench.reports.colors import model_styles
 from framebench.reports.document import Cell, Code, Document, Folded, Markup, Part, Plot, Row, Section, Text, table
 from framebench.reports.exports import csv_table, write_exports
+from framebench.reports.forest import forest_plot
 from framebench.reports.html import fragment
 from framebench.reports.paper import apart, paper, shortened
 
@@ -182,6 +185,14 @@ def test_ticks_that_would_touch_are_left_out():
     assert apart(places, 3.25) == [1, 10, 50, 100, 1000]
     assert apart({0: 0.0}, 3.25) == [0] and apart(places, 30) == list(places)
     assert shortened("abcdefghijkl", 9) == "abcd…ijkl" and shortened("abc", 9) == "abc"
+
+
+def test_a_title_is_wrapped_whole():
+    title = "robust accuracy under simba-pixel at 1,000 iterations, samples"
+    pair = Difference("a", "b", 0.1, 0.0, 0.2, p=0.5, n=10, needed=100.0)
+    with paper(3.25):
+        (axes,) = forest_plot({title: [pair]}, "b", model_styles(["a", "b"])).axes
+    assert axes.get_title(loc="left").replace("\n", " ") == title
 
 
 def test_a_pdf_without_a_browser_says_what_to_do(tmp_path, monkeypatch):
