@@ -109,7 +109,8 @@ def clock(monkeypatch):
 def _no_report(monkeypatch):
     """Leave the report out, which is slow and not what is tested."""
     monkeypatch.setattr("bench.running.attacking.write_report", lambda out, settings: type("Results", (), {
-        "attack": pd.DataFrame(columns=["model", "domain", "attack", "epsilon", "unit", "budget"]), "warnings": ()}))
+        "attack": pd.DataFrame(columns=["model", "domain", "attack", "epsilon", "unit", "budget"]), "warnings": (),
+        "answer": ()}))
 
 
 def attack(service, function, out, *more):
