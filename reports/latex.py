@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from framebench.reports.best import RULE, best_cells
 from framebench.reports.document import Block, Cell, Code, Document, Folded, Markup, Part, Plot, Row, Table, Text
-from framebench.reports.writing import plain
+from framebench.reports.format import visible
 
 _COMMANDS = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "^": r"\textasciicircum{}",
@@ -47,7 +47,7 @@ def escaped(text: str) -> str:
     What pdflatex has no letter for is printed as its code point; a long word can be broken anywhere.
     """
     return " ".join(r"\allowbreak{}".join(map(_word, re.findall(".{1,12}", word) if len(word) > _WORD else [word]))
-                    for word in plain(text).split())
+                    for word in visible(text).split())
 
 
 def _word(text: str) -> str:
@@ -93,7 +93,7 @@ def _below(cell: Cell) -> str:
 
 def latex_table(table: Table) -> str:
     """Return a table by itself, to be read into a paper."""
-    notes = [f"% {line}" for line in (plain(" ".join(table.caption.split())),
+    notes = [f"% {line}" for line in (visible(" ".join(table.caption.split())),
                                       RULE if any(best_cells(table)) else "") if line]
     return "\n".join(["% Needs \\usepackage{booktabs}.", *notes, tabular(table), ""])
 
@@ -167,5 +167,5 @@ class _Renderer:
 def _verbatim(text: str) -> str:
     """Return text line by line in a typewriter's letters, which nothing in it can end."""
     shown = [rf"\hspace*{{{(len(line) - len(line.lstrip())) / 2:g}em}}{escaped(line)}"
-             for line in plain(text).splitlines()]
+             for line in visible(text).splitlines()]
     return "{\\ttfamily\\scriptsize\\raggedright\n" + "\\\\\n".join(shown) + "\\par}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import html
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 
 from framebench.reports.best import RULE, best_cells
 from framebench.reports.document import Block, Code, Document, Folded, Markup, Part, Plot, Row, Table, Text
-from framebench.reports.writing import isolated
+from framebench.reports.format import visible
 
 #: What means something to Markdown or GitHub within a line; an escaped < or & is an entity.
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
@@ -22,6 +23,13 @@ def escaped(text: str) -> str:
     line = isolated(" ".join(text.split()))
     return _START.sub(lambda found: found[0][:-1] + "\\" + found[0][-1],
                       _SPECIAL.sub(r"\\\1", html.escape(line, quote=False)))
+
+
+def isolated(text: str) -> str:
+    """Return a text; one with letters that are written from right to left is isolated from what stands around it."""
+    text = visible(text)
+    rightwards = any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in text)
+    return f"\u2068{text}\u2069" if rightwards else text
 
 
 def markdown_table(table: Table) -> str:
