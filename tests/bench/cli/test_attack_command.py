@@ -48,7 +48,7 @@ def test_samples_from_nothing(tmp_path, model_file, capsys):
     page = (out / "report" / "index.html").read_text()
     assert "factories:linear" in page and page.count("<svg") == 4
     drawn = re.findall(r'<figure id="([^"]+)"', page)
-    assert sorted(drawn) == ["asr-iterations", "asr-queries", "attacked-images-factories-linear-simba-pixel"]
+    assert sorted(drawn) == ["asr-iterations", "asr-queries", "attacked-images-factories-linear-simba-pixel", "classes"]
     assert [path.name for path in (out / "report").iterdir()] == ["index.html"]
     (stored,) = Store(out).all()
     assert {"torch", "commit", "processor"} <= set(stored.facts.provenance[0])
