@@ -93,10 +93,13 @@ window.framebench = (() => {
     bar.append(button);
   }
 
-  // Print shows what is folded.
+  // Print shows what is folded, but for raw provenance: pages of JSON are no reading.
   const opened = [];
   addEventListener("beforeprint", () => {
-    for (const fold of document.querySelectorAll("details:not([open])")) { fold.open = true; opened.push(fold); }
+    for (const fold of document.querySelectorAll("details:not([open]):not(:has(> pre))")) {
+      fold.open = true;
+      opened.push(fold);
+    }
   });
   addEventListener("afterprint", () => { for (const fold of opened.splice(0)) fold.open = false; });
 
