@@ -233,10 +233,10 @@ class Trainer:
         return self.recipe.gamma * self.recipe.every * factor * penalty
 
     def _require_finite(self, losses: list[torch.Tensor]) -> None:
-        """Check the losses of the current epoch, penalties included."""
-        if not torch.stack(losses).isfinite().all():
-            raise DivergedError(f"the loss is not finite in epoch {self.epoch + 1}; start again under another --name "
-                                "with a lower --lr" + ("" if self.regularizer is None else " or --gamma"))
+        """Check the losses of the current epoch, penalties included, and the weights and statistics after it."""
+        if not all(tensor.isfinite().all() for tensor in (torch.stack(losses), *self.model.state_dict().values())):
+            raise DivergedError(f"the loss or the weights are not finite in epoch {self.epoch + 1}; start again "
+                                "under another --name with a lower --lr" + ("" if self.regularizer is None else " or --gamma"))
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         draws = torch.Generator().manual_seed(

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from framebench.errors import InputError
+from framebench.errors import DivergedError, InputError
 from framebench.models.regularizers import KINDS
 from framebench.models.train import split
 from tests.models.training import RECIPE, equal, images_of, prepare
@@ -272,3 +273,11 @@ def test_the_split_is_balanced_and_disjoint():
     training, held_out = split(labels, 25)
     assert len(held_out) == 25 and not set(training) & set(held_out) and len(training) == 475
     assert set(np.bincount(labels[held_out])) == {2, 3}
+
+
+def test_statistics_that_are_not_finite_end_a_training(tmp_path):
+    """In training mode a batch norm does not use its running variance, so that the loss does not tell."""
+    trainer = prepare(images_of(60), tmp_path)
+    next(module for module in trainer.model.modules() if isinstance(module, nn.BatchNorm2d)).running_var.fill_(math.inf)
+    with pytest.raises(DivergedError, match="epoch 1"):
+        trainer.run()
