@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 import numpy as np
 
+from framebench.errors import printable
 from framebench.reports.document import Cell
 
 
 def visible(text: str) -> str:
     """Return a text whose control characters are written out: one that turns the direction of writing turns no page."""
-    return "".join(f"\\u{ord(c):04x}" if unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\t" else c
-                   for c in text)
+    if text.isprintable():
+        return text
+    return "".join(letter if letter in "\n\t" else printable(letter) for letter in text)
 
 
 def percent(value: float) -> str:

@@ -24,7 +24,7 @@ def test_data_come_back_as_they_were_and_end_no_script():
     text = page(EVIL, EVIL, "<p>content</p>", payload)
     data = embedded(text)
     assert not set("<>&\u2028\u2029") & set(data)
-    seen = EVIL.replace("\u202e", "\\u202e")
+    seen = EVIL.replace("\u202e", "\\u202e").replace("\u2028", "\\u2028")
     assert json.loads(data) == {"models": [seen], "styles": {seen: {"color": "#fff"}}, "value": [None, None, 0.5]}
     assert text.count("<script") == len(SCRIPTS) + 1 and "alert(1)</script>" not in text.partition("<style>")[0]
 
