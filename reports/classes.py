@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from framebench.reports import charts
 from framebench.reports.document import Plot, Section
+from framebench.reports.maps import class_map
 from framebench.reports.names import short_names
-from framebench.reports.plots import class_map
 
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings

@@ -26,10 +26,8 @@ _DASH = 5
 _LONGEST = 40
 #: Most labels of a legend inside the axes: more would cover the curves.
 _IN_CORNER = 8
-#: Most columns of a map by class; the interactive chart has all.
-_MOST_COLUMNS = 24
 #: Inches below which the axes of a figure have no room for a legend.
-_NARROW = 5
+NARROW = 5
 
 
 def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: list[int],
@@ -180,80 +178,6 @@ def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy",
     return figure
 
 
-def heat_map(cells: pd.DataFrame) -> Figure:
-    """Draw accuracy by corruption and model (mean over severities), or of a single model by corruption and severity.
-
-    With several models, only the cells that all of them have count: other means could not be compared.
-
-    Args:
-        cells: Columns model, corruption, severity, accuracy.
-
-    Returns:
-        The plot.
-    """
-    by = "model" if cells["model"].nunique() > 1 else "severity"
-    common = in_all_models(cells) if by == "model" else cells
-    grid = common.pivot_table(index="corruption", columns=by, values="accuracy", sort=False)
-    grid = grid.reindex(list(dict.fromkeys(cells["corruption"])), columns=list(dict.fromkeys(cells[by])))
-    width = page_width(2.6 + 0.62 * max(grid.shape[1], 3))
-    figure = Figure(figsize=(width, 0.9 + 0.27 * len(grid)), layout="constrained")
-    axes = figure.subplots()
-    _shaded(axes, grid.to_numpy())
-    axes.set_yticks(range(len(grid)), [name.replace("_", " ") for name in grid.index], fontsize=8)
-    axes.set_xticks(range(grid.shape[1]), [shown(str(name)) for name in grid.columns], fontsize=8,
-                    rotation=0 if by == "severity" else 30, ha="center" if by == "severity" else "right")
-    if by == "severity":
-        axes.set_xlabel("severity")
-    return figure
-
-
-def class_map(chart: Mapping[str, Any]) -> Figure:
-    """Draw accuracy by class, one column per model and, where they fit, per measure.
-
-    Args:
-        chart: What `framebench.reports.charts.by_class` returns.
-
-    Returns:
-        The plot.
-    """
-    columns = [(measure["label"], model, [entry[0] if entry else np.nan for entry in values])
-               for measure in chart["measures"] for model, values in measure["models"].items()]
-    most = min(_MOST_COLUMNS, fitting(page_width(20) - 1.2, 0.22))
-    while len(columns) > most and columns[-1][0] != columns[0][0]:  # whole measures are left out
-        columns = [column for column in columns if column[0] != columns[-1][0]]
-    columns = columns[:_MOST_COLUMNS]
-    grid = np.array([values for *_, values in columns], dtype=float).T
-    width = page_width(2.2 + 0.5 * max(len(columns), 4))
-    figure = Figure(figsize=(width, 1.6 + 0.27 * len(grid)), layout="constrained")
-    axes = figure.subplots()
-    _shaded(axes, grid)
-    axes.set_yticks(range(len(grid)), [shown(name) for name in chart["classes"]], fontsize=8)
-    axes.set_xticks(range(len(columns)), [shown(model) for _, model, _ in columns], fontsize=8,
-                    rotation=30 if width > _NARROW else 90, ha="right" if width > _NARROW else "center")
-    starts = [i for i, (what, *_) in enumerate(columns) if i == 0 or columns[i - 1][0] != what]
-    for i, start in enumerate(starts):
-        end = (starts + [len(columns)])[i + 1]
-        axes.axvline(start - 0.5, color="white", linewidth=4)
-        letters = max(int(17 * (width - 1.2) / len(columns) * (end - start)), 4)
-        axes.text((start + end - 1) / 2, -0.7, "\n".join(textwrap.wrap(shown(columns[start][0], 120), letters)),
-                  ha="center", va="bottom", fontsize=7)
-    return figure
-
-
-def _shaded(axes: Axes, grid: np.ndarray) -> None:
-    """Draw a grid of fractions: colours, and percent in figures where there is room, else a scale of the colours."""
-    image = axes.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=1)
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
-    if grid.shape[1] > fitting(figure.get_figwidth() - 1.2, 0.2):
-        figure.colorbar(image, format=PercentFormatter(1))
-        return
-    for (row, column), value in np.ndenumerate(grid):
-        if np.isfinite(value):
-            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8,
-                      color="white" if value < 0.6 else "black")
-
-
 def clean_against_shifted(summary: pd.DataFrame, styles: Mapping[str, Style] | None = None) -> Figure:
     """Draw shifted against clean accuracy: one colour per model, one marker per domain.
 
@@ -285,12 +209,6 @@ def clean_against_shifted(summary: pd.DataFrame, styles: Mapping[str, Style] | N
     return figure
 
 
-def in_all_models(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return those cells (columns model, corruption, severity, ...) that every model has."""
-    models = cells.groupby(["corruption", "severity"])["model"].transform("nunique")
-    return cells[models == cells["model"].nunique()]
-
-
 def legend_above(figure: Figure, axes: Axes) -> None:
     """Put the legend above everything, in as many rows as its labels need; the axes keep their height."""
     handles, labels = axes.get_legend_handles_labels()
@@ -311,7 +229,7 @@ def legend_above(figure: Figure, axes: Axes) -> None:
 def _legend(figure: Figure, axes: Axes, corner: str) -> None:
     """Put the legend into a corner that the curves leave free, or above where it would cover them."""
     handles, labels = axes.get_legend_handles_labels()
-    if len(labels) > _IN_CORNER or figure.get_figwidth() < _NARROW:
+    if len(labels) > _IN_CORNER or figure.get_figwidth() < NARROW:
         legend_above(figure, axes)
     else:
         labels = [shortened(label, int(9 * figure.get_figwidth())) for label in labels]
@@ -320,7 +238,7 @@ def _legend(figure: Figure, axes: Axes, corner: str) -> None:
 
 def _legend_beside(figure: Figure, axes: Axes) -> None:
     """Put the legend to the right of the axes, or above where that would leave little of them."""
-    if figure.get_figwidth() < _NARROW:
+    if figure.get_figwidth() < NARROW:
         legend_above(figure, axes)
     else:
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -18,10 +18,11 @@ from framebench.reports.colors import Style, model_styles
 from framebench.reports.document import Block, Cell, Folded, Part, Plot, Row, Section, Table, Text, table
 from framebench.reports.format import count, number_of, p_value, percent, points, rate
 from framebench.reports.gallery import shifted_part
+from framebench.reports.maps import heat_map
 from framebench.reports.matrix import matrices
 from framebench.reports.names import short_names
 from framebench.reports.origin import resized, shared_origin
-from framebench.reports.plots import accuracy_curves, clean_against_shifted, heat_map
+from framebench.reports.plots import accuracy_curves, clean_against_shifted
 from framebench.reports.seeds import trainings_sections
 
 if TYPE_CHECKING:

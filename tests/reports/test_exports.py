@@ -13,7 +13,7 @@ import pytest
 
 from bench.analysis.answer import Difference
 from framebench.errors import InputError
-from framebench.reports import frames_plots, latex, markdown, plots, printing, training_plots
+from framebench.reports import frames_plots, latex, maps, markdown, plots, printing, training_plots
 from framebench.reports.best import best_cells
 from framebench.reports.colors import model_styles
 from framebench.reports.document import Cell, Code, Document, Folded, Markup, Part, Plot, Row, Section, Text, table
@@ -161,7 +161,7 @@ def _epochs():
 
 @pytest.mark.parametrize("draw", [
     _curves, lambda: frames_plots.bounds_by_layer(_layers(50)), lambda: frames_plots.spectra(_layers(6)),
-    lambda: frames_plots.reconstruction_by_layer(_layers(20)), lambda: plots.heat_map(_cells(4)),
+    lambda: frames_plots.reconstruction_by_layer(_layers(20)), lambda: maps.heat_map(_cells(4)),
     lambda: training_plots.training_curves({"a": _epochs()}, {"a": "black"})],
     ids=["curves", "bounds", "spectra", "undoing", "heat", "training"])
 def test_texts_of_a_paper_s_figures_lie_apart_and_are_7_to_9_points(draw):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from framebench.reports import frames_plots, plots
+from framebench.reports import frames_plots, maps, plots
 from framebench.reports.document import Cell, Document, Folded, Plot, Row, Section, Text, table
 from framebench.reports.html import drawn, fragment
 from framebench.reports.names import short_names
@@ -17,7 +17,7 @@ def _svg(draw):
 
 
 accuracy_curves, asr_curves, attacked_images, clean_against_shifted, heat_map = map(_svg, (
-    plots.accuracy_curves, plots.asr_curves, plots.attacked_images, plots.clean_against_shifted, plots.heat_map))
+    plots.accuracy_curves, plots.asr_curves, plots.attacked_images, plots.clean_against_shifted, maps.heat_map))
 bounds_by_layer, bounds_over_epochs, spectra = map(_svg, (
     frames_plots.bounds_by_layer, frames_plots.bounds_over_epochs, frames_plots.spectra))
 
