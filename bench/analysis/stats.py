@@ -242,14 +242,7 @@ def pairs_needed(discordant: float, difference: float, level: float = 0.05, powe
 def images_needed(deviation: float, difference: float, level: float = 0.05, power: float = 0.8) -> float:
     """Return how many images a two-sided paired test of a mean difference needs to find it: ((z + z') sd / mean)^2.
 
-    Args:
-        deviation: Standard deviation of the images' differences.
-        difference: Their mean.
-        level: Level of the test.
-        power: Probability that the test finds it.
-
-    Returns:
-        The number, not rounded; infinite where there is no difference.
+    As `pairs_needed`, with the standard deviation of the images' differences for the discordant share.
     """
     if difference == 0:
         return math.inf
