@@ -235,8 +235,9 @@ class Trainer:
     def _require_finite(self, losses: list[torch.Tensor]) -> None:
         """Check the losses of the current epoch, penalties included, and the weights and statistics after it."""
         if not all(tensor.isfinite().all() for tensor in (torch.stack(losses), *self.model.state_dict().values())):
-            raise DivergedError(f"the loss or the weights are not finite in epoch {self.epoch + 1}; start again "
-                                "under another --name with a lower --lr" + ("" if self.regularizer is None else " or --gamma"))
+            lower = "--lr" + ("" if self.regularizer is None else " or --gamma")
+            raise DivergedError(f"the loss or the weights are not finite in epoch {self.epoch + 1}; start again under "
+                                f"another --name with a lower {lower}")
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         draws = torch.Generator().manual_seed(
