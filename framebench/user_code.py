@@ -13,9 +13,10 @@ import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from framebench.errors import InputError, unknown
 from framebench.files import file_digest
@@ -151,13 +152,20 @@ def _import_module(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
+class _Fresh(SourceFileLoader):
+    """Runs what is in a file now. Python's cache takes a file edited within a second, of the same size, for the old."""
+
+    def path_stats(self, path: str | bytes) -> NoReturn:  # by which the cache is found
+        raise OSError("not cached")
+
+
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     _enter(path.resolve().parent)
     # A private name, with the file's digest: an edited file is another module.
     name = f"_user_{file_digest(path, 'sha256')[:12]}_{path.stem.replace('.', '_')}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,17 @@ def test_a_model_is_told_by_its_code_and_numbers_too(tmp_path):
         assert wrap(model.module, "b").digest == digests[-1][1]
     for own in zip(*digests, strict=True):
         assert len(set(own)) == 3 and own[0] == own[3]
+
+
+def test_an_edit_within_a_second_counts(tmp_path, monkeypatch):
+    """Python's own cache goes by size and by whole seconds."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "network.py"
+    for sigma in (0.5, 0.7):
+        path.write_text(NETWORK.format(sigma=sigma, sign="+"))
+        (tmp_path / "helper.py").write_text("def scale(x): return 2 * x\n")
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        assert torch.equal(load(f"python:{path}:make").module(torch.zeros(1, 3, 2, 2)), torch.full((1, 3), 2 * sigma))
 
 
 class Activated(torch.nn.Module):
