@@ -134,7 +134,10 @@ def extent(study: Study) -> str:
                 for endpoint in ENDPOINTS}
     if missing := [f"`{rows}`" for rows, number in measured.items() if not number]:
         said.append(f"Not measured yet: {', '.join(missing)}.")
-    if partly := [f"`{rows}` ({number})" for rows, number in measured.items() if 0 < number < len(study.trainings)]:
+    wanted = {endpoint.rows: sum(one.training.dataset == endpoint.dataset for one in study.trainings)
+              for endpoint in ENDPOINTS}
+    if partly := [f"`{rows}` ({number} of {wanted[rows]})" for rows, number in measured.items()
+                  if 0 < number < wanted[rows]]:
         said.append(f"Measured of some trainings only: {', '.join(partly)}.")
     return " ".join(said)
 
