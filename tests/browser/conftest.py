@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bench.analysis.reporting import write_report
-from tests.bench.analysis.making import kept, run_of
+from tests.bench.analysis.making import cell_of, kept, run_of
 from tests.bench.analysis.shifting import shifted
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -59,6 +59,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
             kept(run_of(folder / "examples", success, model=model, attack=attack, budget=100, budgets=(1, 10, 100)))
         for rows in shifted(folder / "examples", model, seed=seed):
             kept(rows)
+        kept(cell_of(folder / "examples", rng.random(400) < 0.6, model=model, domain="e", clean="d0"))
     write_report(folder)
     return folder
 

@@ -105,6 +105,17 @@ def test_values_are_read_under_the_pointer_and_by_arrow_keys(open_page):
     assert "%" in readout.inner_text() and chart.locator(".tip").is_visible()
 
 
+def test_a_plot_with_a_legend_of_symbols_marks_its_own_points(open_page):
+    opened = open_page()
+    chart = opened.chart("clean-against-shifted")
+    assert chart.locator(".chart svg").count() > 1, "the legend has drawings of its own"
+    chart.locator(".chart").focus()
+    opened.page.keyboard.press("ArrowRight")
+    assert "shifted" in chart.locator(".readout").inner_text()
+    widths = chart.locator(".chart svg:has(> .marker)").evaluate_all("all => all.map(svg => svg.clientWidth)")
+    assert len(widths) == 1 and widths[0] > 300
+
+
 def test_another_reference_changes_every_difference(open_page):
     opened = open_page()
     forest, heat = opened.chart("forest"), opened.chart("corruptions-c")

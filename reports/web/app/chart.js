@@ -53,7 +53,8 @@
       tip.style.top = `${point.y + 14}px`;
     }
 
-    const root = () => drawn.svg.tagName === "svg" ? drawn.svg : drawn.svg.querySelector("svg");
+    // With a legend of symbols, which has drawings of its own, the plot is the one directly in the figure.
+    const root = () => drawn.svg.tagName === "svg" ? drawn.svg : drawn.svg.querySelector(":scope > svg");
 
     function place(event) {
       const rect = root().getBoundingClientRect();

@@ -28,9 +28,8 @@
               fillOpacity: faint }),
           ],
         });
-        const plot = svg.tagName === "svg" ? svg : svg.querySelector("svg:last-of-type");
         const [x, y] = [svg.scale("x"), svg.scale("y")];
-        return { svg, plot, points: all.map((p) => ({ key: p.domain, x: x.apply(p.clean), y: y.apply(p.accuracy),
+        return { svg, points: all.map((p) => ({ key: p.domain, x: x.apply(p.clean), y: y.apply(p.accuracy),
           text: `${p.model} on ${p.domain}: ${percent(p.accuracy)}${interval(p.low, p.high)} shifted, `
             + `${percent(p.clean)} clean, n = ${p.n.toLocaleString("en")}` })).sort((a, b) => a.x - b.x) };
       },
