@@ -64,8 +64,9 @@ def bibliography(cited: Iterable[str], found: Findings) -> str:
 def _images(found: Findings, cited: dict[str, None]) -> str:
     """Return which models were shown which images."""
     titles: dict[str, set[int]] = {}
-    for run in (*found.attacks, *found.shifts):
-        titles.setdefault(run.facts.title, set()).add(len(run.ids))
+    sizes = [*(len(run.ids) for run in found.attacks), *(found.tables["shift"]["n"] if found.shifts else ())]
+    for run, n in zip((*found.attacks, *found.shifts), sizes, strict=True):  # the table has the order of the cells
+        titles.setdefault(run.facts.title, set()).add(int(n))
         _cite(cited, _first(_DATA, run.evaluation.domain))
         if run.evaluation.corruption:
             _cite(cited, ("hendrycks2019corruptions",))
