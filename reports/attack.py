@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.analysis.answer import attacks
 from bench.analysis.attack_tables import curve
 from bench.analysis.comparisons import FAMILIES
 from bench.analysis.measured import Measured
@@ -57,7 +56,7 @@ def attack_section(found: Findings) -> Section | None:
             "whether broken or not. L2 is the median over the images broken within the budget.", "soft")])]
     if len(paired):
         blocks.append(Part("Models compared under attack, on the same images", [*matrices(
-            attacks(found), _comparisons(paired)), Text(
+            found.attack_questions, _comparisons(paired)), Text(
             "Robust accuracy is over all images that both models have rows for, ASR over those of them that both "
             "models classify correctly before the attack. Difference: a - b, with Newcombe's 95% interval for paired "
             "proportions; after it, the numbers of images that count for a alone and for b alone. p: McNemar's exact "

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench.analysis.answer import shifts
 from bench.analysis.comparisons import FAMILIES
 from bench.analysis.measured import Measured
 from bench.analysis.shift_tables import Part as ShiftPart
@@ -67,7 +66,7 @@ def shift_section(found: Findings) -> Section | None:
     blocks += _plots(cells, summary, by_severity, gathered, model_styles(found.models))
     if len(paired):
         blocks.append(Part("Models compared under shift, on the same images", [*matrices(
-            shifts(found), [paired_parts(paired)]), Text(
+            found.shift_questions, [paired_parts(paired)]), Text(
             "Accuracy of a minus b, in points. For one set of images: Newcombe's 95% interval for paired proportions "
             "and McNemar's exact test. For means over cells: a 95% bootstrap interval over images, and a sign-flip "
             "test of the images' differences. Its p has the sign ≤ where no random flip was as extreme as what was "

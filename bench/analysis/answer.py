@@ -163,7 +163,8 @@ class Question:
 
 def questions(found: Findings) -> list[Question]:
     """Return all that the results of a report answer: robust accuracy, accuracy under shift, clean accuracy."""
-    return sorted([*attacks(found), *shifts(found)], key=lambda question: get_args(Kind).index(question.kind))
+    return sorted([*found.attack_questions, *found.shift_questions],
+                  key=lambda question: get_args(Kind).index(question.kind))
 
 
 def attacks(found: Findings) -> list[Question]:

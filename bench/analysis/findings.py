@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.analysis import answer
 from bench.analysis.attack_tables import attack_table, parts_table
 from bench.analysis.comparisons import clean_pairs, paired_shift_table, paired_table
 from bench.analysis.flags import Flag, attack_flags, duplicate_flags, model_flags
@@ -79,6 +80,16 @@ class Findings:
     def clean_pairs(self) -> pd.DataFrame:
         """Models compared on the clean images of attacks, see `bench.analysis.comparisons.clean_pairs`."""
         return clean_pairs(self.attacks)
+
+    @cached_property
+    def attack_questions(self) -> list[answer.Question]:
+        """What the attacks answer, see `bench.analysis.answer.attacks`."""
+        return answer.attacks(self)
+
+    @cached_property
+    def shift_questions(self) -> list[answer.Question]:
+        """What the shifts answer, see `bench.analysis.answer.shifts`."""
+        return answer.shifts(self)
 
     @property
     def models(self) -> list[str]:
