@@ -17,7 +17,7 @@ from bench.analysis.outcomes import robust
 from bench.analysis.shift_tables import Part
 from bench.analysis.stats import paired_proportions, wilson
 
-#: Corruption x severity cells, and means over severities, for which noise is computed between all pairs of models.
+#: What a heat map's mean over severities is called, beside each severity.
 _MEAN = "mean"
 #: Classes that a chart by class can show.
 MOST_CLASSES = 100

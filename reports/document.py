@@ -193,9 +193,6 @@ def walk(blocks: Iterable[Block]) -> Iterator[Block]:
             yield from walk(block.parts)
 
 
-Named = Table | Plot
-
-
 def named(blocks: Iterable[Any]) -> dict[str, Any]:
     """Return figures or tables by their names, made fit for a file; repeated names get numbers."""
     found: dict[str, Any] = {}

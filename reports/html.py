@@ -28,7 +28,8 @@ from framebench.reports.format import visible
 from framebench.reports.plots import to_svg
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a text as HTML shows it, whatever it is."""
     return html.escape(visible(text))
 
 
@@ -76,12 +77,12 @@ class Renderer:
 
     def section(self, section: Section, headed: bool) -> str:
         """Return a section, and its heading where there are several."""
-        parts = [f'<h2 class="part">{_text(section.title)}</h2>{self.block(Text(section.subtitle, "soft"))}'] \
+        parts = [f'<h2 class="part">{escaped(section.title)}</h2>{self.block(Text(section.subtitle, "soft"))}'] \
             if headed else []
         parts.append(self.blocks(section.blocks))
         if section.provenance:
             parts.append(self.block(Part("Where these numbers come from", [
-                Folded(entry["heading"], [Markup(f"<pre>{_text(json.dumps(entry, indent=1))}</pre>")])
+                Folded(entry["heading"], [Code(json.dumps(entry, indent=1))])
                 for entry in section.provenance])))
         return "\n".join(parts)
 
@@ -93,9 +94,9 @@ class Renderer:
         """Return one block."""
         match block:
             case Text(text, kind):
-                return f'<p class="{kind}">{_text(text)}</p>' if kind else f"<p>{_text(text)}</p>"
+                return f'<p class="{kind}">{escaped(text)}</p>' if kind else f"<p>{escaped(text)}</p>"
             case Code(text):
-                return f"<pre>{_text(text)}</pre>"
+                return f"<pre>{escaped(text)}</pre>"
             case Table():
                 return self._table(block)
             case Plot():
@@ -103,10 +104,10 @@ class Renderer:
             case Row(parts):
                 return f'<div class="row">{self.blocks(parts)}</div>'
             case Folded(summary, parts):
-                return f"<details><summary>{_text(summary)}</summary>{self.blocks(parts)}</details>"
+                return f"<details><summary>{escaped(summary)}</summary>{self.blocks(parts)}</details>"
             case Part(title, parts):
                 tag, self._title = self._heading, title
-                return f"<section><{tag}>{_text(title)}</{tag}>\n{self.blocks(parts)}</section>"
+                return f"<section><{tag}>{escaped(title)}</{tag}>\n{self.blocks(parts)}</section>"
             case Markup(text):
                 return text
 
@@ -114,14 +115,14 @@ class Renderer:
         name = self._names[id(plot)]
         chart = f' data-chart="{name}"' if plot.chart else ""
         return (f'<figure id="{name}"{chart}><div class="static">{self._figures[name]}</div>'
-                f"<figcaption>{_text(plot.caption)}</figcaption></figure>")
+                f"<figcaption>{escaped(plot.caption)}</figcaption></figure>")
 
     def _table(self, table: Table) -> str:
         # A table without a caption is what its heading says: read aloud, not shown twice.
-        label = _text(table.caption or self._title or table.name)
+        label = escaped(table.caption or self._title or table.name)
         kind = "" if table.caption else ' class="aside"'
         caption = f"<caption{kind}>{label}</caption>"
-        head = "".join(f'<th scope="col"{_kind(column)}>{_text(column.title)}</th>' for column in table.columns)
+        head = "".join(f'<th scope="col"{_kind(column)}>{escaped(column.title)}</th>' for column in table.columns)
         best = best_cells(table)
         rows = "\n".join(_row(table.columns, row, best[i]) for i, row in enumerate(table.rows))
         rule = self.block(Text(RULE, "soft")) if any(best) else ""
@@ -140,8 +141,8 @@ def _row(columns: Sequence[Column], row: Sequence[Cell], best: set[int]) -> str:
         tag = 'th scope="row"' if i == 0 and column.text else "td"
         data = "".join(f' data-{name}="{value:.6g}"' for name, value in
                        (("value", cell.value), ("low", cell.low), ("high", cell.high)) if value is not None)
-        below = f"<small>{_text(cell.below)}</small>" if cell.below else ""
-        text = f"<strong>{_text(cell.text)}</strong>" if i in best else _text(cell.text)
+        below = f"<small>{escaped(cell.below)}</small>" if cell.below else ""
+        text = f"<strong>{escaped(cell.text)}</strong>" if i in best else escaped(cell.text)
         text = f'<a href="{html.escape(cell.link)}">{text}</a>' if cell.link else text
         kind = ' class="noise"' if cell.faint else _kind(column)
         cells.append(f"<{tag}{kind}{data}>{text}{below}</{tag[:2]}>")

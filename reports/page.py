@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from framebench.reports.document import Document
 from framebench.reports.format import visible
-from framebench.reports.html import body
+from framebench.reports.html import body, escaped
 
 _WEB = Path(__file__).parent / "web"
 #: In the order in which they are inlined: libraries, what all parts share, and last what makes charts of figures.
@@ -51,13 +50,13 @@ def page(title: str, subtitle: str, content: str, payload: dict[str, Any] | None
         code = f'<script type="application/json" id="data">{_embedded(payload)}</script>\n' + "\n".join(
             f"<script>{_asset(name)}</script>" for name in scripts)
         bar = '<nav class="bar" aria-label="Page"><div></div></nav>'
-    below = f'<p class="soft">{html.escape(visible(subtitle))}</p>' if subtitle else ""
+    below = f'<p class="soft">{escaped(subtitle)}</p>' if subtitle else ""
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(visible(title))}</title>
+<html lang="en"><head><meta charset="utf-8"><title>{escaped(title)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}"><style>{"".join(map(_asset, styles))}</style></head>
 <body><a class="aside skip" href="#content">Skip to the content</a>{bar}
-<header class="top"><h1>{html.escape(visible(title))}</h1>{below}</header>
+<header class="top"><h1>{escaped(title)}</h1>{below}</header>
 <main id="content">
 {content}
 </main>
