@@ -15,7 +15,7 @@ from bench.analysis.outcomes import attacked, units
 from framebench.reports import charts
 from framebench.reports.colors import model_styles
 from framebench.reports.document import Block, Cell, Folded, Part, Plot, Row, Section, Table, Text, table
-from framebench.reports.format import count, decimals, number, number_of, p_value, points, rate
+from framebench.reports.format import count, decimals, distance, number_of, p_value, points, rate
 from framebench.reports.gallery import attacked_part
 from framebench.reports.matrix import matrices
 from framebench.reports.origin import origin, resized
@@ -63,7 +63,7 @@ def attack_section(found: Findings) -> Section | None:
             "test. " + FAMILIES, "soft")]))
     for (domain, name, epsilon, budget), group in found.transfers.groupby(["domain", "attack", "epsilon", "budget"],
                                                                           sort=False, dropna=False):
-        heading = f"Transfer: {name}, epsilon {number(float(str(epsilon)))}, {budget:,} iterations, on {domain}"
+        heading = f"Transfer: {name}, epsilon {distance(float(str(epsilon)))}, {budget:,} iterations, on {domain}"
         blocks.append(Part(heading, [_transfer(group), Text(
             "ASR on one model (column) of images that another (row) was attacked with, over those that the former "
             "classifies correctly and the attack has changed, with 95% Wilson intervals.", "soft")]))
@@ -116,14 +116,16 @@ def _success(results: pd.DataFrame) -> Table:
         at = {entry["budget"]: entry for entry in group.to_dict("records")}
         first, last = at[0], at[max(at)]
         asr = [_asr(at[b]) if b in at else "" for b in budgets]
-        counts = "any distance" if pd.isna(last["bound"]) else f"{last['norm'].capitalize()} ≤ {last['bound']:.4g}"
-        rows.append([*map(str, names), Cell(number(last["epsilon"]), counts, last["epsilon"]), count(last["n"]),
+        norm = str(last["norm"]).capitalize()
+        counts = "any distance" if pd.isna(last["bound"]) else f"{norm} ≤ {distance(last['bound'])}"
+        rows.append([*map(str, names), Cell(distance(last["epsilon"]), counts, last["epsilon"]), count(last["n"]),
                      rate(first["clean_accuracy"], below=f"{first['n_correct']:,} attacked"), *asr,
                      rate(last["robust_accuracy"], last["robust_low"], last["robust_high"])
                      if budgets[-1] in at else ""])
     broken, left = [f"ASR at {b:,}" for b in budgets], f"robust at {budgets[-1]:,}"
     return table("asr", ["model", "data", "attack", "epsilon", "n", "clean accuracy", *broken, left], rows, 3,
-                 best={"clean accuracy": "high", **dict.fromkeys(broken, "low"), left: "high"})
+                 best={"clean accuracy": "high", **dict.fromkeys(broken, "low"), left: "high"},
+                 settings=("data", "attack", "epsilon", "n"))
 
 
 def _asr(entry: dict[Hashable, Any], below: str = "") -> Cell:
@@ -136,7 +138,7 @@ def _cost(results: pd.DataFrame) -> Table:
              rate(row["robust_accuracy"])]
             for row in results.to_dict("records") if row["budget"] > 0]
     return table("cost", ["model", "data", "attack", "iterations", "mean queries", "median queries", "median L2",
-                          "robust accuracy"], rows, 3)
+                          "robust accuracy"], rows, 3, settings=("data", "attack", "iterations"))
 
 
 def _transfer(transfers: pd.DataFrame) -> Table:
@@ -167,7 +169,8 @@ def paired_rows(paired: pd.DataFrame) -> Table:
                      *(cell for metric in _METRICS for cell in _difference(at[metric]))])
     header = [f"{name} {of}" for name in _METRICS.values() for of in ("of a", "of b")]
     return table("paired", ["a", "b", "data", "attack", "iterations", *header[:2], "a - b, points", "p (Holm)",
-                            *header[2:], "a - b, points", "p (Holm)"], rows, 4)
+                            *header[2:], "a - b, points", "p (Holm)"], rows, 4,
+                 settings=("data", "attack", "iterations"))
 
 
 def _difference(entry: dict[Hashable, Any]) -> list[Cell]:

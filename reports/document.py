@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -43,11 +43,13 @@ class Column:
         text: Whether it holds text, not numbers.
         best: "high" or "low" where the best value is to stand out, and which of them is best; else empty. See
             `framebench.reports.best`.
+        setting: Whether it says how a row was measured, as the attack does, not what was measured.
     """
 
     title: str
     text: bool = False
     best: str = ""
+    setting: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,16 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
+
+    def for_readers(self) -> Table:
+        """Return it with the settings that all rows share said once, in the caption, and not in columns."""
+        shared = {i: self.rows[0][i] for i, column in enumerate(self.columns)
+                  if column.setting and len({(row[i].text, row[i].below) for row in self.rows}) == 1}
+        said = "; ".join(f"{self.columns[i].title}: {cell.text}" + (f" ({cell.below})" if cell.below else "")
+                         for i, cell in shared.items() if cell.text)
+        return Table(self.name, [column for i, column in enumerate(self.columns) if i not in shared],
+                     [[cell for i, cell in enumerate(row) if i not in shared] for row in self.rows],
+                     ". ".join(filter(None, [self.caption.rstrip("."), said])))
 
 
 @dataclass(frozen=True)
@@ -204,7 +216,7 @@ def named(blocks: Iterable[Any]) -> dict[str, Any]:
 
 
 def table(name: str, header: Sequence[str], rows: Iterable[Sequence[Cell | str]], text_columns: int = 1, *,
-          best: Mapping[str, str] | None = None, caption: str = "") -> Table:
+          best: Mapping[str, str] | None = None, settings: Collection[str] = (), caption: str = "") -> Table:
     """Return a table; the first `text_columns` columns hold text, the others numbers.
 
     Args:
@@ -213,8 +225,10 @@ def table(name: str, header: Sequence[str], rows: Iterable[Sequence[Cell | str]]
         rows: Its cells.
         text_columns: How many columns hold text.
         best: Title of a column -> "high" or "low", where the best value is to stand out.
+        settings: Titles of the columns that say how a row was measured.
         caption: What it shows.
     """
-    columns = [Column(title, i < text_columns, (best or {}).get(title, "")) for i, title in enumerate(header)]
+    columns = [Column(title, i < text_columns, (best or {}).get(title, ""), title in settings)
+               for i, title in enumerate(header)]
     return Table(name, columns, [[entry if isinstance(entry, Cell) else Cell(entry) for entry in row] for row in rows],
                  caption)

@@ -25,6 +25,16 @@ def number(value: float | None) -> str:
     return "–" if value is None or np.isnan(value) else f"{value:.4g}"
 
 
+def distance(value: float | None) -> str:
+    """Return an epsilon or a bound; in steps of an image of 256 levels where that is shorter: 8/255, but 0.2."""
+    text = number(value)
+    if value is None or np.isnan(value):
+        return text
+    steps = value * 255
+    levels = f"{round(steps)}/255"
+    return levels if abs(steps - round(steps)) < 1e-6 and 0 < len(levels) < len(text) else text
+
+
 def number_of(count: int, one: str, many: str = "") -> str:
     """Return a count with its noun: "1 query", "2 queries"; the plural is `many`, else `one` and an s."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

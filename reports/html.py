@@ -119,15 +119,16 @@ class Renderer:
 
     def _table(self, table: Table) -> str:
         # A table without a caption is what its heading says: read aloud, not shown twice.
-        label = escaped(table.caption or self._title or table.name)
+        name, label = self._names[id(table)], escaped(table.caption or self._title or table.name)
+        table = table.for_readers()
         kind = "" if table.caption else ' class="aside"'
-        caption = f"<caption{kind}>{label}</caption>"
+        caption = f"<caption{kind}>{escaped(table.caption) or label}</caption>"
         head = "".join(f'<th scope="col"{_kind(column)}>{escaped(column.title)}</th>' for column in table.columns)
         best = best_cells(table)
         rows = "\n".join(_row(table.columns, row, best[i]) for i, row in enumerate(table.rows))
         rule = self.block(Text(RULE, "soft")) if any(best) else ""
         return (f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
-                f'<table data-table="{self._names[id(table)]}">{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
+                f'<table data-table="{name}">{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
                 f"{rows}\n</tbody></table></div>{rule}")
 
 

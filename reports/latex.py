@@ -93,6 +93,7 @@ def _below(cell: Cell) -> str:
 
 def latex_table(table: Table) -> str:
     """Return a table by itself, to be read into a paper."""
+    table = table.for_readers()
     notes = [f"% {line}" for line in (visible(" ".join(table.caption.split())),
                                       RULE if any(best_cells(table)) else "") if line]
     return "\n".join(["% Needs \\usepackage{booktabs}.", *notes, tabular(table), ""])
@@ -156,6 +157,7 @@ class _Renderer:
                 return ""
 
     def _table(self, table: Table) -> str:
+        table = table.for_readers()
         starts: Sequence[int] = range(0, len(table.rows), _ROWS) or [0]
         parts = [rf"{{\small\textbf{{{escaped(table.caption)}}}\par}}"] if table.caption else []
         parts += [rf"\fitted{{\footnotesize {tabular(table, slice(i, i + _ROWS))}}}" for i in starts]

@@ -34,6 +34,7 @@ def isolated(text: str) -> str:
 
 def markdown_table(table: Table) -> str:
     """Return a table; its numbers are right-aligned, the best of a column bold, and intervals beside the values."""
+    table = table.for_readers()
     best = best_cells(table)
     lines = [[escaped(column.title) for column in table.columns],
              ["---" if column.text else "---:" for column in table.columns]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.analysis.measured import Measured
 from framebench import __version__
 from framebench.reports.document import Block, Code, Folded, Part, Text
-from framebench.reports.format import number, number_of
+from framebench.reports.format import distance, number, number_of
 
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings
@@ -114,7 +114,7 @@ def _size(run: Measured) -> str:
     traits = run.traits
     where = "at any distance" if traits.bound is None or not traits.norm else \
         f"within a distance of {number(traits.bound)} ({traits.norm.capitalize()})"
-    step = f"Its step is epsilon = {number(traits.epsilon)}; a" \
+    step = f"Its step is epsilon = {distance(traits.epsilon)}; a" \
         if run.evaluation.attack in ("simba", "noise") and traits.epsilon is not None else "A"
     return f"{step} success counts {where}."
 

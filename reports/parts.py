@@ -27,7 +27,7 @@ def parts_sections(parts: pd.DataFrame) -> list[Part]:
          rate(row["robust_accuracy"], row["robust_low"], row["robust_high"]), count(row["queries"]),
          count(row["gradients"])] for row in parts.to_dict("records")]
     header = ["model", "data", "attack", "part", "attacked", "broken", "robust after it", "queries", "gradients"]
-    return [Part("AutoAttack, part by part", [table("autoattack", header, rows, 4), Text(
+    return [Part("AutoAttack, part by part", [table("autoattack", header, rows, 4, settings=("data", "attack")), Text(
         "Each part attacks the images that those before it have not broken. Queries and gradients are over all images; "
         "a gradient is a backward pass of one image.", "soft")])]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from framebench.reports.document import Cell, Part, Section, Text, table
-from framebench.reports.format import count, number, rate
+from framebench.reports.format import count, distance, rate
 
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings
@@ -36,7 +36,7 @@ def published_section(found: Findings) -> Section | None:
 
 def _bound(row: dict[Hashable, Any]) -> str:
     if not pd.isna(row["published_epsilon"]):
-        return f"{row['threat']} ≤ {number(row['published_epsilon'])}"
+        return f"{row['threat']} ≤ {distance(row['published_epsilon'])}"
     return "" if pd.isna(row["published_budget"]) else f"{row['published_budget']:,}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from framebench.reports.document import Cell, Part, Text, table
-from framebench.reports.format import count, number, points, rate
+from framebench.reports.format import count, distance, points, rate
 
 _METRICS = {"asr": "ASR", "robust_accuracy": "robust accuracy", "accuracy": "accuracy", "gap": "gap", "mce": "mCE"}
 _PARTS = {"all": "", "benchmark": "benchmark's cells", "extras": "extra cells"}
@@ -20,7 +20,7 @@ def attack_seeds_sections(seeds: pd.DataFrame) -> list[Part]:
     Args:
         seeds: The table of ``attack_seeds.csv``.
     """
-    rows = [[row["model"], row["domain"], row["attack"], number(row["epsilon"]), count(row["budget"]),
+    rows = [[row["model"], row["domain"], row["attack"], distance(row["epsilon"]), count(row["budget"]),
              count(row["seeds"]), count(row["n_correct"]), rate(row["asr"], row["ci_low"], row["ci_high"]),
              points(row["sd"]), rate(row["asr_any"], row["any_low"], row["any_high"])]
             for row in seeds.to_dict("records") if row["unit"] == "iterations" and row["budget"] > 0]
@@ -28,7 +28,8 @@ def attack_seeds_sections(seeds: pd.DataFrame) -> list[Part]:
         return []
     header = ["model", "data", "attack", "epsilon", "iterations", "seeds", "n", "mean ASR", "sd of seeds, points",
               "broken by any seed"]
-    return [Part("Over the seeds of the attack", [table("attack seeds", header, rows, 3), Text(
+    return [Part("Over the seeds of the attack", [table(
+        "attack seeds", header, rows, 3, settings=("data", "attack", "epsilon", "iterations", "seeds", "n")), Text(
         "On the images that were attacked with every seed. In brackets: 95% intervals over images. All seeds share "
         "these, so the intervals are Wilson's for the number of independent outcomes whose mean would vary as much. "
         "Broken by any seed: the worst case over restarts, which spends the queries of all of them.", "soft")])]
@@ -49,7 +50,8 @@ def trainings_sections(trainings: pd.DataFrame) -> list[Part]:
              rate(row["mean"], row["ci_low"], row["ci_high"]), points(row["sd"])]
             for row in shown.to_dict("records")]
     header = ["trained", "data", "", "of", "trainings", "n", "mean", "sd of trainings, points"]
-    return [Part("Over the seeds of the training", [table("trainings", header, rows, 4), Text(
+    return [Part("Over the seeds of the training", [table(
+        "trainings", header, rows, 4, settings=("data", "trainings", "n")), Text(
         "Models whose trainings differ by the seed alone, on the same images. In brackets: Student's 95% intervals "
         "over the trainings; they say what other trainings would give on these images. There is none where all "
         "trainings have the same value.", "soft")])]
@@ -59,4 +61,4 @@ def _what(row: dict[Hashable, Any]) -> list[str | Cell]:
     """Return the data, and the attack with epsilon and budget or the part of a corrupted set."""
     if pd.isna(row["attack"]):
         return [row["domain"], _PARTS[row["part"]]]
-    return [row["domain"], Cell(row["attack"], f"epsilon {number(row['epsilon'])}, {row['budget']:,.0f} iterations")]
+    return [row["domain"], Cell(row["attack"], f"epsilon {distance(row['epsilon'])}, {row['budget']:,.0f} iterations")]

@@ -141,7 +141,7 @@ def _cost(summary: pd.DataFrame) -> Table:
             Cell(row["worst_corruption"], percent(row["worst_corruption_accuracy"])),
             Cell(row["worst_class"], percent(row["worst_class_accuracy"]))])
     return table("shift", ["model", "domain", "n", "clean", "shifted", "gap", "mCE", "relative mCE",
-                           "worst corruption", "worst class"], rows, 2)
+                           "worst corruption", "worst class"], rows, 2, settings=("domain", "n"))
 
 
 def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame,
@@ -173,7 +173,7 @@ def paired_parts(paired: pd.DataFrame) -> Table:
              *(Cell(p_value(row[p], row["p_bound"]), value=row[p]) for p in ("p_value", "p_holm"))]
             for row in paired.to_dict("records")]
     return table("shift paired", ["a", "b", "domain", "test", "cells", "n", "a", "b", "a - b, points", "p",
-                                  "p (Holm)"], rows, 4)
+                                  "p (Holm)"], rows, 4, settings=("domain", "test", "cells", "n"))
 
 
 def _cells(cells: pd.DataFrame) -> Table:
@@ -185,4 +185,5 @@ def _cells(cells: pd.DataFrame) -> Table:
         rows.append([str(model), str(corruption), n, rate(group["accuracy"].mean()),
                      *(rate(at[s]["accuracy"], at[s]["ci_low"], at[s]["ci_high"]) if s in at else ""
                        for s in range(1, 6))])
-    return table("cells", ["model", "corruption", "n", "mean", *(f"severity {s}" for s in range(1, 6))], rows, 2)
+    return table("cells", ["model", "corruption", "n", "mean", *(f"severity {s}" for s in range(1, 6))], rows, 2,
+                 settings=("n",))

@@ -6,6 +6,7 @@ import pytest
 
 from framebench.reports import frames_plots, maps, plots
 from framebench.reports.document import Cell, Document, Folded, Plot, Row, Section, Text, table
+from framebench.reports.format import distance
 from framebench.reports.html import drawn, fragment
 from framebench.reports.names import short_names
 from framebench.reports.page import page, page_of
@@ -131,7 +132,7 @@ def test_seeds_are_shown_where_there_are_several():
     assert attack_seeds_sections(table[1:]) == [] == attack_seeds_sections(pd.DataFrame(columns=list(entry)))
     (part,) = attack_seeds_sections(table)
     html = fragment(part)
-    assert html.count("<tr>") == 2 and "0.03137" in html and ">1.2</td>" in html
+    assert html.count("<tr>") == 2 and "epsilon: 8/255" in html and ">1.2</td>" in html
     assert ">50.0%<small>[40.0, 60.0]</small></td>" in html and "75.0%<small>[70.0, 80.0]" in html
 
 
@@ -146,3 +147,21 @@ def test_trainings_are_shown_where_there_are_several():
     assert html.count("<tr>") == 3 and "a<small>epsilon 0.2, 10 iterations</small>" in html
     assert "benchmark" in html and "10.0%<small>[-10.0, 30.0]" in html
     assert trainings_sections(table[1:3]) == []
+
+
+def test_settings_that_all_rows_share_are_said_once():
+    n = Cell("20", "all")
+    shown = table("t", ["model", "data", "n", "asr"], [["a", "d", n, "1%"], ["b", "d", n, "1%"]], 2,
+                  settings=("data", "n"), caption="Rates.").for_readers()
+    assert [column.title for column in shown.columns] == ["model", "asr"], "a result stays, even where it is the same"
+    assert [[cell.text for cell in row] for row in shown.rows] == [["a", "1%"], ["b", "1%"]]
+    assert shown.caption == "Rates. data: d; n: 20 (all)"
+    differs = table("t", ["model", "n"], [["a", "20"], ["b", "19"]], settings=("n",))
+    assert differs.for_readers() == differs and table("t", ["n"], [], settings=("n",)).for_readers().columns
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (8 / 255, "8/255"), (1 / 255, "1/255"), (0.2, "0.2"), (0.5, "0.5"), (1.0, "1"), (0.0, "0"), (3.4567891, "3.457"),
+    (None, "–"), (float("nan"), "–")])
+def test_a_distance_is_in_steps_of_an_image_where_that_is_shorter(value, text):
+    assert distance(value) == text

@@ -32,7 +32,9 @@
       const shade = (row) => row.shown ? color(row.model) : grey;
       const shownModels = models.filter((model) => all.some((row) => row.model === model));
       const titles = metrics.filter((metric) => all.some((row) => row.metric === metric.title)).map(({ title }) => title);
-      const wide = Math.min(width, 900), left = Math.min(210, wide / 3);
+      const wide = Math.min(width, 900);
+      const longest = Math.max(0, ...shownModels.map((name) => name.length));
+      const left = Math.min(210, wide / 3, 24 + 8 * longest);
       const svg = Plot.plot({
         width: wide, height: 60 + titles.length * (22 * shownModels.length + 34), marginLeft: left, marginBottom: 40,
         marginTop: 26, marginRight: 12, style: { background: "none", fontSize: "12px" },
