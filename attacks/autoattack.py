@@ -26,6 +26,9 @@ from framebench.extras import require
 #: Attack -> gradients per iteration. A step of FAB is a forward pass with its gradient and one without; untargeted, the
 #: gradient is of all classes.
 _GRADIENTS = {"apgd-ce": 1.0, "apgd-dlr": 1.0, "apgd-t": 1.0, "fab": 0.5, "fab-t": 0.5, "square": 0.0}
+#: Batches of images that wait for an attack before it starts. It keeps one batch full as long as there are such images;
+#: more of them would waste less of the last batch, and take more memory.
+_WAITING = 4
 _LOSSES = {"apgd-ce": "ce", "apgd-dlr": "dlr", "apgd-t": "dlr-targeted"}
 
 
@@ -82,26 +85,29 @@ class AutoAttack(Attack):
 
     def _follow(self, earlier: Iterator[Finished], part: Part, start: int, predict: Predict, load: Load, seed: int,
                 batch_size: int) -> Iterator[Finished]:
-        """Attack the images that are not broken yet, and pass the others on, in the order in which they finish."""
-        slots, before, passed = self._slots(part, seed), dict[int, Finished](), list[Finished]()
-        # FAB asks about the clean image again, which no iteration is charged for.
-        extra = 1 if part.name == "fab-t" else 0
+        """Pass on at once what is broken, and attack the rest, as soon as there are a few batches of it."""
+        left = min(self.traits.budget, part.end) - start
+        waiting: list[Finished] = []
 
-        def arriving() -> Iterator[tuple[int, int]]:
-            for done in (one for several in earlier for one in several.each()):
-                left = min(self.traits.budget, part.end) - start
-                if done.success_iteration[0] >= 0 or left < 1 or done.queries[0] >= self._max_queries:
-                    passed.append(done)
-                    continue
-                before[int(done.ids[0])] = done
-                yield int(done.ids[0]), min(left + extra, self._max_queries - int(done.queries[0]))
+        def attacked() -> Iterator[Finished]:
+            # FAB asks about the clean image again, which no iteration is charged for.
+            extra = 1 if part.name == "fab-t" else 0
+            before = {int(done.ids[0]): done for done in waiting}
+            waiting.clear()
+            arriving = ((id_, min(left + extra, self._max_queries - int(done.queries[0])))
+                        for id_, done in list(before.items()))
+            for several in run(self._slots(part, seed), predict, load, arriving, batch_size):
+                for done in several.each():
+                    yield self._joined(before.pop(int(done.ids[0])), done, start - extra)
 
-        for several in run(slots, predict, load, arriving(), batch_size):
-            for done in several.each():
-                yield self._joined(before.pop(int(done.ids[0])), done, start - extra)
-            yield from passed
-            passed.clear()
-        yield from passed
+        for done in (one for several in earlier for one in several.each()):
+            if done.success_iteration[0] >= 0 or left < 1 or done.queries[0] >= self._max_queries:
+                yield done
+                continue
+            waiting.append(done)
+            if len(waiting) == _WAITING * batch_size:
+                yield from attacked()
+        yield from attacked()
 
     def _joined(self, before: Finished, after: Finished, start: int) -> Finished:
         """Return the outcome of an image that two parts have attacked, one after the other."""

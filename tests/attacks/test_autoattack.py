@@ -130,3 +130,20 @@ def test_a_smaller_budget_is_the_start_of_the_attack(many):
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         make("autoattack", budget=10, options=options)
+
+
+def test_broken_images_are_given_out_before_the_next_part_starts(many):
+    """What a kill takes with it are the images that the later, longer parts are still at."""
+    model, x, y = many
+    queries = [0]
+
+    def counted(images):
+        queries[0] += len(images)
+        return model(images)
+
+    attack = make("autoattack", budget=10**6, epsilon=0.01, max_queries=None, options={**SMALL, "queries": 500})
+    came = [(int(done.success_iteration[0]), queries[0])
+            for several in attack.stream(counted, lambda i: (x[i], y[i]), np.arange(len(x)), seed=0, batch_size=32)
+            for done in several.each()]
+    broken, robust = ([when for success, when in came if (success >= 0) == fell] for fell in (True, False))
+    assert broken and robust and broken[0] < 0.2 * robust[0]
