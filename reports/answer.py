@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from bench.analysis.findings import Findings
 
 
-def paragraphs(found: Findings) -> list[list[str]]:
-    """Return the answer as paragraphs of sentences."""
-    return answer(found, questions(found))
+def sentences(found: Findings) -> list[str]:
+    """Return the answer, sentence by sentence."""
+    return [text for said in answer(found, questions(found)) for text in (*said.leads, *said.details)]
 
 
 def opening(found: Findings) -> list[Block]:
@@ -28,9 +28,10 @@ def opening(found: Findings) -> list[Block]:
     said = answer(found, asked)
     if not said:
         return []
-    first, *others = said
-    blocks: list[Block] = [Text(" ".join(first), "answer"),
-                           *(Text(sentence, "answer") for paragraph in others for sentence in paragraph)]
+    blocks: list[Block] = []
+    for paragraph in said:
+        blocks.append(Text(" ".join(paragraph.leads), "answer"))
+        blocks += [Text(" ".join(paragraph.details), "soft")] if paragraph.details else []
     if any(question.differences for question in asked):
         blocks.append(Text(RULE, "soft"))
     labels = Labels(asked)

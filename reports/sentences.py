@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.analysis.answer import Difference, Question, Standing
@@ -23,22 +24,35 @@ RULE = ("A difference is shown if its p-value, adjusted for all comparisons in i
 _MOST_IMAGES = 1_000_000
 
 
-def answer(found: Findings, asked: Sequence[Question]) -> list[list[str]]:
-    """Return the answer as paragraphs of sentences: what was compared, then one per kind of accuracy.
+@dataclass(frozen=True)
+class Paragraph:
+    """Sentences that belong together.
+
+    Attributes:
+        leads: The answer itself.
+        details: The numbers behind it, and what weakens it.
+    """
+
+    leads: Sequence[str]
+    details: Sequence[str] = ()
+
+
+def answer(found: Findings, asked: Sequence[Question]) -> list[Paragraph]:
+    """Return the answer: what was compared, then one paragraph per kind of accuracy.
 
     Args:
         found: All that was found.
         asked: What `bench.analysis.answer.questions` returns of it.
     """
     if not asked:
-        return [[f"Frame bounds were measured of {listed(found.frames)}. Nothing was attacked or shifted, so no model "
-                 "is ranked."]] if found.frames else []
+        return [Paragraph([f"Frame bounds were measured of {listed(found.frames)}. Nothing was attacked or shifted, so "
+                           "no model is ranked."])] if found.frames else []
     labels = Labels(asked)
-    paragraphs = [_setup(found, asked, labels)]
+    paragraphs = [Paragraph(_setup(found, asked, labels))]
     for kind in KINDS:
         own = [question for question in asked if question.kind == kind]
         if own:
-            paragraphs.append(_OneKind(found, own, labels).sentences())
+            paragraphs.append(_OneKind(found, own, labels).paragraph())
     return paragraphs
 
 
@@ -73,9 +87,10 @@ class _OneKind:
         self._kind, self._what, self._asked = asked[0].kind, KINDS[asked[0].kind], asked
         self._ranked = [(question, standing) for question in asked if (standing := question.standing())]
 
-    def sentences(self) -> list[str]:
+    def paragraph(self) -> Paragraph:
         """Return them all, the best models first."""
-        return [*self._best(), *self._against(), *self._numbers(), *self._caveats()]
+        best, numbers = self._best(), self._numbers()
+        return Paragraph(best or numbers, [*self._against(), *(numbers if best else []), *self._caveats()])
 
     def _name(self, model: str, *about: Question) -> str:
         """Return a model's name, with the warnings that concern it in these questions."""

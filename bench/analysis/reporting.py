@@ -65,7 +65,7 @@ def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Resu
         InputError: see `bench.analysis.findings.find` and `framebench.reports.exports.write_exports`.
     """
     from framebench.reports import document_of  # here: it loads Matplotlib
-    from framebench.reports.answer import paragraphs
+    from framebench.reports.answer import sentences
     from framebench.reports.exports import write_exports
     from framebench.reports.html import drawn
     from framebench.reports.page import page_of
@@ -74,7 +74,7 @@ def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Resu
     found = find(out, settings)
     for name, table in found.tables.items():
         _write(out / f"{name}.csv", table.to_csv(index=False))
-    answer = [sentence for paragraph in paragraphs(found) for sentence in paragraph]
+    answer = sentences(found)
     _write(out / "answer.txt", "".join(f"{sentence}\n" for sentence in answer))
     _write(out / "warnings.csv", pd.DataFrame({"warning": list(found.warnings)}, dtype=str).to_csv(index=False))
     page = out / "report" / "index.html"

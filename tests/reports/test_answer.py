@@ -13,7 +13,7 @@ from bench.analysis.flags import Flag
 from bench.analysis.reporting import write_report
 from bench.options.report import ReportSettings
 from framebench.reports import document_of, plots
-from framebench.reports.answer import forest_payload, opening, paragraphs
+from framebench.reports.answer import forest_payload, opening, sentences
 from framebench.reports.colors import model_styles
 from framebench.reports.document import Folded, Part, Plot, Table, walk
 from framebench.reports.forest import forest_plot
@@ -26,7 +26,7 @@ from tests.bench.analysis.test_answer import attacked, found_of
 
 
 def _said(found):
-    return [sentence for paragraph in paragraphs(found) for sentence in paragraph]
+    return sentences(found)
 
 
 def _about(said, *words):
@@ -112,9 +112,9 @@ def test_several_sets_share_sentences(tmp_path):
 
 def test_frames_alone_rank_nobody():
     found = Findings(ReportSettings(), frames={"a": None, "b": None})
-    ((sentence,),) = paragraphs(found)
+    (sentence,) = sentences(found)
     assert "a and b" in sentence and "ranked" in sentence
-    assert paragraphs(Findings(ReportSettings())) == [] and opening(Findings(ReportSettings())) == []
+    assert sentences(Findings(ReportSettings())) == [] and opening(Findings(ReportSettings())) == []
 
 
 def test_the_forest_has_every_pair_and_its_drawing_the_reference(seven):
