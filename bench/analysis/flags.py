@@ -74,19 +74,27 @@ def duplicate_flags(shifts: Iterable[Measured], duplicates: pd.DataFrame) -> lis
         twice = np.isin(ids, training)
         if not len(ids) or twice.mean() < TWICE:
             continue
-        name, own = cells[0].domain, []
+        name, changes = cells[0].domain, []
         for cell in cells:
             examples, labels, predictions = cell.outcomes()
             correct, known = labels == predictions, np.isin(examples, training)
-            without = f"{correct[~known].mean():.1%} without them" if not known.all() else "no others are left"
-            own.append(f"{cell.model} {correct.mean():.1%}, {without}")
+            if not known.all():
+                changes.append(100 * (correct[~known].mean() - correct.mean()))
         counts[name] = f"{int(twice.sum()):,} of {len(ids):,} images of {name} ({twice.mean():.1%})"
-        accuracies[name] = "; ".join(own)
+        accuracies[name] = _changed(changes)
     if not counts:
         return []
-    each = [(f" on {name}: " if len(counts) > 1 else ": ") + own for name, own in accuracies.items()]
+    each = [own + (f" on {name}" if len(counts) > 1 else "") for name, own in accuracies.items()]
     return [Flag(flag("duplicates", f"{', '.join(counts.values())} are, exactly or nearly, images of CIFAR-10's "
-                      f"training set; accuracy{'; accuracy'.join(each)}"), domains=tuple(counts))]
+                      f"training set; {'; '.join(each)}"), domains=tuple(counts))]
+
+
+def _changed(points: list[float]) -> str:
+    """Return by how much accuracies would differ without the images that were trained on."""
+    if not points:
+        return "no others are left"
+    least, most = (f"{end(points):+.1f}" for end in (min, max))
+    return f"without them, accuracies differ by {least if least == most else f'{least} to {most}'} points"
 
 
 def attack_flags(attacks: Iterable[Measured], attack: pd.DataFrame) -> list[Flag]:
