@@ -93,16 +93,6 @@ window.framebench = (() => {
     bar.append(button);
   }
 
-  // Print shows what is folded, but for raw provenance: pages of JSON are no reading.
-  const opened = [];
-  addEventListener("beforeprint", () => {
-    for (const fold of document.querySelectorAll("details:not([open]):not(:has(> pre))")) {
-      fold.open = true;
-      opened.push(fold);
-    }
-  });
-  addEventListener("afterprint", () => { for (const fold of opened.splice(0)) fold.open = false; });
-
   if (data.refresh) setTimeout(() => location.reload(), 1000 * data.refresh);
 
   return { data, settings, el, on, set, dark, color, dash, percent, points, number, interval, short, select };
