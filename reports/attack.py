@@ -51,7 +51,7 @@ def attack_section(found: Findings) -> Section | None:
         *parts_sections(found.tables.get("autoattack", pd.DataFrame())),
         *epsilon_sections(found),
         *attack_seeds_sections(seeds), *trainings_sections(found.attack_trainings),
-        Part("Cost of the attack", [_cost(iterations), Text(
+        Part("Cost of the attack", [*_costs(iterations), Text(
             "Queries are forward passes per image, the first one included, over the images in ASR's denominator, "
             "whether broken or not. L2 is the median over the images broken within the budget.", "soft")])]
     if len(paired):
@@ -91,7 +91,7 @@ def _curves(found: Findings) -> Row:
             simba = {model: f"{model}|{attack}" for model, attack in runs if attack.startswith("simba")}
             lines = charts.published_lines(found.tables.get("published"), "SimBA", "published_budget", "published_asr",
                                            "asr", simba) if unit == "iterations" else []
-            caption = f"ASR against {unit}; bands are 95% Wilson intervals." + _unseen(curves)
+            caption = f"ASR against {unit}; bands are 95% Wilson intervals." + _unseen(curves) + charts.diamonds(lines)
             drawn.append(Plot(
                 f"asr {unit}", caption, partial(asr_curves, curves, unit, budgets, model_styles(found.models), lines),
                 charts.success_curves(curves, curve_labels(curves), sizes, unit, budgets, lines)))
@@ -132,11 +132,19 @@ def _asr(entry: dict[Hashable, Any], below: str = "") -> Cell:
     return rate(entry["asr"], entry["ci_low"], entry["ci_high"], below)
 
 
+def _costs(results: pd.DataFrame) -> list[Block]:
+    """Return what each attack cost at its largest budget and, folded, at smaller ones."""
+    results = results[results["budget"] > 0]
+    last = results.groupby(["model", "domain", "attack"])["budget"].transform("max") == results["budget"]
+    smaller = [] if last.all() else [Folded("The same at smaller budgets", [_cost(results[~last])])]
+    return [_cost(results[last]), *smaller]
+
+
 def _cost(results: pd.DataFrame) -> Table:
     rows = [[row["model"], row["domain"], row["attack"], count(row["budget"]),
              decimals(row["queries_mean"], 1), decimals(row["queries_median"], 0), decimals(row["l2_median"], 2),
              rate(row["robust_accuracy"])]
-            for row in results.to_dict("records") if row["budget"] > 0]
+            for row in results.to_dict("records")]
     return table("cost", ["model", "data", "attack", "iterations", "mean queries", "median queries", "median L2",
                           "robust accuracy"], rows, 3, settings=("data", "attack", "iterations"))
 

@@ -202,6 +202,11 @@ def _noise(scores: Mapping[str, np.ndarray | None], *, exact: bool) -> set[tuple
     return quiet
 
 
+def diamonds(lines: Sequence[dict[str, Any]]) -> str:
+    """Return what a caption says of published numbers; nothing where there are none."""
+    return " Diamonds: published for a network of the model's kind, not measured here." if lines else ""
+
+
 def published_lines(published: pd.DataFrame | None, threat: str, x: str, y: str, measure: str,
                     keys: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return published numbers that belong into a chart, each at its place.

@@ -27,6 +27,9 @@ from framebench.reports.document import (
 from framebench.reports.format import visible
 from framebench.reports.plots import to_svg
 
+#: From so many evaluations on, those that numbers come from are folded away together.
+_FOLDED = 5
+
 
 def escaped(text: str) -> str:
     """Return a text as HTML shows it, whatever it is."""
@@ -81,9 +84,9 @@ class Renderer:
             if headed else []
         parts.append(self.blocks(section.blocks))
         if section.provenance:
-            parts.append(self.block(Part("Where these numbers come from", [
-                Folded(entry["heading"], [Code(json.dumps(entry, indent=1))])
-                for entry in section.provenance])))
+            facts = [Folded(entry["heading"], [Code(json.dumps(entry, indent=1))]) for entry in section.provenance]
+            parts.append(self.block(Part("Where these numbers come from", facts if len(facts) < _FOLDED else [
+                Folded(f"{len(facts):,} evaluations, one by one", facts)])))
         return "\n".join(parts)
 
     def blocks(self, blocks: Iterable[Block]) -> str:

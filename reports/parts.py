@@ -41,7 +41,8 @@ def epsilon_sections(found: Findings) -> list[Part]:
                                        "published_robust_accuracy", "accuracy", keys)
         drawn.append(Plot(
             f"robust {what}",
-            f"{what}: robust accuracy over all images; bands are 95% Wilson intervals. Epsilon 0 is clean.",
+            f"{what}: robust accuracy over all images; bands are 95% Wilson intervals. Epsilon 0 is clean."
+            + charts.diamonds(lines),
             partial(accuracy_curves, frame, "epsilon", "robust accuracy", styles, lines),
             charts.accuracy_lines(frame, "epsilon", "robust accuracy", lines)))
     return [Part("Robust accuracy against epsilon", [Row(drawn)])] if drawn else []

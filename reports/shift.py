@@ -56,10 +56,12 @@ def shift_section(found: Findings) -> Section | None:
         "(corruption x severity) of a corrupted set, since its cells reuse the same images.", "soft"),
         *resized(found.shifts),
         *[Text(_note(domain, short[domain], title), "soft") for domain, title in titles.items()]]))
-    blocks.append(Part("What the shift costs", [_cost(summary), Text(
-        "Gap: clean accuracy minus shifted accuracy, in points. " + _mce_note(found, summary) +
-        " Intervals: a bootstrap over images for means over cells, Newcombe's for a gap between two sets of images.",
-        "soft"), *[Text(text, "soft") for text in _fewer_classes(summary, clean_of, classes)]]))
+    costs = summary[summary["gap"].notna() | summary["mce"].notna()]
+    if len(costs):
+        blocks.append(Part("What the shift costs", [_cost(costs), Text(
+            "Gap: clean accuracy minus shifted accuracy, in points. " + _mce_note(found, summary) + " Intervals: a "
+            "bootstrap over images for means over cells, Newcombe's for a gap between two sets of images.", "soft"),
+            *[Text(text, "soft") for text in _fewer_classes(summary, clean_of, classes)]]))
     gathered: dict[str, list[ShiftPart]] = {}
     for part in found.parts:
         gathered.setdefault(short[part.domain], []).append(part)

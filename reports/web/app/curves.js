@@ -35,7 +35,8 @@
       }
       const lines = (chart.lines || []).filter((line) => line.measure === measure.key && !view.hidden.has(line.series));
       marks.push(Plot.dot(lines.filter((line) => line.x !== null), { x: "x", y: "y", symbol: "diamond2", r: 6,
-        stroke: "currentColor", strokeWidth: 1.5, clip: true }));
+        stroke: (line) => shade(chart.series.find(({ key }) => key === line.series)), strokeWidth: 1.5,
+        clip: Boolean(view.zoom) }));
       const svg = Plot.plot({
         width, height: 340, marginLeft: 56, marginBottom: 42, style: { background: "none", fontSize: "12px" },
         x: { type: view.log ? "symlog" : "linear", constant: 1, domain: view.zoom || [start, end], label: chart.x.label,
