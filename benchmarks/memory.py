@@ -17,6 +17,7 @@ import sys
 import time
 
 import torch
+from ratios import Ratio, conclude
 from torch.nn import functional as F  # noqa: N812
 
 from bench.running.provenance import provenance
@@ -26,7 +27,7 @@ from framebench.models.architectures import build
 MODELS = (("speednet", 48), ("resnet18", 16), ("resnet18", 64))
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -36,9 +37,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(_one(**json.loads(arguments.one))))
-        return
+        return 0
     facts = provenance()
     print(f"{facts['processor']}, {arguments.threads} threads, torch {facts['torch']}, {arguments.rounds} rounds")
+    ratios = []
     for arch, width in MODELS:
         for work in ("train", "predict"):
             found: dict[bool, list[dict[str, float]]] = {True: [], False: []}
@@ -51,9 +53,12 @@ def main() -> None:
                     entries.append(json.loads(out.splitlines()[-1]))
             kept, freed = ({key: statistics.median(entry[key] for entry in found[keep]) for key in found[keep][0]}
                            for keep in (True, False))
-            print(f"{arch} of width {width}, {work}: {kept['step']:.4f} s per step, {freed['step']:.4f} without, ratio "
-                  f"{kept['step'] / freed['step']:.3f}; page faults per step {kept['faults']:,.0f}, "
-                  f"{freed['faults']:,.0f}; peak {kept['peak']:.2f}, {freed['peak']:.2f} GiB", flush=True)
+            print(f"{arch} of width {width}, {work}: {kept['step']:.4f} s per step, {freed['step']:.4f} without; page "
+                  f"faults per step {kept['faults']:,.0f}, {freed['faults']:,.0f}; peak {kept['peak']:.2f}, "
+                  f"{freed['peak']:.2f} GiB", flush=True)
+            ratios.append(Ratio(f"a step ({work}) of {arch} of width {width} with freed memory kept over one without",
+                                kept["step"] / freed["step"]))
+    return conclude(ratios)
 
 
 def _one(arch: str, width: int, work: str, keep: bool, threads: int, seconds: float) -> dict[str, float]:
@@ -87,4 +92,4 @@ def _one(arch: str, width: int, work: str, keep: bool, threads: int, seconds: fl
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

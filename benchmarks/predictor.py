@@ -10,10 +10,12 @@ spends its time in convolutions (speednet) is at the processor's limit in eager 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 
 import torch
+from ratios import Ratio, conclude
 
 from bench.running.provenance import provenance
 from framebench.models.architectures import build
@@ -22,7 +24,7 @@ from framebench.models.predictor import Predictor
 MODELS = (("resnet18", 16), ("resnet20", 16), ("resnet34", 16), ("resnet50", 16), ("speednet", 48), ("resnet18", 64))
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -32,6 +34,7 @@ def main() -> None:
     facts = provenance()
     print(f"{facts['processor']}, {arguments.threads} threads, torch {facts['torch']}, batch {arguments.batch_size}")
     x = torch.rand(arguments.batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    found = []
     for arch, width in MODELS:
         model = build(arch, width=width).eval().to(memory_format=torch.channels_last)
         fused = Predictor(model, x[:32], threads=arguments.threads)
@@ -43,7 +46,10 @@ def main() -> None:
             torch.set_num_threads(1)
             fused_rates.append(rate(fused, x, arguments.seconds))
         print(f"{arch} of width {width}: eager {sum(eager_rates) / 2:,.0f}/s, {fused.kind} "
-              f"{sum(fused_rates) / 2:,.0f}/s, ratio {sum(fused_rates) / sum(eager_rates):.2f}", flush=True)
+              f"{sum(fused_rates) / 2:,.0f}/s", flush=True)
+        found.append(Ratio(f"images/s of the fused {arch} of width {width} over the eager one",
+                           sum(fused_rates) / sum(eager_rates)))
+    return conclude(found)
 
 
 def rate(predict: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, seconds: float) -> float:
@@ -57,4 +63,4 @@ def rate(predict: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, secon
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

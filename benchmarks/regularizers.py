@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from ratios import Ratio, conclude
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -67,25 +68,22 @@ def main() -> int:
           f"{arguments.width}, batch {arguments.batch_size}, medians of {arguments.rounds} rounds, at least "
           f"{arguments.steps} steps, {'processor time' if arguments.cpu_time else 'wall clock'}", flush=True)
 
-    limits = []
+    found = []
     for arch in arguments.archs:
-        limits += _networks(arch, arguments, clock)
-    limits.append(_svd(arguments, clock))
-    for name, value, bound, at_most in limits:
-        kept = value <= bound if at_most else value >= bound
-        print(f"{'ok  ' if kept else 'MISS'} {name}: {value:.3f} (at {'most' if at_most else 'least'} {bound})")
-    return 0 if all(value <= bound if at_most else value >= bound for _, value, bound, at_most in limits) else 1
+        found += _networks(arch, arguments, clock)
+    found.append(_svd(arguments, clock))
+    return conclude(found)
 
 
-def _networks(arch: str, arguments: argparse.Namespace, clock: Clock) -> list[tuple[str, float, float, bool]]:
-    """Time one architecture and return its limits: name, value, bound, whether the bound is the most allowed."""
+def _networks(arch: str, arguments: argparse.Namespace, clock: Clock) -> list[Ratio]:
+    """Time one architecture."""
     device = torch.device(arguments.device)
     model, step = _training(arch, arguments, device)
     penalties = {name: REGULARIZERS[name](**REGULARIZERS[name].training_options) for name in arguments.methods}
     seconds = _apart(model, step, penalties, arguments.rounds, device, clock)
     plain = seconds["plain"]
     print(f"{arch}: plain step {plain:.3f} s", flush=True)
-    limits = []
+    found = []
     for name, penalty in penalties.items():
         share = seconds[name] / plain
         ratios = _measured(step, penalty, arguments.steps, device, clock)
@@ -93,11 +91,12 @@ def _networks(arch: str, arguments: argparse.Namespace, clock: Clock) -> list[tu
         print(f"  {name:15} {seconds[name]:.4f} s an application, {share:.3f} of a step; every {penalty.every}: "
               f"derived {1 + share / penalty.every:.3f}, measured {measured:.3f} ({min(ratios):.3f} to "
               f"{max(ratios):.3f} in {len(ratios)} periods)", flush=True)
-        limits.append((f"{arch}, step with {name} over plain, measured", measured, 1.10, True))
+        found.append(Ratio(f"a training step of {arch} with {name} over a plain one", measured, 1.10, at_most=True))
     print(f"  frame by conv2d {seconds['conv2d']:.4f} s, {seconds['conv2d'] / plain:.3f} of a step")
     if arguments.width >= 64 and "frame" in penalties:
-        limits.append((f"{arch}, frame by conv2d over frame", seconds["conv2d"] / seconds["frame"], 2, False))
-    return limits
+        found.append(Ratio(f"time of the frame penalty of {arch} by conv2d over ours",
+                           seconds["conv2d"] / seconds["frame"], 2))
+    return found
 
 
 def _training(arch: str, arguments: argparse.Namespace, device: torch.device) -> tuple[nn.Module, Step]:
@@ -170,7 +169,7 @@ def _conv2d_frame(model: nn.Module) -> torch.Tensor:
     return total
 
 
-def _svd(arguments: argparse.Namespace, clock: Clock) -> tuple[str, float, float, bool]:
+def _svd(arguments: argparse.Namespace, clock: Clock) -> Ratio:
     """Time the spectral penalty on one layer, on its default grid, against singular values of the whole map."""
     device = torch.device(arguments.device)
     torch.manual_seed(0)
@@ -186,7 +185,7 @@ def _svd(arguments: argparse.Namespace, clock: Clock) -> tuple[str, float, float
              for _ in range(arguments.rounds + 1)][1:]
     slow, fast = (statistics.median(column) for column in zip(*times, strict=True))
     print(f"one layer of {arguments.svd_channels} channels: SVDs of a 32x32 map {slow:.4f} s, grid {fast:.4f} s")
-    return "SVDs of the full map over frame-spectral", slow / fast, 2, False
+    return Ratio("time of SVDs of the full map over frame-spectral", slow / fast, 2)
 
 
 def _time(call: Callable[[], object], device: torch.device, clock: Clock) -> float:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from predictor import rate
+from ratios import Ratio, conclude
 
 from bench.rows.store import Store
 from bench.running.cells import list_cells
@@ -65,8 +66,7 @@ def main() -> int:
     print(f"{arguments.model}: {images:,} images in {seconds:.1f} s = {images / seconds:,.0f}/s; raw "
           f"{raw[0]:,.0f} and {raw[1]:,.0f}/s; peak memory "
           f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
-    print(f"{'ok  ' if ratio >= 0.9 else 'MISS'} evaluation over raw: {ratio:.2f} (at least 0.9)")
-    return 0 if ratio >= 0.9 else 1
+    return conclude([Ratio("images/s of the shift test over the predictor's raw rate", ratio, 0.9)])
 
 
 if __name__ == "__main__":

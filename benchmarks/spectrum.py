@@ -10,12 +10,14 @@ Trained layers, with and without a penalty on their bounds, say how far Lanczos'
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from operator import attrgetter
 from typing import TypeVar
 
 import torch
+from ratios import Ratio, conclude
 from torch import nn
 
 from bench.running.provenance import provenance
@@ -28,7 +30,7 @@ T = TypeVar("T")
 LAYERS = ((64, 64, 1, 32), (64, 128, 2, 32), (128, 128, 1, 16), (256, 256, 1, 8), (256, 512, 2, 8), (512, 512, 1, 4))
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -38,11 +40,12 @@ def main() -> None:
     facts = provenance()
     print(f"{facts['processor']}, {arguments.threads} threads, torch {facts['torch']}")
     small = nn.Conv2d(16, 16, 3, padding=1)
-    compare("16 -> 16, 8x8", small, (8, 8), "dense SVD", dense_bounds)
+    found = [compare("16 -> 16, 8x8", small, (8, 8), "a dense SVD", dense_bounds)]
     for c_in, c_out, stride, size in LAYERS:
         layer = nn.Conv2d(c_in, c_out, 3, stride, padding=1)
-        compare(f"{c_in} -> {c_out}, stride {stride}, {size}x{size}", layer, (size, size), "Lanczos",
-                lambda layer, size: attrgetter("lower", "upper")(lanczos_bounds(layer, size, "circular")))
+        found.append(compare(
+            f"{c_in} -> {c_out}, stride {stride}, {size}x{size}", layer, (size, size), "Lanczos",
+            lambda layer, size: attrgetter("lower", "upper")(lanczos_bounds(layer, size, "circular"))))
         seconds, _ = timed(lambda layer=layer: gershgorin_bounds(layer))
         print(f"    Gershgorin {seconds:.2f} s", flush=True)
     for arch, width in (("resnet18", 64), ("resnet34", 64), ("resnet50", 64), ("speednet", 48)):
@@ -53,16 +56,18 @@ def main() -> None:
         print(f"{arch} of width {width}, all {len(sizes)} layers: {seconds:.1f} s", flush=True)
     for name in ("baseline", "frame"):
         compare_convergence(name)
+    return conclude(found)
 
 
 def compare(title: str, layer: nn.Conv2d, size: tuple[int, int], name: str,
-            other: Callable[[nn.Conv2d, tuple[int, int]], tuple[float, float]]) -> None:
+            other: Callable[[nn.Conv2d, tuple[int, int]], tuple[float, float]]) -> Ratio:
     """Time the exact bounds and another way to them."""
     exact_seconds, exact = timed(lambda: frame_bounds(layer, size))
     seconds, found = timed(lambda: other(layer, size))
     differences = [abs(a - b) / exact[1] for a, b in zip(exact, found, strict=True)]
     print(f"{title}: Fourier {exact_seconds:.3f} s, A {exact[0]:.2e}, B {exact[1]:.3f}; {name} {seconds:.2f} s, "
           f"differs by {differences[0]:.0e} (A), {differences[1]:.0e} (B)", flush=True)
+    return Ratio(f"time of {name} over exact bounds, {title}", seconds / exact_seconds)
 
 
 def compare_convergence(name: str) -> None:
@@ -102,4 +107,4 @@ def timed(action: Callable[[], T]) -> tuple[float, T]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

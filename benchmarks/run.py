@@ -1,0 +1,151 @@
+"""Run all benchmarks, keep what they find in ``history.jsonl``, and write docs/performance.md from it.
+
+    make benchmarks                                  # or python benchmarks/run.py
+    python benchmarks/run.py --only simba whitebox --data-root DIR
+    python benchmarks/run.py --page                  # writes the page alone
+
+Every benchmark is a process of its own, with settings that keep the whole below half an hour on two cores; call one by
+itself for others. Without CIFAR-10 those that need many real images are left out. An otherwise idle machine, please.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ratios import KEEP, Ratio
+
+from bench.running.provenance import provenance
+from framebench.domains import data_root
+
+HERE = Path(__file__).resolve().parent
+HISTORY = HERE / "history.jsonl"
+PAGE = HERE.parent / "docs" / "performance.md"
+#: Name -> script and arguments; `{root}` stands for the folder with CIFAR-10.
+RUNS: dict[str, tuple[str, ...]] = {
+    "predictor": ("predictor.py", "--seconds", "2"),
+    "simba": ("simba.py", "--data-root", "{root}", "-n", "300", "--art-images", "40"),
+    "simba-224": ("simba.py", "--untrained", "squeezenet1_1", "-n", "16", "--batch-size", "16", "--iterations",
+                  "10000", "--max-queries", "60", "--basis", "dct", "--order", "low-frequency"),
+    "whitebox": ("whitebox.py", "--rounds", "3", "--iterations", "8"),
+    "shift": ("shift.py", "--data-root", "{root}", "-n", "1000"),
+    "corruptions": ("corruptions.py",),
+    "corruptions-224": ("corruptions.py", "--domain", "imagenet-samples", "--peer-images", "5"),
+    "regularizers": ("regularizers.py", "--archs", "resnet18", "--steps", "5"),
+    "memory": ("memory.py", "--seconds", "5", "--rounds", "1"),
+}
+_HEAD = """# Performance
+
+Speed as ratios against a peer or a limit, both measured in the same run, so that the machine counts for little. Made
+by `make benchmarks`, from `benchmarks/history.jsonl`, which keeps every run; of each machine, the last one of each
+benchmark is shown, with the value before it. [benchmarks/README.md](../benchmarks/README.md) says what each benchmark
+does, and explains what was missed.
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of one benchmark.
+
+    Attributes:
+        benchmark: Its name in `RUNS`.
+        date: When, as YYYY-MM-DD.
+        commit: The commit measured, or None.
+        machine: Processor or GPU, and torch's version.
+        threads: torch's threads.
+        seconds: How long it took.
+        ratios: What it found.
+    """
+
+    benchmark: str
+    date: str
+    commit: str | None
+    machine: str
+    threads: int
+    seconds: float
+    ratios: tuple[Ratio, ...]
+
+
+def main() -> int:
+    """Run, keep, write the page; return 1 if a limit is missed or a benchmark fails, else 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), metavar="NAME",
+                        help=f"some of {', '.join(RUNS)} (default: all)")
+    parser.add_argument("--data-root", default=None, help="folder with CIFAR-10 (default: BENCH_DATA)")
+    parser.add_argument("--page", action="store_true", help="write the page from what is kept, and end")
+    arguments = parser.parse_args()
+    good = True
+    for name in () if arguments.page else arguments.only:
+        root = data_root(arguments.data_root)
+        if root is None and "{root}" in RUNS[name]:
+            print(f"{name} is left out: it needs CIFAR-10, see --data-root")
+            continue
+        entry = measure(name, root)
+        good &= entry is not None and all(ratio.kept for ratio in entry.ratios)
+        if entry is not None:
+            with HISTORY.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(dataclasses.asdict(entry)) + "\n")
+    PAGE.write_text(page(kept()), encoding="utf-8")
+    print(f"written: {PAGE}")
+    return 0 if good else 1
+
+
+def measure(name: str, root: Path | None) -> Entry | None:
+    """Run one benchmark; return what it found, None if it failed."""
+    script, *options = RUNS[name]
+    print(f"== {name}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        found, started = Path(folder) / "ratios", time.perf_counter()
+        code = subprocess.run([sys.executable, HERE / script, *(option.format(root=root) for option in options)],
+                              env={**os.environ, KEEP: str(found)}).returncode
+        if not found.exists():
+            print(f"{name} failed (exit code {code})")
+            return None
+        ratios = tuple(Ratio(**json.loads(line)) for line in found.read_text(encoding="utf-8").splitlines())
+    facts = provenance()
+    return Entry(name, time.strftime("%Y-%m-%d"), facts["commit"], f"{facts['processor']}, torch {facts['torch']}",
+                 torch.get_num_threads(), round(time.perf_counter() - started, 1), ratios)
+
+
+def kept() -> list[Entry]:
+    """Return all runs so far, oldest first."""
+    lines = HISTORY.read_text(encoding="utf-8").splitlines() if HISTORY.exists() else []
+    return [_entry(json.loads(line)) for line in lines]
+
+
+def _entry(fields: dict[str, Any]) -> Entry:
+    return Entry(**{**fields, "ratios": tuple(Ratio(**ratio) for ratio in fields["ratios"])})
+
+
+def page(entries: Iterable[Entry]) -> str:
+    """Return the page."""
+    machines: dict[str, dict[str, list[Entry]]] = {}
+    for entry in entries:
+        threads = f"{entry.threads} thread{'s' * (entry.threads > 1)}"
+        machines.setdefault(f"{entry.machine}, {threads}", {}).setdefault(entry.benchmark, []).append(entry)
+    parts = [_HEAD]
+    for machine, runs in machines.items():
+        lines = ["| benchmark | what | asked | measured | before | date, commit |", f"|{' --- |' * 6}"]
+        for name, own in sorted(runs.items(), key=lambda item: list(RUNS).index(item[0])):
+            last, before = own[-1], {ratio.what: f"{ratio.value:.3g}" for entry in own[-2:-1] for ratio in entry.ratios}
+            for ratio in last.ratios:
+                cells = [name, ratio.what, ratio.asked, f"{ratio.value:.3g}{'' if ratio.kept else ', **missed**'}",
+                         before.get(ratio.what, ""), f"{last.date}, {last.commit or 'no commit'}"]
+                lines.append(f"| {' | '.join(cells)} |")
+        parts += [f"## {machine}\n", "\n".join(lines) + "\n"]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
