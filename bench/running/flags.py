@@ -78,13 +78,14 @@ def model_flags(predict: Predict, x: torch.Tensor, y: torch.Tensor) -> list[str]
     elif float((_margins(logits) > SATURATED).float().mean()) > 0.5:
         flags.append(flag("saturated", f"the margins of most images are above {SATURATED:g}, where float32 "
                           "probabilities are exactly 1: attacks that compare probabilities see nothing"))
-    accuracy = _accuracy(logits, y)
-    if name := _better_scaling(predict, x, y, accuracy):
-        flags.append(flag("normalisation", f"only {accuracy:.0%} of {len(y)} images are classified correctly, but far "
-                          f"more when they are {name}: the normalisation does not fit inputs in [0, 1]"))
-    elif len(y) >= 2 * logits.shape[1] and _permuted_accuracy(logits, y) > accuracy + GAIN:  # else one fits by chance
-        flags.append(flag("labels", f"only {accuracy:.0%} of {len(y)} images are classified correctly, but far more "
-                          "under another order of the classes: the labels are shifted"))
+    accuracy, (name, scaled) = _accuracy(logits, y), _best_scaling(predict, x, y)
+    enough = len(y) >= 2 * logits.shape[1]  # with fewer images some order fits by chance
+    permuted = _permuted_accuracy(logits, y) if enough else 0.0
+    if max(scaled, permuted) > accuracy + GAIN:
+        few = f"only {accuracy:.0%} of {len(y)} images are classified correctly, but far more"
+        flags.append(flag("normalisation", f"{few} when they are {name}: the normalisation does not fit inputs in "
+                          "[0, 1]") if scaled > permuted else
+                     flag("labels", f"{few} under another order of the classes: the labels are shifted"))
     return flags
 
 
@@ -138,14 +139,12 @@ def _depends_on_batch(predict: Predict, x: torch.Tensor, logits: torch.Tensor) -
     return float((few - logits[:2]).abs().max()) > 1e-3 * (float(logits.abs().max()) + 1e-6)
 
 
-def _better_scaling(predict: Predict, x: torch.Tensor, y: torch.Tensor, accuracy: float) -> str | None:
-    """Return under which other scaling of its inputs the model is far better, if any."""
+def _best_scaling(predict: Predict, x: torch.Tensor, y: torch.Tensor) -> tuple[str, float]:
+    """Return under which other scaling of its inputs the model is best, and its accuracy there."""
     mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
     readings = {"scaled to [0, 255]": 255 * x, "normalised to mean 0 and deviation 1": (x - mean) / std,
                 "scaled to [-1, 1]": 2 * x - 1}
-    gains = {name: _accuracy(predict(reading), y) - accuracy for name, reading in readings.items()}
-    best = max(gains, key=lambda name: gains[name])
-    return best if gains[best] > GAIN else None
+    return max(((name, _accuracy(predict(reading), y)) for name, reading in readings.items()), key=lambda one: one[1])
 
 
 def _permuted_accuracy(logits: torch.Tensor, y: torch.Tensor) -> float:

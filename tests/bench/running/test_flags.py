@@ -56,6 +56,14 @@ def test_each_mistake_has_its_flag(samples, before, after, anchor):
     assert _flags(Scaled(before, after), samples) == [anchor]
 
 
+def test_of_two_explanations_the_better_one_is_told():
+    """Classes by brightness, in another order: scaled to [-1, 1], two of three are correct by chance."""
+    y = torch.arange(12) % 3
+    x = torch.tensor([0.2, 0.5, 0.8])[y, None, None, None].expand(-1, 3, 8, 8)
+    centres = torch.tensor([0.2, 0.5, 0.8])
+    assert _flags(lambda x: -40 * (x.mean((1, 2, 3))[:, None] - centres).square().roll(1, 1), (x, y)) == ["labels"]
+
+
 class Detached(nn.Module):
     """A model that leaves torch on its way."""
 
