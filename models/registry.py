@@ -6,6 +6,7 @@ To add a source of models, write ``models/NAME.py`` with a `framebench.models.so
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from framebench.errors import InputError, printable, unknown
 from framebench.identity import fingerprint
 from framebench.models import robustbench_zoo, state_dict, user_models, zoo
 from framebench.models.checkpoint import Card, load_checkpoint, read_card
+from framebench.models.precision import BF16, InBFloat16
 from framebench.models.source import in_eval_mode
 
 #: The folder of the shipped checkpoints.
@@ -70,10 +72,13 @@ def load(name: str) -> LoadedModel:
             ``SOURCE:NAME``, a model that someone else made, with SOURCE and NAME as in `SOURCES`: RobustBench's,
             timm's and torchvision's pretrained models, a state dict of a named architecture, or what a function
             without arguments returns. The function's code is run; use your own. No other file can run code.
+            ``bf16:NAME``: any of these, computed in bfloat16.
 
     Raises:
         InputError: for an unknown name, and for files and functions that don't give a model.
     """
+    if name.startswith(BF16):
+        return in_bfloat16(load(name.removeprefix(BF16)))
     source, colon, rest = name.partition(":")
     if colon and source in SOURCES:
         found = SOURCES[source].load(rest)
@@ -83,6 +88,14 @@ def load(name: str) -> LoadedModel:
     module, card = load_checkpoint(path)
     return LoadedModel(card.name, module, _digest(f"{card.arch} {card.width}".encode(), module), card,
                        classes=card.classes)
+
+
+def in_bfloat16(model: LoadedModel) -> LoadedModel:
+    """Return a model that computes in bfloat16, which has a name and a digest of its own."""
+    if model.name.startswith(BF16):
+        return model
+    return dataclasses.replace(model, name=BF16 + model.name, module=InBFloat16(model.module).eval(),
+                               digest=hashlib.sha256(f"{BF16}{model.digest}".encode()).hexdigest())
 
 
 def wrap(module: nn.Module, name: str) -> LoadedModel:
@@ -101,6 +114,7 @@ def card_of(name: str) -> Card:
     Raises:
         InputError: for an unknown name, and for models that have no card.
     """
+    name = name.removeprefix(BF16)
     if name.partition(":")[0] in SOURCES:
         raise InputError(f"{name} is no checkpoint, so it has no card with its held-out accuracy")
     return read_card(_weights(name))
