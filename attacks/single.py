@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from framebench.attacks.interleave import interleave
 from framebench.attacks.queries import AttackOver, Bound, CountedModel
 from framebench.errors import InputError
 from framebench.seeding import generator
-from framebench.user_code import reason
+from framebench.user_code import foreign, reason
 
 #: Images that are attacked at once. More fill the forward passes no better.
 LANES = 64
@@ -73,16 +74,11 @@ class SingleImageAttack(Attack):
         model = CountedModel(ask, x, int(y[0]), limit=limit,
                              bound=Bound(self.traits.norm, self.traits.bound), minimise=self.minimise,
                              example=example, watched=example in self.watched)
-        try:
-            if not model.over:
-                self.run(model, x.clone(), y.clone(), seed, example)
-        except AttackOver:
-            pass
-        except InputError:
-            raise
-        except (Exception, SystemExit) as error:  # others' code can fail in any way
-            raise InputError(f"the attack {self.name} failed on example {example} ({reason(error)}); check its "
-                             "options, or leave this example out") from error
+        with foreign(lambda error: InputError(f"the attack {self.name} failed on example {example} ({reason(error)}); "
+                                              "check its options, or leave this example out")):
+            with contextlib.suppress(AttackOver):
+                if not model.over:
+                    self.run(model, x.clone(), y.clone(), seed, example)
         return model.finished()
 
 

@@ -11,7 +11,8 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -52,12 +53,8 @@ def load_function(kind: str, name: str) -> UserFunction:
     where, _, function = name.rpartition(":")
     if not where or not function:
         raise InputError(f"'{kind}:{name}' must read {kind}:MODULE:FUNCTION or {kind}:FILE.py:FUNCTION")
-    try:
+    with foreign(lambda error: InputError(f"can't import {where} ({reason(error)}); correct it, or name another")):
         container = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:  # a user's module can raise anything, and can call sys.exit
-        raise InputError(f"can't import {where} ({reason(error)}); correct it, or name another") from None
     if not hasattr(container, function):
         raise unknown(f"function in {where}", function, _functions(container))
     found = getattr(container, function)
@@ -86,6 +83,20 @@ def settings_of(function: Callable[..., Any], what: str, names: Sequence[str], *
         if near and attribute not in names:
             raise InputError(f"{what} has an attribute '{attribute}', which is no setting; did you mean {near[0]}?")
     return {name: getattr(function, name) for name in names if hasattr(function, name)}
+
+
+@contextmanager
+def foreign(explain: Callable[[BaseException], InputError]) -> Iterator[None]:
+    """Turn whatever others' code raises inside into an error for its user; `InputError` and Ctrl-C pass.
+
+    It can raise what is no `Exception`: sys.exit does, cancelled tasks of asyncio do, and anybody can derive such.
+    """
+    try:
+        yield
+    except (InputError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise explain(error) from error
 
 
 def reason(error: BaseException) -> str:

@@ -102,7 +102,9 @@ class BlackBoxModel(nn.Module):
                 self.calls += 1
                 try:
                     return self._function(images.copy())  # what it does to them must not reach the next attempt
-                except (Exception, SystemExit) as error:  # a stranger's function can fail in any way
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # a stranger's function can fail in any way
                     failure = reason(error)
                 if attempt < self._retries:
                     time.sleep(self._backoff * 2**attempt)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from framebench.errors import InputError, out_of_memory
 from framebench.models.blackbox import BlackBoxModel
 from framebench.models.fuse import fuse
-from framebench.user_code import reason
+from framebench.user_code import foreign, reason
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -68,12 +68,10 @@ class Predictor:
         self.kind = "eager"
         self._name = " ".join(["the model", name]).rstrip()
         self._model = model
-        try:
+        with foreign(lambda error: InputError(f"{self._name} can't be moved to {self.device} and put into eval mode "
+                                              f"({reason(error)}); correct its to() and eval()")):
             model.to(self.device)  # in place, whatever a class of someone else's returns
             model.eval()
-        except (Exception, SystemExit) as error:
-            raise InputError(f"{self._name} can't be moved to {self.device} and put into eval mode ({reason(error)}); "
-                             "correct its to() and eval()") from error
         self._classes: torch.Size | None = None
         self._chunk = CHUNK if self.device.type == "cpu" else None
         self._pool: ThreadPoolExecutor | None = None
@@ -124,17 +122,13 @@ class Predictor:
             logits = self._model(given.clone())
         return self._checked(logits, len(given))[: len(x)].clone()  # a model may use the memory again
 
-    @contextmanager
-    def failing(self, x: torch.Tensor) -> Iterator[None]:
+    def failing(self, x: torch.Tensor) -> AbstractContextManager[None]:
         """Turn whatever a stranger's model raises on images [n, C, H, W] into the error that names the model."""
-        try:
-            yield
-        except InputError:
-            raise
-        except (Exception, SystemExit) as error:
+        def explain(error: BaseException) -> InputError:
             advice = "choose a smaller --batch-size, or fewer --threads" if out_of_memory(error) else \
                 "it must map images [n, 3, H, W] in [0, 1] to logits [n, classes]"
-            raise InputError(f"{self._name} fails on images {list(x.shape[1:])} ({reason(error)}); {advice}") from error
+            return InputError(f"{self._name} fails on images {list(x.shape[1:])} ({reason(error)}); {advice}")
+        return foreign(explain)
 
     def _checked(self, logits: object, n: int) -> torch.Tensor:
         """Return the answer for n images, in float32 where it comes in half precision: numpy knows no bfloat16."""
@@ -170,7 +164,7 @@ class Predictor:
             return None
         example = example.contiguous(memory_format=torch.channels_last)
         try:
-            with torch.no_grad(), warnings.catch_warnings():
+            with self.failing(example), torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of operators that the trace does not need
                 if not _answers_for_inputs_alone(self._model, example[:2]):
                     return None
@@ -178,7 +172,7 @@ class Predictor:
                 with torch.inference_mode():
                     want, got = self._model(example.clone()), fused(example.clone())
                 alike = float((want - got).abs().max()) <= 1e-4 * (float(want.abs().max()) + 1e-6)
-        except (Exception, SystemExit):  # tracing a stranger's model can fail in any way; the model counts
+        except InputError:  # tracing a stranger's model can fail in any way; the model counts
             return None
         return fused if alike else None
 

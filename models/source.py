@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from framebench.errors import InputError
-from framebench.user_code import reason
+from framebench.user_code import foreign, reason
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,10 @@ def in_eval_mode(module: nn.Module, name: str) -> nn.Module:
     Raises:
         InputError: if it can't be, or has tensors without values.
     """
-    try:
+    with foreign(lambda error: InputError(f"the model {name} can't be put into eval mode ({reason(error)}); correct "
+                                          "its eval()")):
         module.eval()
         tensors = [*module.parameters(), *module.buffers()]
-    except (Exception, SystemExit) as error:
-        raise InputError(f"the model {name} can't be put into eval mode ({reason(error)}); correct its "
-                         "eval()") from error
     if any(tensor.is_meta for tensor in tensors):
         raise InputError(f"the model {name} has tensors without values (on the device meta); load its weights first")
     return module

@@ -8,7 +8,7 @@ from framebench.errors import InputError
 from framebench.identity import fingerprint
 from framebench.models.blackbox import black_box
 from framebench.models.source import Found, Source, in_eval_mode
-from framebench.user_code import load_function, reason
+from framebench.user_code import foreign, load_function, reason
 
 
 def from_factory(name: str) -> Found:
@@ -18,10 +18,8 @@ def from_factory(name: str) -> Found:
         InputError: if the function can't be imported, raises, or returns no `nn.Module`.
     """
     found = load_function("python", name)
-    try:
+    with foreign(lambda error: InputError(f"python:{name} raised {reason(error)}; correct it, or name another")):
         model = found.function()
-    except (Exception, SystemExit) as error:
-        raise InputError(f"python:{name} raised {reason(error)}; correct it, or name another") from None
     if not isinstance(model, nn.Module):
         raise InputError(f"python:{name} returned a {type(model).__name__}, not a torch.nn.Module")
     in_eval_mode(model, found.label)

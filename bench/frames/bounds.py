@@ -30,7 +30,7 @@ from framebench.models.operators import Extremes
 from framebench.models.registry import LoadedModel
 from framebench.models.regularizers.folding import Norm, channel_scale, norms_after
 from framebench.progress import progress
-from framebench.user_code import reason
+from framebench.user_code import foreign, reason
 
 #: At which shares of all eigenvalues a spectrum is kept, for plots.
 SHARES = np.linspace(0, 1, 65)
@@ -130,7 +130,9 @@ def _inputs(module: nn.Module, name: str, options: FramesOptions, device: torch.
             ) -> dict[str, tuple[nn.Conv2d | nn.Linear, torch.Tensor]]:
     """Return what each layer sees of real images (of black ones, where no activations are asked for)."""
     samples = load_samples()
-    try:  # memory may be too small for the images
+    with foreign(lambda error: InputError(
+            f"the model {name} fails on images of {options.size}x{options.size} ({reason(error)}); give the size that "
+            "it takes with --size, or correct it")):  # memory may be too small for the images
         if options.images:
             x, _ = samples.load(samples.first(options.images))
             if options.size != x.shape[2]:
@@ -138,9 +140,6 @@ def _inputs(module: nn.Module, name: str, options: FramesOptions, device: torch.
         else:
             x = torch.zeros(1, 3, options.size, options.size)
         inputs = spectrum.layer_inputs(module, x.to(device))
-    except (Exception, SystemExit) as error:  # a stranger's model can raise anything
-        raise InputError(f"the model {name} fails on images of {options.size}x{options.size} ({reason(error)}); give "
-                         "the size that it takes with --size, or correct it") from None
     if not inputs:
         raise InputError(f"the model {name} has no nn.Conv2d or nn.Linear that it calls; it has no frame bounds")
     return inputs

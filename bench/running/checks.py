@@ -12,6 +12,7 @@ from framebench.domains import Domain, Reading
 from framebench.errors import InputError
 from framebench.models.blackbox import BlackBoxModel
 from framebench.models.registry import LoadedModel, default_models, load
+from framebench.user_code import foreign, reason
 
 
 def load_models(models: Sequence[str | LoadedModel]) -> list[LoadedModel]:
@@ -41,7 +42,7 @@ def _logits(model: LoadedModel) -> int | None:
     if isinstance(model.module, BlackBoxModel):
         return None
     for size in (32, 224):
-        with contextlib.suppress(Exception, SystemExit):  # a stranger's model can raise anything
+        with contextlib.suppress(InputError), foreign(lambda error: InputError(reason(error))):
             return int(model.module(torch.zeros(2, 3, size, size)).shape[1])
     return None
 

@@ -110,7 +110,9 @@ def gradient_flags(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> list[
             correct = logits.gather(1, y.to(where)[:, None])[:, 0]
             others = logits.scatter(1, y.to(where)[:, None], -torch.inf).amax(1)
             (gradient,) = torch.autograd.grad((correct - others).sum(), images, allow_unused=True)
-        except (Exception, SystemExit) as error:  # a stranger's model can raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a stranger's model can raise anything
             if "nference tensor" in str(error):  # it keeps what it made under inference mode: no property of the model
                 return []
             return [flag("gradients", f"asking for gradients fails ({type(error).__name__}): white-box attacks can't "

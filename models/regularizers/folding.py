@@ -15,6 +15,7 @@ from torch import fx, nn
 from torch.nn import functional as F  # noqa: N812
 
 from framebench.errors import InputError
+from framebench.user_code import foreign
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
@@ -45,11 +46,9 @@ def norms_after(module: nn.Module) -> dict[str, Norm]:
         InputError: if torch.fx can't trace the model.
     """
     if module not in _TRACED:
-        try:
-            graph = _Tracer().trace(module)
-        except Exception as error:  # tracing runs the model's own code
-            raise InputError(f"the model {type(module).__name__} can't be traced to find its batch norms "
-                             f"({type(error).__name__}); leave them unfolded") from None
+        with foreign(lambda error: InputError(f"the model {type(module).__name__} can't be traced to find its batch "
+                                              f"norms ({type(error).__name__}); leave them unfolded")):
+            graph = _Tracer().trace(module)  # it runs the model's own code
         _TRACED[module] = _pairs(module, graph)
     found = {layer: module.get_submodule(name) for layer, name in _TRACED[module].items()}
     return {layer: norm for layer, norm in found.items() if isinstance(norm, Norm)}

@@ -169,7 +169,7 @@ def test_a_function_that_writes_into_its_images_changes_nothing_else(mlp, data, 
     ("return images.numpy()", "returned a ndarray"),
     ("return (images * 255).byte()", "returned a tensor of torch.uint8"),
     ("return 1 / 0", "ZeroDivisionError"),
-    ("raise SystemExit(3)", "SystemExit"),
+    ("raise SystemExit(3)", "SystemExit"), ("raise GeneratorExit", "GeneratorExit"),
 ])
 def test_what_can_not_be_is_one_line_that_names_the_file(mlp, data, write, body, message):
     with pytest.raises(InputError, match=message) as told:

@@ -86,6 +86,7 @@ def networks(tmp_path):
         "def asserting(): return Raising(AssertionError('even sizes only'))\n"
         "def silent(): return Raising(TypeError())\n"
         "def leaving(): return Raising(SystemExit(3))\n"
+        "def ending(): return Raising(GeneratorExit())\n"
         "class Odd(nn.Module):\n"
         "    def __init__(self):\n"
         "        super().__init__()\n"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from asyncio import CancelledError
 
 import numpy as np
 import pytest
@@ -108,8 +109,9 @@ def _raises(error):
     return answer
 
 
-@pytest.mark.parametrize("error", [SystemExit(0), ValueError("on\nSundays"), MemoryError(), StopIteration(),
-                                   torch.OutOfMemoryError("CUDA out of memory")])
+@pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), CancelledError(),
+                                   type("Own", (BaseException,), {})(), ValueError("on\nSundays"), MemoryError(),
+                                   StopIteration(), torch.OutOfMemoryError("CUDA out of memory")])
 def test_whatever_a_model_raises_is_one_line_with_its_name(images, error):
     predictor = Predictor(_Answers(_raises(error)).eval(), images, name="mine")
     with pytest.raises(InputError, match=f"mine .*{type(error).__name__}") as raised:

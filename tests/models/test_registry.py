@@ -108,11 +108,12 @@ def test_a_users_factory_by_module():
     ("python:{file}:text", "returned a str, not a torch.nn.Module"),
     ("python:{file}:raising", "raised OSError: no weights here"),
     ("python:{file}:leaving", "leaving raised SystemExit: 3"),
+    ("python:{file}:ending", "ending raised GeneratorExit"),
     ("python:{file}:verbose", "verbose raised RuntimeError: one two; correct it"),
     ("python:{file}:value", "value in .*factories.py is of the type int, not a function"),
     ("python:{file}:nothing", "nothing in .*factories.py is of the type NoneType, not a function"),
-    ("python:{file}:xyz", "'xyz'; known: Raising, Tuple, broken, five, lazy, leaving, linear, other, probabilities, "
-     "raising, raising_later, text, tuple_, verbose$"),
+    ("python:{file}:xyz", "'xyz'; known: Raising, Tuple, broken, ending, five, lazy, leaving, linear, other, "
+     "probabilities, raising, raising_later, text, tuple_, verbose$"),
     ("python:torch.nn:Flaten", "did you mean Flatten"),
     ("python:{file}:lazy", "call it once"),
     ("python:{folder}/leaves.py:f", "can't import .*leaves.py .SystemExit: 4.; correct it"),
@@ -123,6 +124,7 @@ def test_factories_that_give_no_model_are_refused(model_file, name, message):
         "import sys\n"
         "value, nothing = 5, None\n"
         "def leaving(): sys.exit(3)\n"
+        "def ending(): raise GeneratorExit\n"
         "def lazy(): return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))\n"
         "def verbose(): raise RuntimeError('one\\ntwo')\n"))
     (model_file.parent / "leaves.py").write_text("import sys\nsys.exit(4)\n")

@@ -180,6 +180,8 @@ def test_the_shipped_baseline(tmp_path):
     ("asserting", [], "networks:asserting fails on images of 32x32 (AssertionError: even sizes only)"),
     ("silent", [], "networks:silent fails on images of 32x32 (TypeError); give the size that it takes with --size"),
     ("leaving", [], "networks:leaving fails on images of 32x32 (SystemExit: 3)"),
+    ("ending", [], "networks:ending fails on images of 32x32 (GeneratorExit)"),
+    ("ending", ["--fold"], "can't be traced"),
     ("untraceable", ["--fold"], "traced"),
     ("small", ["--size", "0"], "must be at least 1"),
     ("small", ["--size", "10000000", "--images", "0"], "at most 16384"),

@@ -39,6 +39,16 @@ def memory(after=80): return Late(runs_out, after)
 def leaves_early(): return leaves(35)
 def raises_early(): return raises(35)
 def memory_early(): return memory(35)
+
+class Own(BaseException): pass
+def ends():
+    raise GeneratorExit
+def derives():
+    raise Own
+def generator(after=80): return Late(ends, after)
+def own(after=80): return Late(derives, after)
+def generator_early(): return generator(35)
+def own_early(): return own(35)
 """
 
 
@@ -62,7 +72,7 @@ def command(name, late, out, data_root, *models, more=()):
             }[name] + training[2:] + list(more)
 
 
-@pytest.mark.parametrize("how", ["leaves", "raises", "memory"])
+@pytest.mark.parametrize("how", ["leaves", "raises", "memory", "generator", "own"])
 @pytest.mark.parametrize("name", ["attack", "shift"])
 def test_a_model_that_fails_in_the_middle_costs_no_finished_row(tmp_path, late, data_root, capfd, name, how):
     out = tmp_path / "out"
