@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import re
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,21 +18,29 @@ import numpy as np
 
 from framebench.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows, which has no such locks
+    fcntl = None  # type: ignore[assignment]
+
 #: Seconds for which a lock is tried: those who look whether it is held (`held`) hold it for a moment.
 _PATIENCE = 0.2
 #: Hexadecimal digits of a checksum in a file's name: 64 bits, of which chance alone matches none.
 SEAL = 16
+#: What `atomic` calls a file while it is written: not what a download is called that goes on (`.NAME.part`).
+_PART = re.compile(r"\..*\.[a-z0-9_]{8}\.part", re.DOTALL)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on error removed.
 
-    Errors of the file system, such as that of a full disk, name `path`.
+    What killed processes have left in the folder is removed too. Errors of the file system, such as that of a full
+    disk, name `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
+    sweep(path.parent)
+    handle, name = _begun(path)
     temporary = Path(name)
     try:
         yield temporary
@@ -44,13 +54,46 @@ def atomic(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
-def sweep(folders: Iterable[Path]) -> None:
-    """Remove what killed processes have left half-written (`atomic`) in and below folders that nobody writes to now."""
-    for folder in folders:
-        for path in folder.rglob(".*.part"):
-            path.unlink(missing_ok=True)
+def _begun(path: Path) -> tuple[int, str]:
+    """Make the temporary file of `atomic`, locked while its handle is open: so `sweep` tells whether it is left."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.lexists(name):
+            return handle, name
+        os.close(handle)  # swept before it was locked
+
+
+def sweep(folder: Path, *, below: bool = False) -> None:
+    """Remove what killed processes have left half-written (`atomic`) in a folder.
+
+    Files that are being written are locked, and stay; so does everything on a file system without locks.
+
+    Args:
+        folder: The folder.
+        below: Whether to look into its folders too.
+    """
+    for root, folders, names in os.walk(folder):
+        for name in filter(_PART.fullmatch, names):
+            with contextlib.suppress(OSError):  # gone meanwhile, or another user's
+                _remove_unlocked(Path(root, name))
+        if not below:
+            folders.clear()
+
+
+def _remove_unlocked(path: Path) -> None:
+    handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -64,9 +107,7 @@ def lock(path: Path, busy: str) -> Iterator[None]:
     Raises:
         InputError: if another holds it.
     """
-    try:
-        import fcntl
-    except ImportError:  # no such lock on Windows
+    if fcntl is None:
         yield
         return
     try:
@@ -94,11 +135,11 @@ def lock(path: Path, busy: str) -> Iterator[None]:
 
 def held(path: Path) -> bool:
     """Tell whether another process holds a `lock` on a file; False where there is no file, or no such lock."""
+    if fcntl is None:
+        return False
     try:
-        import fcntl
-
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except (ImportError, OSError):
+    except OSError:
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -57,10 +57,9 @@ class Store:
         writable_folder(self.folder)
         busy = f"another run is writing to {self.out}; wait for it, or choose another --out"
         with lock(self.folder / ".lock", busy):
-            folders = [self.out / name for name in ("examples", "adversarial", "kept", "frames", "report")]
-            sweep(folders)
-            for path in self.out.glob(".*.part"):
-                path.unlink(missing_ok=True)
+            sweep(self.out)
+            for name in ("examples", "adversarial", "kept", "frames", "report"):
+                sweep(self.out / name, below=True)
             try:
                 yield
             finally:

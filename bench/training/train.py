@@ -105,7 +105,7 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
             layers.add(model, epoch)
 
     with lock(folder / ".lock", f"another run is training in {folder}; wait for it, or choose another --name"):
-        sweep([folder])
+        sweep(folder, below=True)
         trainer = Trainer(training.images[:], training.labels, len(training.classes), recipe, folder, device,
                           training.digest, keep=keep, compile=compile, provenance=made)
         if not trainer.epoch:

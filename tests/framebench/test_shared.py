@@ -94,11 +94,34 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_sweeping_removes_what_is_half_written_and_nothing_else(tmp_path):
+    pytest.importorskip("fcntl")
     (tmp_path / "a").mkdir()
-    for name in (".x.csv.1.part", "a/.y.csv.2.part", "x.csv", "a/z.part"):
+    kept = ["x.csv", "a/z.part", ".cifar-10-python.tar.gz.part", ".cifar-10-python.tar.gz.part.version"]
+    for name in (".x.csv.0123abc_.part", "a/.y.csv.01234567.part", *kept):
         (tmp_path / name).write_text("1")
-    sweep([tmp_path, tmp_path / "none"])
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["x.csv", "z.part"]
+    sweep(tmp_path / "none")
+    sweep(tmp_path)
+    assert (tmp_path / "a" / ".y.csv.01234567.part").exists()
+    sweep(tmp_path, below=True)
+    left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(left) == sorted(kept)
+
+
+def test_what_a_killed_process_left_is_removed_by_who_writes_next_and_what_is_being_written_stays(tmp_path):
+    pytest.importorskip("fcntl")
+    code = ("import os, signal, sys; from pathlib import Path; from framebench.files import atomic\n"
+            "with atomic(Path(sys.argv[1]) / 'x.csv') as temporary:\n"
+            "    temporary.write_text('half')\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n")
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    with atomic(tmp_path / "y.csv") as first:
+        assert list(tmp_path.iterdir()) == [first], left
+        first.write_text("1")
+        with atomic(tmp_path / "y.csv") as second:
+            second.write_text("2")
+        assert first.exists()
+    assert list(tmp_path.iterdir()) == [tmp_path / "y.csv"] and (tmp_path / "y.csv").read_text() == "1"
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("none"), lambda path: None])

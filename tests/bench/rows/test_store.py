@@ -110,9 +110,11 @@ def test_rows_of_a_longer_run_answer_a_shorter_one_only(tmp_path):
 def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
     store = Store(tmp_path)
     rows = filled(store, [1])
-    left = [tmp_path / "examples" / "a" / ".a.parquet.x.part", tmp_path / "adversarial" / "b" / ".b.safetensors.x.part",
-            tmp_path / "report" / ".index.html.x.part"]
-    others = [tmp_path / "train" / ".c.json.x.part", tmp_path / "adversarial" / "b" / "b.safetensors"]
+    left = [tmp_path / "examples" / "a" / ".a.parquet.0123abc_.part", tmp_path / ".attack.csv.01234567.part",
+            tmp_path / "adversarial" / "b" / ".b.safetensors.01234567.part",
+            tmp_path / "report" / ".index.html.01234567.part"]
+    others = [tmp_path / "train" / ".c.json.01234567.part", tmp_path / ".cifar-10-python.tar.gz.part",
+              tmp_path / "adversarial" / "b" / "b.safetensors"]
     for path in left + others:
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(b"half")

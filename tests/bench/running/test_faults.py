@@ -12,6 +12,8 @@ import pytest
 from bench.rows.adversarial import folder_of, read
 from bench.rows.store import Store
 from bench.run import main
+from framebench.domains import load_domain
+from framebench.files import cache_folder
 
 _MODELS = """
 import sys, torch
@@ -131,10 +133,21 @@ def test_no_row_is_kept_whose_image_can_not_be_saved(tmp_path, late, data_root, 
 def test_what_a_killed_training_left_is_removed(tmp_path, late, data_root):
     folder = tmp_path / "t" / "epochs"
     folder.mkdir(parents=True)
-    left = [tmp_path / "t" / ".state.pt.x.part", folder / ".t@1.safetensors.y.part"]
+    left = [tmp_path / "t" / ".state.pt.0123abcd.part", folder / ".t@1.safetensors.0123abcd.part"]
     for path in left:
         path.write_bytes(b"half")
     assert main(command("train", late, tmp_path, data_root)) == 0
+    assert not any(map(Path.exists, left))
+
+
+def test_what_a_killed_prune_left_is_removed_there_and_in_the_cache(tmp_path, late, data_root):
+    out = tmp_path / "out"
+    left = [out / ".x.json.0123abcd.part", cache_folder() / "decoded" / ".x.npy.0123abcd.part"]
+    for path in left:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"half")
+    assert main(command("prune", late, out, data_root)) == 0
+    assert load_domain("cifar10", data_root).digest
     assert not any(map(Path.exists, left))
 
 
