@@ -13,6 +13,10 @@ class InputError(ValueError):
     """
 
 
+class DamagedError(InputError):
+    """Something has changed a file since it was written: its content does not match its checksum."""
+
+
 class MissingDataError(InputError):
     """A data set is not where it was looked for."""
 

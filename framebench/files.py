@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from framebench.errors import InputError
+from framebench.errors import DamagedError, InputError
 
 try:
     import fcntl
@@ -181,17 +181,23 @@ def unseal(path: Path) -> bytes:
     """Read a file that `seal` has written.
 
     Raises:
-        InputError: if it can't be read, or its content does not match its name: something has changed it since.
+        InputError: if it can't be read.
+        DamagedError: if its content does not match its name: something has changed it since.
     """
     try:
         content = regular(path).read_bytes()
     except OSError as error:
-        raise InputError(f"can't read {path} ({error.strerror}); restore it, or remove it, and the same command makes "
-                         "it anew") from None
-    if not path.stem.endswith("-" + hashlib.sha256(content).hexdigest()[:SEAL]):
-        raise InputError(f"{path} is damaged: its content does not match the checksum in its name; remove it, and the "
-                         "same command makes it anew")
+        raise InputError(f"can't read {path} ({error.strerror}); restore it, or remove it, and the command that wrote "
+                         "it makes it anew") from None
+    if not is_seal(path, content):
+        raise DamagedError(f"{path} is damaged: its content does not match the checksum in its name; the command that "
+                           "wrote it makes it anew with --repair")
     return content
+
+
+def is_seal(path: Path, content: bytes) -> bool:
+    """Tell whether a name is one that `seal` gives such a content."""
+    return path.stem.endswith("-" + hashlib.sha256(content).hexdigest()[:SEAL])
 
 
 def regular(path: Path) -> Path:

@@ -103,7 +103,7 @@ def run(options: ReportOptions) -> Results:
             raise InputError(f"{out} is not the output of a run: it has no folder examples/ or frames/; name the "
                              "folder that --out named")
     store = Store(first)
-    with store.lock():
+    with store.lock(repair=options.repair):
         for out in others:
             take(first, store, out)
         return write_report(first, options.made_by())

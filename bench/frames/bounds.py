@@ -56,7 +56,7 @@ def run(options: FramesOptions, models: Sequence[LoadedModel] | None = None) -> 
     torch.set_num_threads(threads(options.threads))
     models = load_models(options.models) if models is None else models
     out = writable_folder(options.out)
-    with Store(out).lock():
+    with Store(out).lock(repair=options.repair):
         read_frames(out)
         for model in models:
             measure(model, options, out, device)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.options.common import REPORT, Options, option
-from bench.options.kinds import PATH, TEXT, Kind, Rule
+from bench.options.common import FILES, REPORT, Options, option
+from bench.options.kinds import PATH, TEXT, TRUTH, Kind, Rule
 from framebench.keyvalue import parse_number
 
 #: Widths of a paper's figures, in inches: of a column of two, and of both with the space between.
@@ -56,6 +56,9 @@ class Reported(Options):
     log: tuple[Path, ...] = option(
         "--log", (), PATH, "folders that trainings wrote (OUT/NAME), or their layers.csv and log.csv: bounds, "
         "accuracy, loss and penalty over the epochs are drawn in the report", many="*", metavar="RUN", group=REPORT)
+    repair: bool = option("--repair", False, TRUTH, "remove damaged files below OUT first, naming each, and compute "
+                          "again what they held and what else is lost (pictures, attacked images)", group=FILES,
+                          in_protocol=False)
 
     def made_by(self, matched: tuple[str, ...] = ()) -> ReportSettings:
         """Return what a report by this command is made with.

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from bench.rows.facts import from_json
+from bench.rows.pictures import Pictures
 from bench.rows.store import Rows, Store
 from framebench.errors import InputError
 from framebench.files import seal, unseal
@@ -69,22 +70,26 @@ class Adversarial:
     """The final images of one evaluation, as they are added.
 
     Args:
-        rows: The evaluation's rows; each of them must have its image.
+        rows: The evaluation's rows.
+        repair: Whether the images of rows that lack theirs are to be made; otherwise each must have its image.
 
     Raises:
-        InputError: if a file is damaged, or rows were made without their images being kept.
+        InputError: if a file is damaged, or a row has no image.
     """
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, *, repair: bool = False) -> None:
         self.folder, self._origin = folder_of(rows), _origin(rows)
         self._added: list[tuple[torch.Tensor, np.ndarray, np.ndarray]] = []
-        if missing := len(np.setdiff1d(rows.ids, _ids(self.folder))):
-            raise InputError(f"{missing} rows of {self._origin.model} were made without --save-adversarial, so their "
-                             "images are gone; attack into another --out to have all")
+        self._known = saved_ids(rows)
+        if not repair and (missing := len(np.setdiff1d(rows.ids, self._known))):
+            raise InputError(f"{missing} rows of {self._origin.model} have no attacked image (they were made without "
+                             "--save-adversarial, or the images were removed); --repair attacks these images again")
 
     def add(self, ids: np.ndarray, labels: np.ndarray, images: torch.Tensor) -> None:
-        """Keep attacked images [r, C, H, W]; `flush` writes them."""
-        self._added.append((images.detach().float().cpu().contiguous().clone(), ids, labels))
+        """Keep attacked images [r, C, H, W], but for those that are kept already; `flush` writes them."""
+        if (new := ~np.isin(ids, self._known)).any():
+            kept = images.detach().float().cpu()[torch.from_numpy(new)]
+            self._added.append((kept.contiguous(), ids[new], labels[new]))
 
     def flush(self) -> None:
         """Write what was added since the last time as a part."""
@@ -137,6 +142,24 @@ def take_adversarial(store: Store, other: Store) -> None:
                                          _origin(mine)))
 
 
+def saved_ids(rows: Rows) -> np.ndarray:
+    """Return the ids of the attacked images that an evaluation keeps."""
+    return _ids(folder_of(rows))
+
+
+def lost(rows: Rows, pictured: np.ndarray, *, saved: bool) -> np.ndarray:
+    """Return the examples with a row, but without what is kept beside it: ids, int64 ascending.
+
+    Args:
+        rows: The rows.
+        pictured: Ids of the images whose pictures are kept.
+        saved: Whether all attacked images are kept.
+    """
+    ids = rows.ids
+    without = np.setdiff1d(pictured, Pictures(rows.folder).examples)
+    return np.union1d(np.intersect1d(ids, without), np.setdiff1d(ids, saved_ids(rows)) if saved else ids[:0])
+
+
 def _ids(folder: Path) -> np.ndarray:
     """Return the ids of all saved images; one part at a time is in memory, since all may not fit."""
     return np.concatenate([np.zeros(0, np.int64), *(_read_part(path).ids for path in parts_of(folder))])
@@ -166,8 +189,8 @@ def _read_part(path: Path) -> Saved:
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         problem, origin = type(error).__name__, None
     if problem or origin is None:
-        raise InputError(f"{path} does not hold attacked images ({problem}); write it anew with bench attack "
-                         "--save-adversarial")
+        raise InputError(f"{path} does not hold attacked images ({problem}); remove it, and bench attack "
+                         "--save-adversarial --repair makes it anew")
     return Saved(images, ids.numpy(), labels.numpy(), origin)
 
 

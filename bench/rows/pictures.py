@@ -49,7 +49,8 @@ class Pictures:
             try:
                 self._pictures |= _unpacked(load(unseal(path)))
             except (InputError, SafetensorError, KeyError, TypeError, ValueError):
-                _log.warning("%s is damaged; its pictures are left out of the report", path)
+                _log.warning("%s is damaged; its pictures are left out of the report (bench attack --repair makes them "
+                             "anew)", path)
         self._changed = False
 
     def add(self, example: int, picture: Picture) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -23,12 +24,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.rows.damage import remove_damaged
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import VERSION, Facts, from_json
 from bench.rows.pictures import Pictures
 from bench.rows.watching import expect, forget
 from framebench.errors import InputError
-from framebench.files import lock, seal, sweep, unseal, writable_folder
+from framebench.files import is_seal, lock, seal, sweep, unseal, writable_folder
 
 #: Columns of a row and their types; docs/results.md says what each means.
 SCHEMA = pa.schema([
@@ -36,6 +38,7 @@ SCHEMA = pa.schema([
     ("prediction", pa.int64()), ("success_iteration", pa.int64()), ("queries", pa.int64()), ("l2", pa.float64()),
     ("linf", pa.float64()), ("margin", pa.float64()), ("confidence", pa.float64()), ("steps", pa.binary())])
 
+_log = logging.getLogger(__name__)
 _META = b"framebench"
 _WRITE_EVERY = 10.0  # seconds
 
@@ -48,8 +51,11 @@ class Store:
         self._known: list[Rows] | None = None
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, repair: bool = False) -> Iterator[None]:
         """Keep a second run out of the folder while this one writes; the lock ends with the process.
+
+        Args:
+            repair: Whether to remove damaged files first (`bench.rows.damage`).
 
         Raises:
             InputError: if another run holds it.
@@ -60,6 +66,8 @@ class Store:
             sweep(self.out)
             for name in ("examples", "adversarial", "kept", "frames", "report"):
                 sweep(self.out / name, below=True)
+            if repair:
+                remove_damaged(self.out)
             try:
                 yield
             finally:
@@ -246,7 +254,10 @@ class Rows:
         """Write what is new, and join several parts into one; an evaluation without a row has no file."""
         self.flush()
         if len(self._parts) > 1 or (self._parts and self.facts != self._kept):
-            old, table = self._parts, _distinct(self._table(SCHEMA.names))
+            old, table = self._parts, self._table(SCHEMA.names)
+            if differ := _differing(table):
+                _log.warning("%d images of %s ended otherwise when they were attacked again (another machine or "
+                             "version, or draws of their own); their first rows stay", differ, self.folder)
             self._parts = []
             self._write(table, after=old)
             for path in set(old) - set(self._parts):
@@ -257,8 +268,11 @@ class Rows:
                            "facts": dataclasses.asdict(self.facts)})
         content = io.BytesIO()
         pq.write_table(_distinct(table).replace_schema_metadata({_META: meta.encode()}), content, compression="zstd")
-        numbers = [int(path.name.split("-")[1]) for path in (self._parts if after is None else after)]
-        self._parts.append(seal(self.folder, f"rows-{max(numbers, default=0) + 1:05}", ".parquet", content.getvalue()))
+        known = self._parts if after is None else after
+        number = max((int(path.name.split("-")[1]) for path in known), default=0) + 1
+        # What the others add to may be all there is: of images that were attacked again, the first rows count.
+        same = [path for path in known if is_seal(path, content.getvalue())]
+        self._parts.append(same[0] if same else seal(self.folder, f"rows-{number:05}", ".parquet", content.getvalue()))
         self._kept, self._written = self.facts, time.monotonic()
 
     def _table(self, names: list[str]) -> pa.Table:
@@ -270,6 +284,13 @@ class Rows:
                 tables.append(pq.read_table(io.BytesIO(unseal(path)), columns=names).cast(schema)
                               .replace_schema_metadata(None))
         return pa.concat_tables([*tables, *(table.select(names) for table in self._added)])
+
+
+def _differing(table: pa.Table) -> int:
+    """Return how many examples have rows that do not agree on what happened."""
+    said = table.select(["example", "clean_prediction", "prediction", "success_iteration", "queries"])
+    ways = int(said.group_by(said.column_names).aggregate([]).num_rows)
+    return ways - len(np.unique(table.column("example").to_numpy()))
 
 
 def _distinct(table: pa.Table) -> pa.Table:

@@ -14,13 +14,13 @@ from bench.analysis.findings import check_settings
 from bench.analysis.reporting import Results, write_report
 from bench.options.attack import AttackOptions
 from bench.options.protocol import protocol_facts
-from bench.rows.adversarial import Adversarial
+from bench.rows.adversarial import Adversarial, lost
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
 from bench.rows.store import Rows, Store
 from bench.running.checks import check_classes, load_models, reading
 from bench.running.computing import Computing, computing
-from bench.running.evaluate import attack_images, tabled
+from bench.running.evaluate import attack_images, pictured, tabled
 from bench.running.prepare import Prepared, facts_of, fitted, prepare
 from bench.running.progress import AttackProgress
 from bench.running.provenance import provenance
@@ -43,7 +43,7 @@ class _Run:
         name: What its progress bar is called.
         rows: Its rows so far, or, where no image is left to be attacked, rows that answer for it.
         attack: The attack, made ready for the model.
-        left: Ids of the images that have no row yet.
+        left: Ids of the images that have no row yet, or have lost what is kept beside it.
         ready: The model in the form of the rows; None where no image is left.
         saved: Where all attacked images are kept, or None.
     """
@@ -88,7 +88,7 @@ def run(options: AttackOptions) -> Results | None:
     hint = f"; {domain.hint}" if domain.hint else ""
     _log.info("data: %s, n = %d%s%s", domain.title, len(ids), here, hint)
     store = Store(options.out)
-    with store.lock():
+    with store.lock(repair=options.repair):
         check_settings(options.made_by(), [*store.models(), *((model.name, model.digest) for model in models)])
         with tabled(store, options.made_by()):
             runs = _plan(models, domain, part, attacks, options, store, how)
@@ -114,8 +114,9 @@ def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attack
                           set=domain.digest)
             name = model.name + (f" epsilon {attack.traits.epsilon:g}" if len(attacks) > 1 else "")
             name += f" seed {seed}" if len(options.all_seeds) > 1 else ""
-            rows, left = _opened(evaluation, facts, ids, store, own=options.save_adversarial)
-            saved = Adversarial(rows) if options.save_adversarial else None  # refuses rows whose images were not kept
+            rows, left = _opened(evaluation, facts, ids, store, own=options.save_adversarial,
+                                 pictured=pictured(domain) if options.repair else None)
+            saved = Adversarial(rows, repair=options.repair) if options.save_adversarial else None
             ready = None
             if len(left):
                 kind = rows.facts.predictor
@@ -127,8 +128,8 @@ def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attack
     return runs
 
 
-def _opened(evaluation: Evaluation, facts: Facts, ids: np.ndarray, store: Store, *,
-            own: bool) -> tuple[Rows, np.ndarray]:
+def _opened(evaluation: Evaluation, facts: Facts, ids: np.ndarray, store: Store, *, own: bool,
+            pictured: np.ndarray | None) -> tuple[Rows, np.ndarray]:
     """Return the rows that the images without a row belong to, and the ids of these images.
 
     Rows of a longer run answer for the images that they have, and for no others: those are attacked no longer than is
@@ -140,12 +141,15 @@ def _opened(evaluation: Evaluation, facts: Facts, ids: np.ndarray, store: Store,
         ids: The images, int64 [n].
         store: The stored rows.
         own: Whether the evaluation's own rows alone count, since attacked images are kept with these.
+        pictured: Ids of the images whose pictures are kept, to attack again what has lost its picture or its attacked
+            image; None to leave these as they are.
     """
     answering = store.answering(evaluation)
     longer = [rows for rows in answering if rows.evaluation.key != evaluation.key and not own]
     mine = [rows for rows in answering if rows.evaluation.key == evaluation.key]
     known = np.concatenate([np.zeros(0, np.int64), *(rows.ids for rows in mine + longer)])
-    left = ids[~np.isin(ids, known)]
+    again = [lost(rows, pictured, saved=own) for rows in mine if pictured is not None]
+    left = ids[~np.isin(ids, known) | np.isin(ids, np.concatenate([known[:0], *again]))]
     if longer and not mine and not len(left):
         longer[0].note(dataclasses.replace(facts, traits=longer[0].facts.traits))
         rows = longer[0]

@@ -49,7 +49,7 @@ def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, 
         attack: The attack, made ready for the model.
         predict: Maps images [n, C, H, W] in [0, 1] to logits; differentiable if the attack needs gradients.
         domain: Where the images come from.
-        ids: The images, int64 [n], none of which has a row.
+        ids: The images, int64 [n]; of one that has a row already, that row counts.
         made: Facts that hold once there are rows of this run, such as the machine.
         batch_size: Images per forward pass.
         report: Called with what has finished, for a progress bar.

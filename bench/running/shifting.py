@@ -53,7 +53,7 @@ def run(options: ShiftOptions) -> Results:
         _log.info("data: %s%s", title, f"; {hint}" if hint else "")
     duplicates = training_images(cells, root)
     store = Store(options.out)
-    with store.lock():
+    with store.lock(repair=options.repair):
         check_settings(options.made_by(), [*store.models(), *((model.name, model.digest) for model in models)])
         DUPLICATES.read(options.out)  # a damaged file is refused before anything is evaluated
         settings = options.made_by(tuple(notes))

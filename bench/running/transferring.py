@@ -42,7 +42,7 @@ def run(options: AttackOptions) -> pd.DataFrame:
     models, how = load_models(options.models), computing(options)
     saved = {path: _checked(path, read(path), options, models) for path in map(Path, options.transfer_from or ())}
     store = Store(writable_folder(options.out))
-    with store.lock():
+    with store.lock(repair=options.repair):
         known = TRANSFER.read(options.out)
         predictors: dict[tuple[str, str], Predictor] = {}
         targets = list(itertools.product(models, saved.values()))

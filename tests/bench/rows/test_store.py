@@ -210,3 +210,14 @@ def test_the_same_rows_are_the_same_bytes_whatever_order_they_came_in(tmp_path):
         rows.finish()
     (a,), (b,) = (list((tmp_path / name).rglob("rows-*.parquet")) for name in "ab")
     assert a.name == b.name and a.read_bytes() == b.read_bytes()
+
+
+def test_images_that_end_otherwise_when_attacked_again_are_told_and_keep_their_rows(tmp_path, caplog):
+    rows = filled(Store(tmp_path), [1, 2])
+    (before,) = files(rows)
+    rows.add(columns([1, 2]))
+    rows.finish()
+    assert files(rows) == [before] and not caplog.text
+    rows.add(columns([1, 2]) | {"queries": [9, 2]})
+    rows.finish()
+    assert "1 images" in caplog.text and rows.frame()["queries"].tolist() == [1, 2] and len(files(rows)) == 1
