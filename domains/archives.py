@@ -143,7 +143,8 @@ def _zip_members(file: IO[bytes]) -> Iterator[_Member]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
-            yield _Member(info.orig_filename, info.file_size, not info.is_dir() and kind in (0, stat.S_IFREG),
+            name = info.orig_filename  # it may be empty, which zipfile's is_dir() does not expect
+            yield _Member(name, info.file_size, not name.endswith("/") and kind in (0, stat.S_IFREG),
                           lambda info=info: archive.open(info))  # type: ignore[misc]
 
 

@@ -168,6 +168,12 @@ def test_a_damaged_zip_member(into):
         _unpack(into, bytes(content))
 
 
+def test_a_zip_member_whose_name_begins_with_its_end(into):
+    content = _zip_of({"z.bin": b"some bytes"}).replace(b"z.bin", b"\0.bin")
+    with pytest.raises(InputError, match="leads out of its folder"):
+        _unpack(into, content)
+
+
 @pytest.mark.parametrize(("name", "member", "path"), [
     ("cifar10", "cifar-10-batches-py/data_batch_5", "data_batch_5"),
     ("cifar10", "cifar-10-batches-py/batches.meta", "batches.meta"),
