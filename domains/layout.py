@@ -74,7 +74,7 @@ def titled(title: str, labels: np.ndarray, published: Sequence[int] | int) -> st
     if isinstance(published, int):
         total, whole = published, len(labels) == published
     else:
-        counts = np.bincount(labels, minlength=len(published)).tolist()
-        total, whole = sum(published), counts == list(published)
+        known = labels[labels < len(published)]  # `Domain` refuses others
+        total, whole = sum(published), np.bincount(known, minlength=len(published)).tolist() == list(published)
     return title if whole else f"{title}, partial: {len(labels)} of {total} images" + (
         " in other proportions" if len(labels) == total else "")

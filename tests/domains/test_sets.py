@@ -250,6 +250,7 @@ DATA, LABELS = "CIFAR-10.1/cifar10.1_v6_data.npy", "CIFAR-10.1/cifar10.1_v6_labe
     ("cifar10.1", _overwrite(DATA, pixels(20, 16)), r"not uint8 \[20, 16, 16, 3\]"),
     ("cifar10.1", _overwrite(LABELS, np.arange(19)), "20 images but labels of shape"),
     ("cifar10.1", _overwrite(LABELS, np.arange(20)), "labels from 0 to 19"),
+    ("cifar10.1", _overwrite(LABELS, np.full(20, 2**50)), "labels from 1125"),
     ("cifar10.1", _overwrite(LABELS, np.zeros(20)), "must be integers"),
     ("cifar10.1", lambda root: (root / LABELS).unlink(), "can't read .*labels.npy"),
     ("cifar10.2", _overwrite("cifar102_test.npz", None), "damaged"),
