@@ -42,9 +42,12 @@ class KeptTable:
         for path in sorted((out / "kept").glob(f"{self.name}-*.csv")):
             content = unseal(path)
             try:
-                tables.append(pd.read_csv(
-                    io.BytesIO(content), dtype=dict.fromkeys(self.texts, str), keep_default_na=False,
-                    na_values={name: [""] for name in self.columns if name not in self.texts})[list(self.columns)])
+                numbers = [name for name in self.columns if name not in self.texts]
+                table = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(self.texts, str), keep_default_na=False,
+                                    na_values={name: [""] for name in numbers})[list(self.columns)]
+                if len(table) and not all(map(pd.api.types.is_numeric_dtype, (table[name] for name in numbers))):
+                    raise ValueError("a text in a column of numbers")
+                tables.append(table)
             except (ValueError, KeyError) as error:  # pandas' errors of a file that is no table are ValueErrors
                 raise InputError(f"{path} is not the table that it should be ({type(error).__name__}); remove it, and "
                                  "run again what it was made by") from None

@@ -41,6 +41,8 @@ SCHEMA = pa.schema([
 _log = logging.getLogger(__name__)
 _META = b"framebench"
 _WRITE_EVERY = 10.0  # seconds
+#: The columns that are classes.
+_CLASSES = ("label", "goal", "clean_prediction", "prediction")
 
 
 class Store:
@@ -283,7 +285,25 @@ class Rows:
             with _damage_named(path):
                 tables.append(pq.read_table(io.BytesIO(unseal(path)), columns=names).cast(schema)
                               .replace_schema_metadata(None))
+                _check(tables[-1], len(self.facts.classes))
         return pa.concat_tables([*tables, *(table.select(names) for table in self._added)])
+
+
+def _check(table: pa.Table, classes: int) -> None:
+    """Check that a part has a value in every place, and of classes and counts only those that there are.
+
+    Raises:
+        ValueError: if not.
+    """
+    least = {"success_iteration": -1, **dict.fromkeys(("example", "queries", *_CLASSES), 0)}
+    for name in table.column_names:
+        column = table.column(name)
+        if column.null_count:
+            raise ValueError(f"{name} lacks values")
+        if name in least and len(column):
+            values = column.to_numpy()
+            if values.min() < least[name] or (name in _CLASSES and values.max() >= classes):
+                raise ValueError(f"{name} is from {values.min()} to {values.max()}")
 
 
 def _differing(table: pa.Table) -> int:

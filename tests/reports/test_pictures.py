@@ -18,13 +18,13 @@ def shown(tmp_path):
         clean = np.where(np.isin(ids, correct), labels, (labels + 1) % 12)
         rows = kept(run_of(tmp_path, np.where(clean == labels, -1, 0), columns={
             "label": labels, "goal": labels, "clean_prediction": clean, "prediction": clean,
-            "queries": np.where(clean == labels, 11, 1)}))
+            "queries": np.where(clean == labels, 11, 1)}, facts={"classes": tuple(CLASSES)}))
         pictures = Pictures(rows.folder)
         for example in ids:
             pictures.add(int(example), Picture(np.zeros((3, 4, 4)), np.ones((3, 4, 4))))
         pictures.flush()
         return [(title.split(":")[0], caption.split("\n")[1:])
-                for title, _, _, caption in attacked_pictures(one(rows, classes=tuple(CLASSES)))]
+                for title, _, _, caption in attacked_pictures(one(rows))]
     return make
 
 

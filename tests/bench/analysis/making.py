@@ -37,7 +37,8 @@ def run_of(tmp_path: Path, success: Any, *, model: str = "m", attack: str = "noi
     declared = Traits(**{"label": f"{attack}-pixel", "needs": "scores", "budget": budget, "epsilon": 0.2, **traits})
     own = {"epsilon": declared.epsilon, "basis": "pixel", **(settings or {})}
     evaluation = Evaluation(model, weights or model, domain, f"{domain}-digest", attack, own, budget, seed)
-    known = Facts(f"title of {domain}", CLASSES, declared, tuple(budgets), tuple(caps), **(facts or {}))
+    known = Facts(f"title of {domain}", **{"classes": CLASSES, "traits": declared, "budgets": tuple(budgets),
+                                           "l2_caps": tuple(caps), **(facts or {})})
     rows = Rows(tmp_path / f"{model}-{evaluation.key[:12]}", evaluation, known)
     rows.add({
         "example": np.arange(n) if examples is None else examples, "label": [1] * n, "goal": [1] * n,

@@ -5,6 +5,7 @@ import pytest
 
 from bench.rows.kept import KeptTable
 from framebench.errors import InputError
+from framebench.files import seal
 
 TABLE = KeptTable("things", keys=["name"], columns=["name", "value"], texts=["name"])
 
@@ -41,3 +42,9 @@ def test_names_stay_as_they_are(tmp_path):
     found = TABLE.read(tmp_path)
     assert found["name"].tolist() == ["007", "NA", "1e3"]
     assert found["value"].tolist()[::2] == [2, 2] and found["value"].isna().tolist() == [False, True, False]
+
+
+def test_a_text_in_the_place_of_a_number_is_refused_though_the_checksum_fits(tmp_path):
+    path = seal(tmp_path / "kept", "things", ".csv", b"name,value\na,1\nb,two\n")
+    with pytest.raises(InputError, match=path.name):
+        TABLE.read(tmp_path)

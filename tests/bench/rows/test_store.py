@@ -17,7 +17,7 @@ from framebench.files import seal
 
 EVALUATION = Evaluation("m", "weights", "d", "images", "simba", {"basis": "dct"}, 100, 0)
 TRAITS = Traits(label="simba-dct", needs="scores", budget=100, epsilon=0.2)
-FACTS = Facts("t", ("a", "b"), traits=TRAITS, budgets=(1, 100), provenance=({"torch": "1"},))
+FACTS = Facts("t", tuple(map(str, range(100))), traits=TRAITS, budgets=(1, 100), provenance=({"torch": "1"},))
 
 
 def columns(examples):
@@ -221,3 +221,18 @@ def test_images_that_end_otherwise_when_attacked_again_are_told_and_keep_their_r
     rows.add(columns([1, 2]) | {"queries": [9, 2]})
     rows.finish()
     assert "1 images" in caplog.text and rows.frame()["queries"].tolist() == [1, 2] and len(files(rows)) == 1
+
+
+@pytest.mark.parametrize(("column", "value"), [
+    ("label", 100), ("label", -1), ("goal", 2**62), ("clean_prediction", 100), ("prediction", -1), ("example", -1),
+    ("queries", -5), ("success_iteration", -2), ("margin", None), ("label", None)])
+def test_rows_that_can_not_be_are_refused_though_their_checksum_fits(tmp_path, column, value):
+    (path,) = files(filled(Store(tmp_path), [1, 2]))
+    table = pq.read_table(path)
+    at = table.column_names.index(column)
+    table = table.set_column(at, table.schema.field(at), [[table.column(at)[0].as_py(), value]])
+    path.unlink()
+    pq.write_table(table, path.parent / "new")
+    path = seal(path.parent, "rows-00001", ".parquet", (path.parent / "new").read_bytes())
+    with pytest.raises(InputError, match=path.name):
+        Store(tmp_path).all()[0].frame()
