@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from framebench.errors import DivergedError, InputError
-from framebench.files import atomic
+from framebench.files import atomic, seal, unseal
 from framebench.models.architectures import build
 from framebench.models.augment import crop_flip_cutout, draw_corners, pad_reflect
 from framebench.models.initialise import delta_orthogonal_
@@ -85,7 +85,7 @@ class Trainer:
         labels: int64 [n].
         num_classes: Number of classes.
         recipe: How to train.
-        folder: Holds ``state.pt`` (model, optimiser and epoch after every epoch) and ``log.csv``.
+        folder: Holds ``state-EPOCH-CHECKSUM.pt`` (model and optimiser after the last epoch) and ``log.csv``.
         device: Where to compute. The images lie there as well.
         data_digest: sha256 of images and labels; a run is resumed with the same data only.
         keep: Called with (model in eval mode, epoch, validation accuracy) after every epoch, and after every half of
@@ -276,15 +276,20 @@ class Trainer:
                  "regularizer": {} if self.regularizer is None else self.regularizer.state_dict()}
         content = io.BytesIO()  # into memory first: torch's writer hides what is wrong with a disk
         torch.save(state, content)
-        with atomic(self.folder / "state.pt") as temporary:
-            temporary.write_bytes(content.getbuffer())
+        # With a checksum: torch.load takes nearly any flipped bit for a weight.
+        written = seal(self.folder, f"state-{self.epoch:05}", ".pt", content.getvalue())
+        for path in set(self._states()) - {written}:
+            path.unlink(missing_ok=True)
+
+    def _states(self) -> list[Path]:
+        return sorted(self.folder.glob("state-*.pt"))
 
     def _resume(self) -> None:
-        path = self.folder / "state.pt"
-        if not path.exists():
+        if not self._states():
             return
+        path = self._states()[-1]
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            state = torch.load(io.BytesIO(unseal(path)), map_location=self.device, weights_only=True)
             identity = state["identity"]
             differs = [f"{key.replace('_', ' ')} ({identity.get(key)}, now {value})"
                        for key, value in self.identity.items() if identity.get(key) != value]

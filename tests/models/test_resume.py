@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from framebench.errors import InputError
-from tests.models.training import RECIPE, equal, images_of, prepare
+from tests.models.training import RECIPE, change_state, equal, images_of, prepare, state_of
 
 
 @pytest.fixture
@@ -46,9 +46,11 @@ def test_another_recipe_or_damaged_state_is_refused(data, tmp_path):
     prepare(data, tmp_path, dataclasses.replace(RECIPE, epochs=1)).run()
     with pytest.raises(InputError, match=r"another epochs \(1, now 3\), lr \(0.1, now 0.2\); choose another --name"):
         prepare(data, tmp_path, dataclasses.replace(RECIPE, lr=0.2))
-    (tmp_path / "state.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:500])
-    with pytest.raises(InputError, match="can't be read"):
-        prepare(data, tmp_path, dataclasses.replace(RECIPE, epochs=1))
+    good = bytearray(state_of(tmp_path).read_bytes())
+    for damaged in (good[:500], good[:2000] + bytes([good[2000] ^ 1]) + good[2001:]):
+        state_of(tmp_path).write_bytes(damaged)
+        with pytest.raises(InputError, match="can't be read"):
+            prepare(data, tmp_path, dataclasses.replace(RECIPE, epochs=1))
 
 
 @pytest.mark.parametrize("damage", [
@@ -59,10 +61,8 @@ def test_another_recipe_or_damaged_state_is_refused(data, tmp_path):
 def test_a_state_that_lacks_something_is_named(data, tmp_path, damage):
     recipe = dataclasses.replace(RECIPE, epochs=1, regularizer="srip", gamma=1e-2)
     prepare(data, tmp_path, recipe).run()
-    state = torch.load(tmp_path / "state.pt")
-    damage(state)
-    torch.save(state, tmp_path / "state.pt")
-    with pytest.raises(InputError, match=r"state .*state.pt can't be read \(\w+\); remove it to start anew"):
+    change_state(tmp_path, damage)
+    with pytest.raises(InputError, match=r"state .*state-00001-.*.pt can't be read \(\w+\); remove it to start anew"):
         prepare(data, tmp_path, recipe)
 
 
@@ -82,9 +82,10 @@ def test_a_state_of_an_earlier_version_says_nothing_of_the_processes(data, tmp_p
     recipe = dataclasses.replace(RECIPE, epochs=2)
     prepare(data, tmp_path, recipe, provenance={"torch": "1"}).run()
     assert prepare(data, tmp_path, recipe, provenance={"torch": "2"}).provenances == [{"torch": "1"}]
-    state = torch.load(tmp_path / "state.pt")
-    del state["provenances"], state["log"][1]
-    torch.save(state, tmp_path / "state.pt")
+
+    def shorten(state):
+        del state["provenances"], state["log"][1]
+    change_state(tmp_path, shorten)
     assert prepare(data, tmp_path, recipe, provenance={"torch": "2"}).provenances == [{"torch": "2"}]
 
 
@@ -92,8 +93,6 @@ def test_a_run_that_does_not_say_all_options_is_not_resumed(data, tmp_path):
     """So did earlier versions, and what their defaults were is not known here."""
     recipe = dataclasses.replace(RECIPE, epochs=1, regularizer="frame", gamma=1e-5)
     prepare(data, tmp_path, recipe).run()
-    state = torch.load(tmp_path / "state.pt")
-    state["identity"]["regularizer_options"] = {}
-    torch.save(state, tmp_path / "state.pt")
+    change_state(tmp_path, lambda state: state["identity"].update(regularizer_options={}))
     with pytest.raises(InputError, match=r"another regularizer options \({}, now {.*}\); choose another --name"):
         prepare(data, tmp_path, recipe)

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from framebench.errors import DivergedError, InputError
 from framebench.models.regularizers import KINDS
 from framebench.models.train import split
-from tests.models.training import RECIPE, equal, images_of, prepare
+from tests.models.training import RECIPE, change_state, equal, images_of, prepare
 
 
 @pytest.fixture
@@ -110,17 +110,18 @@ def test_a_collapse_stops_the_run_within_its_epoch_and_keeps_the_last(data, tmp_
 
     resumable = dataclasses.replace(recipe, gamma=1e-5)
     prepare(data, tmp_path / "b", resumable).run()
-    state = torch.load(tmp_path / "b" / "state.pt")
-    state["log"] = state["log"][:1]
-    with torch.no_grad():
-        for name, tensor in state["model"].items():
-            if tensor.ndim > 1:
-                state["model"][name] = tensor * math.sqrt(0.1)
-    torch.save(state, tmp_path / "b" / "state.pt")
-    before, trainer = (tmp_path / "b" / "state.pt").read_bytes(), prepare(data, tmp_path / "b", resumable)
+
+    def shrink(state):
+        state["log"] = state["log"][:1]
+        with torch.no_grad():
+            for name, tensor in state["model"].items():
+                if tensor.ndim > 1:
+                    state["model"][name] = tensor * math.sqrt(0.1)
+    state = change_state(tmp_path / "b", shrink)
+    before, trainer = state.read_bytes(), prepare(data, tmp_path / "b", resumable)
     with pytest.raises(InputError, match="collapsed in epoch 2"):  # compared with the start of the whole run
         trainer.run()
-    assert trainer.epoch == 1 and (tmp_path / "b" / "state.pt").read_bytes() == before
+    assert trainer.epoch == 1 and state.read_bytes() == before
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):

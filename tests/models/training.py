@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import torch
 
+from framebench.files import seal
 from framebench.models.recipe import Recipe
 from framebench.models.train import Trainer
 
@@ -20,6 +23,21 @@ def images_of(n):
 
 def prepare(data, folder, recipe=RECIPE, **options):
     return Trainer(*data, 4, recipe, folder, torch.device("cpu"), "digest", **options)
+
+
+def state_of(folder):
+    (path,) = folder.glob("state-*.pt")
+    return path
+
+
+def change_state(folder, change):
+    """Change the state that a training resumes from, as if it had been written so."""
+    path, content = state_of(folder), io.BytesIO()
+    state = torch.load(path)
+    change(state)
+    torch.save(state, content)
+    path.unlink()
+    return seal(folder, path.stem.rpartition("-")[0], ".pt", content.getvalue())
 
 
 def equal(a, b):

@@ -105,7 +105,7 @@ def full(monkeypatch):
 
 @pytest.mark.parametrize(("name", "part"), [
     ("attack", "rows-"), ("attack", "pictures-"), ("attack", "attack.csv"), ("shift", "rows-"), ("shift", "shift.csv"),
-    ("train", "state.pt"), ("train", "epochs/"), ("train", "t.safetensors"), ("train", "log.csv"),
+    ("train", "state-"), ("train", "epochs/"), ("train", "t.safetensors"), ("train", "log.csv"),
     ("prune", ".safetensors"), ("prune", ".json"), ("frames", "frames/"), ("frames", "index.html")])
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, late, data_root, capfd, full, name, part):
     out = tmp_path / "out"
@@ -133,7 +133,7 @@ def test_no_row_is_kept_whose_image_can_not_be_saved(tmp_path, late, data_root, 
 def test_what_a_killed_training_left_is_removed(tmp_path, late, data_root):
     folder = tmp_path / "t" / "epochs"
     folder.mkdir(parents=True)
-    left = [tmp_path / "t" / ".state.pt.0123abcd.part", folder / ".t@1.safetensors.0123abcd.part"]
+    left = [tmp_path / "t" / ".state-00001.pt.0123abcd.part", folder / ".t@1.safetensors.0123abcd.part"]
     for path in left:
         path.write_bytes(b"half")
     assert main(command("train", late, tmp_path, data_root)) == 0
