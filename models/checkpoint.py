@@ -142,7 +142,8 @@ def _is_count(value: object) -> bool:
 def _is_measured(entry: object) -> bool:
     return (isinstance(entry, dict) and set(entry) == _MEASURED and isinstance(entry["data"], str)
             and _is_count(entry["n"]) and _is_count(entry["correct"]) and isinstance(entry["accuracy"], int | float)
-            and 0 <= entry["accuracy"] <= 1)
+            and 0 <= entry["accuracy"] <= 1 and entry["correct"] <= entry["n"]
+            and abs(entry["accuracy"] - entry["correct"] / max(1, entry["n"])) < 1e-6)
 
 
 def load_checkpoint(weights: Path) -> tuple[nn.Module, Card]:

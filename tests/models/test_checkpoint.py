@@ -86,6 +86,7 @@ def test_the_digest_follows_the_weights_not_the_name(saved, tmp_path):
     ({"accuracy": [{"data": "x", "n": 5, "correct": 4, "accuracy": "0.8"}]}, "their ratio, from 0 to 1"),
     ({"accuracy": [{"data": "x", "n": 5, "correct": 4, "accuracy": float("nan")}]}, "their ratio, from 0 to 1"),
     ({"accuracy": [{"data": "x", "n": -5, "correct": 4, "accuracy": 0.8}]}, "their ratio, from 0 to 1"),
+    ({"accuracy": [{"data": "x", "n": 5, "correct": 4, "accuracy": 0.9}]}, "their ratio, from 0 to 1"),
     ({"recipe": {"seed": None}}, "'seed' must be an integer"),
     ({"recipe": {"seed": float("nan")}}, "'seed' must be an integer"),
     ({"data": {"n_validation": "5"}}, "'n_validation' must be an integer"),
