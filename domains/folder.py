@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from framebench.domains.base import Domain
 from framebench.domains.imagefiles import DECODER, SUFFIXES, ImageFiles, Resizing, broken_files, decode, shown, sizes_of
 from framebench.domains.reading import USUAL, Reading
 from framebench.errors import InputError
-from framebench.files import atomic, cache_folder
+from framebench.files import cache_folder, is_sealed, seal
 
 #: The file in a user's folder that lists its classes, one per line, in the order of the model's logits.
 CLASS_LIST = "classes.txt"
@@ -273,13 +274,14 @@ def _decoded(root: Path, names: Sequence[str]) -> np.ndarray:
     """
     stamps = [f"{name}|{s.st_size}|{s.st_mtime_ns}" for name in names for s in [(root / name).stat()]]
     parts = [f"decoder {DECODER}", str(root.resolve()), *stamps]
-    kept = cache_folder() / "decoded" / f"{hashlib.sha256(os.fsencode(chr(10).join(parts))).hexdigest()[:32]}.npy"
-    try:
-        images: np.ndarray = np.load(kept, mmap_mode="r", allow_pickle=False)
-        if images.shape == (len(names), 32, 32, 3) and images.dtype == np.uint8:
-            return images
-    except (OSError, ValueError, EOFError):
-        pass  # absent or damaged: decoded below
+    cache, stem = cache_folder() / "decoded", hashlib.sha256(os.fsencode(chr(10).join(parts))).hexdigest()[:32]
+    for kept in cache.glob(f"{stem}-*.npy"):
+        try:
+            if is_sealed(kept):  # else damaged: decoded below
+                known: np.ndarray = np.load(kept, mmap_mode="r", allow_pickle=False)
+                return known
+        except (OSError, ValueError, EOFError):
+            continue
     images = np.empty((len(names), 32, 32, 3), dtype=np.uint8)
     with counted(len(names), desc=f"decoding {root.parent.name}/{root.name}", unit="image", least=2000) as done:
         for i, name in enumerate(names):
@@ -289,8 +291,9 @@ def _decoded(root: Path, names: Sequence[str]) -> np.ndarray:
             images[i] = np.asarray(picture)
             done(1)
     try:
-        with atomic(kept) as temporary, open(temporary, "wb") as out:
-            np.save(out, images, allow_pickle=False)
+        content = io.BytesIO()
+        np.save(content, images, allow_pickle=False)
+        seal(cache, stem, ".npy", content.getbuffer())
     except OSError:
         pass  # without a cache, the next run decodes them again
     return images

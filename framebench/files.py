@@ -169,7 +169,7 @@ def read_regular(path: Path, limit: int) -> bytes:
         return file.read()
 
 
-def seal(folder: Path, stem: str, suffix: str, content: bytes) -> Path:
+def seal(folder: Path, stem: str, suffix: str, content: bytes | memoryview) -> Path:
     """Write ``folder/STEM-DIGEST.SUFFIX``, whose name carries the start of its content's sha256; see `unseal`."""
     path = folder / f"{stem}-{hashlib.sha256(content).hexdigest()[:SEAL]}{suffix}"
     with atomic(path) as temporary:
@@ -198,6 +198,15 @@ def unseal(path: Path) -> bytes:
 def is_seal(path: Path, content: bytes) -> bool:
     """Tell whether a name is one that `seal` gives such a content."""
     return path.stem.endswith("-" + hashlib.sha256(content).hexdigest()[:SEAL])
+
+
+def is_sealed(path: Path) -> bool:
+    """Tell whether a file that `seal` has written is as it was; it is read in blocks, and may be large.
+
+    Raises:
+        OSError: if it can't be read.
+    """
+    return path.stem.endswith("-" + file_digest(regular(path), "sha256")[:SEAL])
 
 
 def regular(path: Path) -> Path:

@@ -43,8 +43,10 @@ def test_class_folders_are_decoded_once(data_root, monkeypatch):
 def test_a_changed_or_damaged_cache_is_not_used(data_root, tmp_path):
     first = load_domain("cifar10", data_root)
     (cached,) = (path for path in (tmp_path / "cache" / "decoded").iterdir() if "sizes" not in path.name)
-    cached.write_bytes(cached.read_bytes()[:300])
-    assert load_domain("cifar10", data_root).digest == first.digest
+    good = cached.read_bytes()
+    for damaged in (good[:300], good[:5000] + bytes([good[5000] ^ 1]) + good[5001:]):
+        cached.write_bytes(damaged)
+        assert load_domain("cifar10", data_root).digest == first.digest and cached.read_bytes() == good
     path = data_root / "cifar10" / "test" / "cat" / "0000.png"
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(path)
     os.utime(path, ns=(1, 1))
