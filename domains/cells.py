@@ -108,7 +108,7 @@ class CellFiles:
     def _block(self, corruption: str, severity: int) -> np.ndarray | None:
         try:
             whole = np.load(self.path(corruption), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+        except Exception:  # absent or damaged, and a damaged file raises nearly anything
             return None
         if whole.shape != self._whole or whole.dtype != np.uint8:
             return None
@@ -117,10 +117,12 @@ class CellFiles:
 
     def _manifest(self) -> dict[str, Any]:
         try:
-            manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
-            return manifest if isinstance(manifest, dict) else {}
-        except (OSError, ValueError):
-            return {}  # absent or damaged: the cells are made again
+            manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+            if all(isinstance(entry, dict) for entry in manifest.get("cells", {}).values()):
+                return manifest
+        except (OSError, ValueError, AttributeError, RecursionError):
+            pass
+        return {}  # absent or damaged: the cells are made again
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         with atomic(self.folder / MANIFEST) as temporary:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -64,8 +63,8 @@ def duplicates_of(domain: Domain, training: Domain) -> Duplicates:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return Duplicates(**stored)
-    except (OSError, ValueError, EOFError, TypeError, BadZipFile):
-        pass  # absent or damaged: it is computed below
+    except Exception:  # absent or damaged, and a damaged file raises nearly anything: it is computed below
+        pass
     found = find_duplicates(domain.images[:], training.images[:], domain.name)
     try:
         with atomic(path) as temporary, open(temporary, "wb") as out:

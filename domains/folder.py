@@ -280,7 +280,7 @@ def _decoded(root: Path, names: Sequence[str]) -> np.ndarray:
             if is_sealed(kept):  # else damaged: decoded below
                 known: np.ndarray = np.load(kept, mmap_mode="r", allow_pickle=False)
                 return known
-        except (OSError, ValueError, EOFError):
+        except (OSError, ValueError):
             continue
     images = np.empty((len(names), 32, 32, 3), dtype=np.uint8)
     with counted(len(names), desc=f"decoding {root.parent.name}/{root.name}", unit="image", least=2000) as done:

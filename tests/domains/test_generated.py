@@ -119,7 +119,7 @@ def test_frost_of_other_pictures_is_made_anew(clean, made, monkeypatch):
     assert made == [("frost", 1)]
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest", "size"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest", "other manifest", "size", "header"])
 def test_a_damaged_cell_is_noticed_and_made_anew(clean, made, damage):
     folder = make(clean).generate(["fog"], [2, 3])
     path = folder / "fog.npy"
@@ -133,6 +133,11 @@ def test_a_damaged_cell_is_noticed_and_made_anew(clean, made, damage):
         path.unlink()
     elif damage == "manifest":
         (folder / "manifest.json").write_text('{"cells": {"fog/2"')
+    elif damage == "other manifest":
+        (folder / "manifest.json").write_text('{"cells": {"fog/2": [1]}}')
+    elif damage == "header":  # a bracket that is never closed
+        content = path.read_bytes()
+        path.write_bytes(content[:128].replace(b"}", b"(") + content[128:])
     else:
         np.save(path, np.zeros((5, 32, 32, 3), np.uint8))
     made.clear()
