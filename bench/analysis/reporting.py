@@ -11,11 +11,11 @@ import pandas as pd
 
 from bench.analysis.findings import find
 from bench.options.report import ReportOptions, ReportSettings
+from bench.rows.derived import write_derived
 from bench.rows.frames import kept_frames
 from bench.rows.joining import take
 from bench.rows.store import Store
 from framebench.errors import InputError
-from framebench.files import atomic
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Resu
     from framebench.reports.payload import payload
 
     found = find(out, settings)
-    for name, table in found.tables.items():
-        _write(out / f"{name}.csv", table.to_csv(index=False))
+    texts = {f"{name}.csv": table.to_csv(index=False) for name, table in found.tables.items()}
     answer = sentences(found)
-    _write(out / "answer.txt", "".join(f"{sentence}\n" for sentence in answer))
-    _write(out / "warnings.csv", pd.DataFrame({"warning": list(found.warnings)}, dtype=str).to_csv(index=False))
+    texts["answer.txt"] = "".join(f"{sentence}\n" for sentence in answer)
+    texts["warnings.csv"] = pd.DataFrame({"warning": list(found.warnings)}, dtype=str).to_csv(index=False)
     page = out / "report" / "index.html"
     document = document_of(found)
-    _write(page, page_of(document, drawn(document), payload(found, document)))
+    texts["report/index.html"] = page_of(document, drawn(document), payload(found, document))
+    write_derived(out, texts)
     write_exports(page.parent, document, settings.formats, settings.figure_width)
     names = [field.name for field in dataclasses.fields(Results) if field.name not in ("warnings", "answer", "page")]
     return Results(**{name: found.tables.get(name, pd.DataFrame()) for name in names}, warnings=tuple(found.warnings),
@@ -107,8 +107,3 @@ def run(options: ReportOptions) -> Results:
         for out in others:
             take(first, store, out)
         return write_report(first, options.made_by())
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.browsing.folders import stamp
+from bench.rows.derived import read_derived
 from bench.rows.frames import read_frames
 from bench.rows.store import Store
 from bench.rows.watching import is_running, progress
-from framebench.errors import InputError
-from framebench.files import read_regular
+from framebench.errors import DamagedError, InputError
 
 #: Bytes of a table that are read for the index.
 LIMIT = 64 << 20
@@ -118,7 +118,7 @@ class Listing:
             changed = max([0, *(found[0] for found in seen.values()), *([report[0]] if report else []),
                            *([state[3][1]] if state[3] else [])]) / 1e9
             described = settled(out, lambda: _unfinished(name, out)) if from_rows else \
-                _described(name, {table: _records(files[table]) for table in seen})
+                _described(name, {table: _records(out, table) for table in seen})
             known = state, replace(described, changed=changed, report=report is not None, running=running)
             self._known[name] = known
         return replace(known[1], done=progress(out)) if running else known[1]
@@ -133,19 +133,21 @@ def _seen(path: Path) -> tuple[int, int] | None:
     return about.st_mtime_ns, about.st_size
 
 
-def _records(path: Path) -> list[dict[str, str]]:
+def _records(out: Path, table: str) -> list[dict[str, str]]:
     """Read a table.
 
     Raises:
-        InputError: if it is none.
+        InputError: if it is none, or is not as it was written.
     """
     try:
-        text = read_regular(path, LIMIT).decode("utf-8")
+        text = read_derived(out, f"{table}.csv", LIMIT)
         return [{str(key): value or "" for key, value in record.items()}
                 for record in csv.DictReader(io.StringIO(text, newline=""), strict=True)]
+    except DamagedError:
+        raise
     except (OSError, ValueError, csv.Error) as error:
         said = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path.name} can't be read ({said}); bench report writes it anew") from None
+        raise InputError(f"{table}.csv can't be read ({said}); bench report writes it anew") from None
 
 
 def _unfinished(name: str, out: Path) -> Run:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from bench.analysis.reporting import write_report
 from bench.browsing.folders import search
+from bench.browsing.listing import Listing
 from bench.browsing.server import Site
 from tests.bench.browsing.conftest import attacked
 
@@ -38,3 +40,15 @@ def test_every_run_is_listed_once_and_read_again_when_it_changes(root):
     page = site.index()
     assert page.count("<td class=\"text\">before</td>") == 199
     assert page.count("<td class=\"text\">afterwards</td>") == 1
+
+
+def test_a_table_that_was_changed_is_named_and_gives_no_number(root):
+    table = attacked(root / "a", [0, 3, -1]) / "attack.csv"
+    assert Listing(root).run("a").robust and not Listing(root).run("a").problem
+    content = table.read_text()
+    table.write_text(content.replace("0.3333", "0.4333"))
+    assert table.read_text() != content
+    found = Listing(root).run("a")
+    assert "attack.csv" in found.problem and not found.robust
+    write_report(root / "a")
+    assert not Listing(root).run("a").problem
