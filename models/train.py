@@ -22,8 +22,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from framebench.derived import write_derived
 from framebench.errors import DivergedError, InputError
-from framebench.files import atomic, seal, unseal
+from framebench.files import seal, unseal
 from framebench.models.architectures import build
 from framebench.models.augment import crop_flip_cutout, draw_corners, pad_reflect
 from framebench.models.initialise import delta_orthogonal_
@@ -267,10 +268,11 @@ class Trainer:
 
     def _save(self) -> None:
         # The log first: of a run killed between the two the epoch is trained again, and its entry written again.
-        with atomic(self.folder / "log.csv") as temporary, open(temporary, "w", newline="") as out:
-            writer = csv.DictWriter(out, LOG)
-            writer.writeheader()
-            writer.writerows(self.log)
+        out = io.StringIO()
+        writer = csv.DictWriter(out, LOG)
+        writer.writeheader()
+        writer.writerows(self.log)
+        write_derived(self.folder, {"log.csv": out.getvalue()})
         state = {"identity": self.identity, "log": self.log, "provenances": self.provenances,
                  "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                  "regularizer": {} if self.regularizer is None else self.regularizer.state_dict()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pandas as pd
 import torch
 from torch import nn
 
+from framebench.derived import check_derived, write_derived
 from framebench.errors import DivergedError, InputError
-from framebench.files import atomic
 from framebench.models.regularizers import Regularizer, gershgorin
 from framebench.models.regularizers.gram import mean_diagonal
 from framebench.models.regularizers.layers import find_layers
@@ -96,7 +97,9 @@ class LayerLog:
         self.entries: list[dict[str, float | str]] = []
         if path.is_file() and done:
             try:
-                stored = pd.read_csv(path)[COLUMNS]
+                content = path.read_bytes()
+                check_derived(path, content)
+                stored = pd.read_csv(io.BytesIO(content))[COLUMNS]
                 stored = stored[stored["epoch"] <= done]
             except (OSError, KeyError, TypeError, ValueError) as error:
                 raise InputError(f"{path} is not a log of the layers' frame bounds ({type(error).__name__}); remove "
@@ -108,10 +111,11 @@ class LayerLog:
     def add(self, model: nn.Module, epoch: float) -> None:
         """Add one entry per layer, and write."""
         self._note(model, epoch)
-        with atomic(self.path) as temporary, open(temporary, "w", newline="") as out:
-            writer = csv.DictWriter(out, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.entries)
+        out = io.StringIO()
+        writer = csv.DictWriter(out, COLUMNS)
+        writer.writeheader()
+        writer.writerows(self.entries)
+        write_derived(self.path.parent, {self.path.name: out.getvalue()})
 
     @torch.no_grad()
     def _note(self, model: nn.Module, epoch: float) -> None:

@@ -11,10 +11,10 @@ import pandas as pd
 
 from bench.analysis.findings import find
 from bench.options.report import ReportOptions, ReportSettings
-from bench.rows.derived import write_derived
 from bench.rows.frames import kept_frames
 from bench.rows.joining import take
 from bench.rows.store import Store
+from framebench.derived import write_derived
 from framebench.errors import InputError
 
 

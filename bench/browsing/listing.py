@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.browsing.folders import stamp
-from bench.rows.derived import read_derived
 from bench.rows.frames import read_frames
 from bench.rows.store import Store
 from bench.rows.watching import is_running, progress
+from framebench.derived import check_derived
 from framebench.errors import DamagedError, InputError
+from framebench.files import read_regular
 
 #: Bytes of a table that are read for the index.
 LIMIT = 64 << 20
@@ -140,11 +141,13 @@ def _records(out: Path, table: str) -> list[dict[str, str]]:
         InputError: if it is none, or is not as it was written.
     """
     try:
-        text = read_derived(out, f"{table}.csv", LIMIT)
+        content = read_regular(out / f"{table}.csv", LIMIT)
+        check_derived(out / f"{table}.csv", content)
+        text = content.decode("utf-8")
         return [{str(key): value or "" for key, value in record.items()}
                 for record in csv.DictReader(io.StringIO(text, newline=""), strict=True)]
-    except DamagedError:
-        raise
+    except DamagedError as error:
+        raise InputError(f"{error}; bench report writes it anew") from None
     except (OSError, ValueError, csv.Error) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{table}.csv can't be read ({said}); bench report writes it anew") from None

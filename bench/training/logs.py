@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from framebench.derived import check_derived
 from framebench.errors import InputError
 from framebench.files import regular
 
@@ -75,7 +77,9 @@ def _add(logs: TrainingLogs, path: Path) -> None:
 
 def _read(path: Path) -> tuple[str, pd.DataFrame]:
     try:
-        log = pd.read_csv(regular(path), dtype={"layer": str})  # the layers of an nn.Sequential are numbers
+        content = regular(path).read_bytes()
+        check_derived(path, content)
+        log = pd.read_csv(io.BytesIO(content), dtype={"layer": str})  # the layers of an nn.Sequential are numbers
         kinds = [kind for kind, columns in COLUMNS.items() if set(columns) <= set(log.columns)]
         if not kinds:
             raise ValueError("it has neither's columns")

@@ -74,7 +74,7 @@ def test_the_log_lacks_no_epoch_of_a_run_killed_as_it_saves_the_last(data, tmp_p
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(torch, "save", die)
         prepare(data, tmp_path, recipe).run()
-    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+    assert {path.name for path in tmp_path.iterdir()} == {"log.csv", "SHA256SUMS"}
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 2
 
 

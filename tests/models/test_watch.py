@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from bench.training.logs import read_logs
 from framebench.errors import InputError
 from framebench.models.architectures import build
 from framebench.models.initialise import delta_orthogonal_
@@ -76,6 +77,19 @@ def test_a_damaged_log_is_named(tmp_path, text):
     (tmp_path / "layers.csv").write_text(text)
     with pytest.raises(InputError, match=r"layers.csv is not a log of .*; remove it, .* starts again at epoch 2$"):
         LayerLog(tmp_path / "layers.csv", build("resnet20", width=4), (16, 16), done=2)
+
+
+def test_a_log_with_another_digit_is_named_though_it_reads_as_one(tmp_path):
+    path, model = tmp_path / "layers.csv", build("resnet20", width=4)
+    LayerLog(path, model, (16, 16)).add(model, 1)
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b"1", b"2"))
+    with pytest.raises(InputError, match=r"layers.csv is not a log of"):
+        LayerLog(path, model, (16, 16), done=1)
+    with pytest.raises(InputError, match=r"layers.csv is not a log of .* not as it was written"):
+        read_logs([path])
+    path.write_bytes(good)
+    assert read_logs([path]).bounds[tmp_path.name]["epoch"].max() == 1
 
 
 def _descend(model, penalty, steps, watch):
