@@ -17,8 +17,9 @@ import enum
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -30,20 +31,34 @@ from framebench.attacks.queries import AttackOver
 from framebench.errors import InputError
 
 T = TypeVar("T")
-Task = Callable[[Predict], T]
+#: Is told of a pass before its answers are handed out: who has asked how many of its questions, the questions [m, ...],
+#: and the answers [m, ...] on the CPU.
+Look = Callable[[Sequence[tuple[Any, int]], torch.Tensor, torch.Tensor], None]
 
 
-def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Predict, *, lanes: int, batch_size: int) -> Iterator[T]:
+class Ask(Protocol):
+    """What a task asks with."""
+
+    def __call__(self, question: torch.Tensor, asker: Any = None) -> torch.Tensor:
+        """Map questions [k, ...] to answers [k, ...]; `asker` is what a `Look` is to know of who asks."""
+
+
+Task = Callable[[Ask], T]
+
+
+def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Predict, *, lanes: int, batch_size: int,
+               look: Look = lambda *_: None) -> Iterator[T]:
     """Run tasks, at most `lanes` at a time, and yield their results as they finish.
 
     Args:
         tasks: (seed, task) of each. A task gets a function to ask with, which must be called in the task's own
             thread; the global generators of torch (CPU) and NumPy are the task's own and start from its seed. What it
-            asks is on the CPU. An answer to what requires a gradient can be differentiated, once or more often, but
-            not twice in a row (there are no second derivatives).
+            asks is on the CPU; its questions and its answers are copies. An answer to what requires a gradient can be
+            differentiated, once or more often, but not twice in a row (there are no second derivatives).
         answer: Maps questions [m, ...] to answers [m, ...], row by row; differentiable if the tasks need it.
         lanes: Tasks under way at once; changes the speed, not the results.
         batch_size: The largest m.
+        look: Is told of each pass: what is to be done for every answer is done here for all of them at once.
 
     Raises:
         InputError: if there are not as many answers as questions, or if they can't be differentiated though they must.
@@ -54,7 +69,7 @@ def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Predict, *, lanes: 
         while True:
             while len(running) < lanes and (following := next(waiting, None)) is not None:
                 running.append(_Lane(*following))
-                running[-1].resume(None)
+                _resume(running[-1:], [(torch.empty(0), None)])
                 yield from _take_finished(running)
             if not running:
                 return
@@ -64,7 +79,7 @@ def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Predict, *, lanes: 
             if kind is _Kind.GRADIENT:
                 _give_gradients(asking)
             else:
-                _give_answers(asking, answer, batch_size)
+                _give_answers(asking, answer, batch_size, look)
             yield from _take_finished(running)
     finally:
         for lane in running:
@@ -102,20 +117,23 @@ class _Question:
         kind: Whether it is an answer or a gradient.
         content: What is asked about; for a gradient, the gradient with respect to the answer.
         of: For a gradient, what is to be differentiated.
+        asker: Who asks.
     """
 
     kind: _Kind
     content: torch.Tensor
     of: _Part | None = None
+    asker: Any = None
 
 
 #: An answer or a gradient, and of an answer that can be differentiated where it comes from.
 _Reply = tuple[torch.Tensor, _Part | None]
 
 
-def _give_answers(asking: Sequence[_Lane[T]], answer: Predict, batch_size: int) -> None:
+def _give_answers(asking: Sequence[_Lane[T]], answer: Predict, batch_size: int, look: Look) -> None:
     """Answer questions of one kind in one pass."""
     contents = [lane.question.content for lane in asking]
+    sizes = list(map(len, contents))
     differentiable = asking[0].question.kind is _Kind.DIFFERENTIABLE
     questions = torch.cat(contents).requires_grad_(differentiable)
     with torch.set_grad_enabled(differentiable):
@@ -125,11 +143,12 @@ def _give_answers(asking: Sequence[_Lane[T]], answer: Predict, batch_size: int) 
                          f"returned {list(answers.shape)}")
     if differentiable and not answers.requires_grad:
         raise InputError("the model gives no gradients with respect to its images; choose an attack that needs none")
-    ends = list(itertools.accumulate(map(len, contents)))
-    known = answers.detach().cpu()
-    for lane, size, end in zip(asking, map(len, contents), ends, strict=True):
-        rows = slice(end - size, end)
-        lane.resume((known[rows].clone(), _Part(questions, answers, rows) if differentiable else None))
+    known = answers.detach().to("cpu", copy=True)
+    look([(lane.question.asker, size) for lane, size in zip(asking, sizes, strict=True)], questions.detach(), known)
+    ends = itertools.accumulate(sizes)
+    parts = [_Part(questions, answers, slice(end - size, end)) if differentiable else None
+             for size, end in zip(sizes, ends, strict=True)]
+    _resume(asking, list(zip(torch.unsafe_split_with_sizes(known, sizes), parts, strict=True)))
 
 
 def _give_gradients(asking: Sequence[_Lane[T]]) -> None:
@@ -140,30 +159,48 @@ def _give_gradients(asking: Sequence[_Lane[T]]) -> None:
         groups.setdefault(id(lane.question.of.answers), []).append((lane, lane.question.of))
     for group in groups.values():
         _, shared = group[0]
+        rows = torch.cat([torch.arange(part.rows.start, part.rows.stop) for _, part in group])
         weights = torch.zeros_like(shared.answers)
-        for lane, part in group:
-            weights[part.rows] = lane.question.content.to(weights)
+        weights[rows.to(weights.device)] = torch.cat([lane.question.content for lane, _ in group]).to(weights)
         # Rows don't depend on each other, so neither do their gradients. The graph lives as long as its answers do.
         gradients, = torch.autograd.grad(shared.answers, shared.questions, weights, retain_graph=True)
-        for lane, part in group:
-            lane.resume((gradients[part.rows].clone(), None))
+        own = torch.unsafe_split_with_sizes(gradients[rows], [part.rows.stop - part.rows.start for _, part in group])
+        _resume([lane for lane, _ in group], [(gradient, None) for gradient in own])
 
 
 class _Answer(torch.autograd.Function):
     """The model, as a task's own graph has it."""
 
     @staticmethod
-    def forward(ctx: Any, question: torch.Tensor, lane: _Lane[Any]) -> torch.Tensor:
+    def forward(ctx: Any, question: torch.Tensor, lane: _Lane[Any], asker: Any) -> torch.Tensor:
         """Ask for the answer."""
-        answer, ctx.part = lane.wait(_Question(_Kind.DIFFERENTIABLE, question.detach()))
+        answer, ctx.part = lane.wait(_Question(_Kind.DIFFERENTIABLE, question.detach(), asker=asker))
         ctx.lane = lane
         return answer
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         """Ask for the gradient."""
-        return ctx.lane.wait(_Question(_Kind.GRADIENT, gradient, ctx.part))[0], None
+        return ctx.lane.wait(_Question(_Kind.GRADIENT, gradient, ctx.part))[0], None, None
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Leave the global generators as they are found."""
+    states = torch.get_rng_state(), get_bit_generator()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        set_bit_generator(states[1])
+
+
+def _resume(lanes: Sequence[_Lane[T]], replies: Sequence[_Reply]) -> None:
+    """Give tasks the replies to their questions and let each run to its next one, or to its end."""
+    with _generators_kept():
+        for lane, reply in zip(lanes, replies, strict=True):
+            lane.resume(reply)
 
 
 def _take_finished(running: list[_Lane[T]]) -> Iterator[T]:
@@ -190,19 +227,14 @@ class _Lane(Generic[T]):
         self._thread = threading.Thread(target=self._run, args=(task,), daemon=True)
         self._thread.start()
 
-    def resume(self, reply: _Reply | None) -> None:
-        """Give the task the reply to its question and let it run to the next one, or to its end."""
+    def resume(self, reply: _Reply) -> None:
+        """Let the task run on; the global generators are left as it has them."""
         self._reply = reply
-        outer_torch, outer_numpy = torch.get_rng_state(), get_bit_generator()
         torch.set_rng_state(self._torch)
         set_bit_generator(self._numpy)
-        try:
-            self._turn.release()
-            self._paused.acquire()
-        finally:
-            self._torch = torch.get_rng_state()
-            torch.set_rng_state(outer_torch)
-            set_bit_generator(outer_numpy)
+        self._turn.release()
+        self._paused.acquire()
+        self._torch = torch.get_rng_state()
 
     def result(self) -> T:
         """Return what the finished task has returned, or raise what it has raised."""
@@ -227,11 +259,11 @@ class _Lane(Generic[T]):
         reply, self._reply = self._reply, None  # the pass lives as long as the task's graph, and no longer
         return reply
 
-    def _ask(self, question: torch.Tensor) -> torch.Tensor:
+    def _ask(self, question: torch.Tensor, asker: Any = None) -> torch.Tensor:
         if question.requires_grad and torch.is_grad_enabled():
-            answer: torch.Tensor = _Answer.apply(question, self)
+            answer: torch.Tensor = _Answer.apply(question, self, asker)
             return answer
-        return self.wait(_Question(_Kind.PLAIN, question.detach()))[0]
+        return self.wait(_Question(_Kind.PLAIN, question.detach(), asker=asker))[0]
 
     def _run(self, task: Task[T]) -> None:
         torch.set_num_threads(1)  # of this thread: the setting does not pass on

@@ -7,13 +7,14 @@ attack is ended from inside by `AttackOver` at the first success or when the bud
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from framebench.attacks.base import Finished, MarginPath, Predict, guarded
-from framebench.attacks.verdict import Verdict, check_classes, judge, read_logits
+from framebench.attacks.base import Finished, MarginPath
+from framebench.attacks.verdict import check_classes, judge, read_logits
 
 #: Norm of a bound -> its order.
 NORMS = {"l0": 0, "l1": 1, "l2": 2, "linf": float("inf")}
@@ -49,7 +50,11 @@ class Bound:
         """Tell which differences [m, C, H, W] are within it (up to rounding), bool [m]."""
         if self.epsilon is None:
             return np.ones(len(difference), dtype=bool)
-        return self.distances(difference) <= self.epsilon * (1 + _ROUNDING) + _ROUNDING
+        return self.allows(self.distances(difference))
+
+    def allows(self, distances: np.ndarray) -> np.ndarray:
+        """Tell which distances [m] are within it (up to rounding), bool [m]."""
+        return np.asarray(distances <= (np.inf if self.epsilon is None else self.epsilon) * (1 + _ROUNDING) + _ROUNDING)
 
 
 class CountedModel:
@@ -60,7 +65,8 @@ class CountedModel:
     candidates that does not fit into the budget only the first ones are forwarded.
 
     Args:
-        ask: Maps images [m, C, H, W] in [0, 1] to logits [m, classes]: the forward pass.
+        ask: Maps images [m, C, H, W] in [0, 1], of this model, to logits [m, classes]; both are copies. `look` must
+            have been called before it answers.
         clean: The image, [1, C, H, W], on the CPU.
         label: Its class.
         example: Its id, for messages.
@@ -75,22 +81,27 @@ class CountedModel:
         over: Whether the attack has nothing more to do: it has succeeded, or the budget is spent.
     """
 
-    def __init__(self, ask: Predict, clean: torch.Tensor, label: int, *, limit: int, bound: Bound,
-                 minimise: bool = False, example: int = 0, watched: bool = False) -> None:
-        self._ask, self._clean, self._label, self._limit, self._bound = guarded(ask), clean, label, limit, bound
-        self._minimise, self._nearest, self._example = minimise, np.inf, example
-        self._known = self._ask(clean).detach().cpu()
-        self.queries, self._skipped, self.classes = 1, 0, self._known.shape[-1]
-        self._best = self._judged(self._known, 1)
-        self._image, self._clean_prediction = clean, int(self._best.prediction[0])
-        self._clean_confidence = self._best.confidence.copy()
-        self._path = MarginPath([1], self._best.margin.tolist()) if watched else None
-        self._success = 0 if self._clean_prediction != label else -1
+    def __init__(self, ask: Callable[[torch.Tensor, CountedModel], torch.Tensor], clean: torch.Tensor, label: int, *,
+                 limit: int, bound: Bound, minimise: bool = False, example: int = 0, watched: bool = False) -> None:
+        self._ask, self._limit, self._minimise = ask, limit, minimise
+        self.clean, self.label, self.example, self.bound = clean, label, example, bound
+        self.queries, self._skipped, self._success, self._nearest = 0, 0, -1, np.inf
+        self._image, self._margin, self._prediction, self._confidence = clean, np.inf, label, np.nan
+        self._path = MarginPath() if watched else None
+        self._known = ask(clean, self)
+        self._clean_prediction, self._clean_confidence = self._prediction, self._confidence
+        self.classes = self._known.shape[1]
 
     @property
     def over(self) -> bool:
         """Whether the attack has nothing more to do."""
         return self._success == 0 or (self._success > 0 and not self._minimise) or self.queries >= self._limit
+
+    @property
+    def lowest(self) -> float:
+        """The margin below which an image is worth a look if it is no success."""
+        nearest = self._margin if self._success < 0 else -np.inf
+        return nearest if self._path is None else max(nearest, *self._path.margins[-1:], -np.inf)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Map candidates [m, C, H, W] to logits [m, classes]; what is seen of them is clipped to [0, 1].
@@ -98,14 +109,12 @@ class CountedModel:
         Raises:
             AttackOver: at a success, and for what the budget does not allow.
         """
-        if not x.requires_grad and all(torch.equal(row, self._clean[0]) for row in x):
+        if not x.requires_grad and all(torch.equal(row, self.clean[0]) for row in x):
             return self._known.repeat(len(x), 1)
         if self.over:
             raise AttackOver
         fits = x[: self._limit - self.queries].clamp(0, 1)
-        logits = self._ask(fits).cpu()  # a copy, into which the attack may write
-        self.queries += len(fits)
-        self._look(fits.detach(), logits.detach())
+        logits = self._ask(fits, self)
         if (self._success >= 0 and not self._minimise) or len(fits) < len(x):
             raise AttackOver
         return logits
@@ -116,49 +125,73 @@ class CountedModel:
         self._limit -= skipped - self._skipped
         self._skipped = skipped
 
-    def _look(self, x: torch.Tensor, logits: torch.Tensor) -> None:
-        """Keep the first success among candidates (the nearest, to minimise), else the one that came nearest to it.
+    def keep(self, image: torch.Tensor, query: int, *, margin: float, prediction: int, confidence: float,
+             distance: float) -> None:
+        """Keep an image within the bound if it is the first success (to minimise, the nearest) or nearer to one.
 
-        Nearest to a success is the lowest margin of those within the bound.
+        Nearest to a success is the lowest margin.
+
+        Args:
+            image: The image, [C, H, W].
+            query: The number of its forward pass, from 1; those of the same group are charged already.
+            margin: Its margin, as `Finished` has it, like the next two.
+            prediction: Its predicted class.
+            confidence: The prediction's softmax probability.
+            distance: From the clean image, in the bound's norm.
         """
-        verdict = self._judged(logits, len(x))
-        if self._path is not None:
-            self._trace(self._path, x, verdict.margin)
-        wrong = verdict.prediction != self._label
-        rows = np.flatnonzero(wrong | ((verdict.score < self._best.score[0]) & (self._success < 0)))
-        if len(rows):  # distances take longer than what was done so far
-            rows = rows[self._bound.holds(x[rows] - self._clean)]
-        if not len(rows):
-            return
-        won = rows[wrong[rows]]
-        row = int(won[0]) if len(won) else int(rows[verdict.score[rows].argmin()])
-        if len(won) and self._success < 0:
-            self._success = self.queries - 1 + self._skipped
-        if len(won) and self._minimise:
-            distances = self._bound.distances(x[won] - self._clean)
-            if distances.min() >= self._nearest:
-                return
-            row, self._nearest = int(won[distances.argmin()]), distances.min()
-        self._image = x[row : row + 1].clone()
-        self._best.put(np.array([0]), verdict, np.array([row]))
-
-    def _trace(self, path: MarginPath, x: torch.Tensor, margin: np.ndarray) -> None:
-        for row in np.flatnonzero(margin < path.margins[-1]):
-            if margin[row] < path.margins[-1] and self._bound.holds(x[row : row + 1] - self._clean)[0]:
-                path.add(self.queries - len(x) + int(row) + 1, float(margin[row]))
+        if self._path is not None and margin < min(self._path.margins[-1:], default=np.inf):
+            self._path.add(query, margin)
+        if prediction == self.label:
+            kept = self._success < 0 and margin < self._margin
+        else:
+            kept = self._success < 0 or (self._minimise and distance < self._nearest)
+            self._nearest = min(distance, self._nearest)
+            self._success = self._success if self._success >= 0 else self.queries - 1 + self._skipped
+        if kept:
+            self._image = image[None].clone()
+            self._margin, self._prediction, self._confidence = margin, prediction, confidence
 
     def finished(self) -> Finished:
         """Return the outcome, as of one finished image; an iteration is one query after the clean image's."""
-        difference = (self._image.double() - self._clean.double()).flatten()
-        label = np.array([self._label])
-        return Finished(np.array([self._example]), label, label, np.array([self._clean_prediction]),
-                        self._clean_confidence, self._best.prediction, np.array([self._success]),
+        difference = (self._image.double() - self.clean.double()).flatten()
+        label = np.array([self.label])
+        return Finished(np.array([self.example]), label, label, np.array([self._clean_prediction]),
+                        np.array([self._clean_confidence]), np.array([self._prediction]), np.array([self._success]),
                         np.array([self.queries]), difference.norm().numpy()[None],
-                        difference.abs().max().numpy()[None], self._best.margin, self._best.confidence,
+                        difference.abs().max().numpy()[None], np.array([self._margin]), np.array([self._confidence]),
                         [np.zeros(0, dtype=np.int8)], self._image, [self._path])
 
-    def _judged(self, logits: torch.Tensor, n: int) -> Verdict:
-        scores = read_logits(logits, np.full(n, self._example))
-        goals = np.full(n, self._label)
-        check_classes(scores.shape[1], goals)
-        return judge(scores, goals)
+
+def look(asked: Sequence[tuple[CountedModel, int]], images: torch.Tensor, logits: torch.Tensor) -> None:
+    """Charge the images of a forward pass, and keep of each model's what counts.
+
+    All are judged together: image by image it takes a tenth of a pass.
+
+    Args:
+        asked: Models of the same bound, and how many of the images each has asked about.
+        images: The images, [m, C, H, W], on the CPU.
+        logits: The answers, [m, classes].
+
+    Raises:
+        InputError: for logits that can't be.
+    """
+    models, sizes = [model for model, _ in asked], np.array([size for _, size in asked])
+    owner, ends = np.repeat(np.arange(len(models)), sizes), sizes.cumsum()
+    labels = np.array([model.label for model in models])[owner]
+    scores = read_logits(logits, np.array([model.example for model in models])[owner])
+    check_classes(scores.shape[1], labels)
+    verdict = judge(scores, labels)
+    lowest = np.array([model.lowest for model in models])[owner]
+    for model, size in asked:
+        model.queries += size
+    rows = np.flatnonzero((verdict.prediction != labels) | (verdict.margin < lowest))
+    if not len(rows):
+        return
+    bound = models[0].bound
+    distances = bound.distances(images[rows] - torch.cat([models[at].clean for at in owner[rows]]))
+    counts = bound.allows(distances)
+    for row, distance in zip(rows[counts], distances[counts], strict=True):
+        model = models[owner[row]]
+        model.keep(images[row], int(model.queries - ends[owner[row]] + row + 1), margin=float(verdict.margin[row]),
+                   prediction=int(verdict.prediction[row]), confidence=float(verdict.confidence[row]),
+                   distance=float(distance))

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from framebench.attacks.base import Attack, Finished, Load, Predict, guarded
-from framebench.attacks.interleave import interleave
-from framebench.attacks.queries import AttackOver, Bound, CountedModel
+from framebench.attacks.interleave import Ask, interleave
+from framebench.attacks.queries import AttackOver, Bound, CountedModel, look
 from framebench.errors import InputError
 from framebench.seeding import generator
 from framebench.user_code import foreign, reason
@@ -54,9 +54,9 @@ class SingleImageAttack(Attack):
         """See `Attack.stream`."""
         tasks = ((lane_seed(seed, example),
                   functools.partial(self.single, load, seed, int(example))) for example in ids)
-        yield from interleave(tasks, guarded(predict), lanes=min(batch_size, LANES), batch_size=batch_size)
+        yield from interleave(tasks, guarded(predict), lanes=min(batch_size, LANES), batch_size=batch_size, look=look)
 
-    def single(self, load: Load, seed: int, example: int, ask: Predict, limit: int | None = None) -> Finished:
+    def single(self, load: Load, seed: int, example: int, ask: Ask) -> Finished:
         """Attack one example.
 
         Args:
@@ -64,13 +64,12 @@ class SingleImageAttack(Attack):
             seed: The attack's seed.
             example: The example's id.
             ask: The model.
-            limit: Hard limit of forward passes; None for what budget and `max_queries` allow.
 
         Raises:
             InputError: see `Attack.stream`.
         """
         x, y = load(np.array([example]))
-        limit = limit or min(self.traits.budget + 1, self.max_queries or self.traits.budget + 1)
+        limit = min(self.traits.budget + 1, self.max_queries or self.traits.budget + 1)
         model = CountedModel(ask, x, int(y[0]), limit=limit,
                              bound=Bound(self.traits.norm, self.traits.bound), minimise=self.minimise,
                              example=example, watched=example in self.watched)

@@ -56,6 +56,26 @@ def test_forward_passes_are_full_and_no_larger_than_asked():
     assert sizes == [2, 2, 2, 2], "a lane that is free is taken by the next task"
 
 
+def test_every_pass_is_shown_before_its_answers_are_handed_out():
+    passes = []
+
+    def task(name, sizes):
+        def run(ask):
+            for size in sizes:
+                answer = ask(torch.full((size, 1), 3.0), name)
+                assert answer.tolist() == [[6.0]] * size and passes[-1][0][name] == size
+                answer[:] = 0  # its own copy
+        return run
+
+    def look(asked, questions, answers):
+        assert torch.equal(answers, 2 * questions)
+        passes.append((dict(asked), len(answers)))
+
+    list(interleave([(0, task("a", (1, 2))), (1, task("b", (3, 1)))], lambda x: 2 * x, lanes=2, batch_size=8,
+                    look=look))
+    assert passes == [({"a": 1, "b": 3}, 4), ({"a": 2, "b": 1}, 3)]
+
+
 def test_the_generators_of_the_caller_are_left_alone():
     torch.manual_seed(1)
     np.random.seed(1)

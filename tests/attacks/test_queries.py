@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from framebench.attacks.queries import AttackOver, Bound, CountedModel
+from framebench.attacks.queries import AttackOver, Bound, CountedModel, look
 from framebench.errors import InputError
 
 SHAPE = (1, 2, 2)
@@ -22,6 +22,15 @@ class Sums:
         return torch.stack([-total, total], 1)
 
 
+def counted(predict, clean, label, **options):
+    """A model that is answered at once, alone."""
+    def ask(x, model):
+        logits = predict(x)
+        look([(model, len(x))], x.detach(), logits.detach())
+        return logits
+    return CountedModel(ask, clean, label, **options)
+
+
 def image(*values):
     return torch.tensor(values).view(1, *SHAPE)
 
@@ -33,7 +42,7 @@ def clean():
 
 def test_every_forward_pass_is_charged_and_none_is_beyond_the_limit(clean):
     below = Sums()
-    model = CountedModel(below, clean, 0, limit=4, bound=Bound(), example=7)
+    model = counted(below, clean, 0, limit=4, bound=Bound(), example=7)
     model(clean + 0.01)
     assert (model.queries, len(below.seen), model.over) == (2, 2, False)
     with pytest.raises(AttackOver):  # five candidates where two are left
@@ -48,14 +57,14 @@ def test_every_forward_pass_is_charged_and_none_is_beyond_the_limit(clean):
 
 def test_a_group_that_just_fits_is_answered(clean):
     below = Sums()
-    model = CountedModel(below, clean, 0, limit=3, bound=Bound())
+    model = counted(below, clean, 0, limit=3, bound=Bound())
     assert model((clean + 0.02).repeat(2, 1, 1, 1)).shape == (2, 2)
     assert model.over and len(below.seen) == 3
 
 
 def test_the_clean_image_is_remembered(clean):
     below = Sums()
-    model = CountedModel(below, clean, 0, limit=2, bound=Bound())
+    model = counted(below, clean, 0, limit=2, bound=Bound())
     answer = model(clean)
     answer[0, 0] = -9  # an attack may write into it
     assert torch.equal(model(clean), Sums()(clean)) and (model.queries, len(below.seen)) == (1, 1)
@@ -63,7 +72,7 @@ def test_the_clean_image_is_remembered(clean):
 
 def test_the_first_success_ends_the_attack(clean):
     below = Sums()
-    model = CountedModel(below, clean, 0, limit=9, bound=Bound())
+    model = counted(below, clean, 0, limit=9, bound=Bound())
     model(clean + 0.2)
     with pytest.raises(AttackOver):
         model(torch.cat([clean + 0.1, clean + 0.3, clean + 0.4]))
@@ -76,17 +85,17 @@ def test_the_first_success_ends_the_attack(clean):
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.3), ("l2", 0.6), ("l1", 1.2), ("l0", 4)])
 def test_a_success_beyond_the_bound_does_not_count(clean, norm, epsilon):
     """The changed image differs by 0.3 everywhere."""
-    model = CountedModel(Sums(), clean, 0, limit=9, bound=Bound(norm, epsilon * 0.999))
+    model = counted(Sums(), clean, 0, limit=9, bound=Bound(norm, epsilon * 0.999))
     assert model(clean + 0.3).argmax(1).tolist() == [1]
     done = model.finished()
     assert done.success_iteration[0] == -1 and torch.equal(done.x_adv, clean)
-    model = CountedModel(Sums(), clean, 0, limit=9, bound=Bound(norm, epsilon))
+    model = counted(Sums(), clean, 0, limit=9, bound=Bound(norm, epsilon))
     with pytest.raises(AttackOver):
         model(clean + 0.3)
 
 
 def test_to_minimise_is_to_keep_the_nearest_success_and_the_first_ones_time(clean):
-    model = CountedModel(Sums(), clean, 0, limit=6, bound=Bound("l2", None), minimise=True)
+    model = counted(Sums(), clean, 0, limit=6, bound=Bound("l2", None), minimise=True)
     for step in (0.1, 0.4, 0.3):
         model(clean + step)
     assert not model.over
@@ -97,13 +106,13 @@ def test_to_minimise_is_to_keep_the_nearest_success_and_the_first_ones_time(clea
 
 
 def test_an_iteration_may_be_skipped_to(clean):
-    model = CountedModel(Sums(), clean, 0, limit=9, bound=Bound())
+    model = counted(Sums(), clean, 0, limit=9, bound=Bound())
     model(clean + 0.1)
     model.skip_to(5)
     with pytest.raises(AttackOver):
         model(clean + 0.3)
     assert (model.finished().success_iteration[0], model.queries) == (6, 3)
-    model = CountedModel(Sums(), clean, 0, limit=9, bound=Bound())
+    model = counted(Sums(), clean, 0, limit=9, bound=Bound())
     model.skip_to(7)
     model(clean + 0.1)
     assert model.over  # 8 iterations are what the limit allows
@@ -111,14 +120,14 @@ def test_an_iteration_may_be_skipped_to(clean):
 
 def test_what_is_seen_is_clipped(clean):
     below = Sums()
-    model = CountedModel(below, clean, 0, limit=9, bound=Bound())
+    model = counted(below, clean, 0, limit=9, bound=Bound())
     model(clean - 0.35)
     torch.testing.assert_close(below.seen[-1], torch.tensor([0, 0, 0, 0.05]).view(SHAPE))
     assert float(below.seen[-1].min()) == 0
 
 
 def test_without_a_success_the_nearest_image_is_the_outcome(clean):
-    model = CountedModel(Sums(), clean, 0, limit=9, bound=Bound())
+    model = counted(Sums(), clean, 0, limit=9, bound=Bound())
     for step in (0.1, 0.2, 0.05, -0.1):
         model(clean + step)
     done = model.finished()
@@ -127,7 +136,7 @@ def test_without_a_success_the_nearest_image_is_the_outcome(clean):
 
 
 def test_a_clean_error_has_nothing_to_be_attacked(clean):
-    model = CountedModel(Sums(), clean, 1, limit=9, bound=Bound())
+    model = counted(Sums(), clean, 1, limit=9, bound=Bound())
     done = model.finished()
     assert model.over and (done.success_iteration[0], done.queries[0]) == (0, 1)
 
@@ -137,7 +146,7 @@ def test_a_clean_error_has_nothing_to_be_attacked(clean):
     (torch.zeros(1, 1), "has 1 classes"), (torch.zeros(2, 3), "must return logits")])
 def test_logits_that_can_not_be_are_refused(clean, logits, message):
     with pytest.raises(InputError, match=message):
-        CountedModel(lambda x: logits, clean, 1, limit=2, bound=Bound())
+        counted(lambda x: logits, clean, 1, limit=2, bound=Bound())
 
 
 def test_bounds_allow_for_rounding():
