@@ -113,7 +113,10 @@ class CountedModel:
             return self._known.repeat(len(x), 1)
         if self.over:
             raise AttackOver
-        fits = x[: self._limit - self.queries].clamp(0, 1)
+        fits = x if len(x) <= self._limit - self.queries else x[: self._limit - self.queries]
+        outside = (fits < 0) | (fits > 1)
+        if outside.any():  # `clamp` would stop the gradients of 0 and 1 themselves as well
+            fits = torch.where(outside, fits.detach().clamp(0, 1), fits)
         logits = self._ask(fits, self)
         if (self._success >= 0 and not self._minimise) or len(fits) < len(x):
             raise AttackOver

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Raised when rows made before would differ from rows made now (draws, definitions, kept columns).
-GENERATION = 2
+GENERATION = 3
 
 
 @dataclass(frozen=True)

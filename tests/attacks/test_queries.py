@@ -126,6 +126,13 @@ def test_what_is_seen_is_clipped(clean):
     assert float(below.seen[-1].min()) == 0
 
 
+@pytest.mark.parametrize("values", [(0.0, 1.0, 0.3, 0.4), (0.0, 1.0, -0.1, 1.4)])
+def test_gradients_reach_what_is_not_clipped_the_ends_of_the_range_included(clean, values):
+    x = image(*values).requires_grad_()
+    counted(Sums(), clean, 0, limit=9, bound=Bound())(x)[0, 1].backward()
+    assert x.grad.flatten().tolist() == [float(0 <= value <= 1) for value in values]
+
+
 def test_without_a_success_the_nearest_image_is_the_outcome(clean):
     model = counted(Sums(), clean, 0, limit=9, bound=Bound())
     for step in (0.1, 0.2, 0.05, -0.1):
