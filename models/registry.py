@@ -18,6 +18,7 @@ from torch import nn
 from framebench.errors import InputError, printable, unknown
 from framebench.identity import fingerprint
 from framebench.models import robustbench_zoo, state_dict, user_models, zoo
+from framebench.models.blackbox import BlackBoxModel
 from framebench.models.checkpoint import Card, load_checkpoint, read_card
 from framebench.models.precision import BF16, InBFloat16
 from framebench.models.source import in_eval_mode
@@ -91,9 +92,15 @@ def load(name: str) -> LoadedModel:
 
 
 def in_bfloat16(model: LoadedModel) -> LoadedModel:
-    """Return a model that computes in bfloat16, which has a name and a digest of its own."""
+    """Return a model that computes in bfloat16, which has a name and a digest of its own.
+
+    Raises:
+        InputError: for a black box, of which nobody but its owner knows how it computes.
+    """
     if model.name.startswith(BF16):
         return model
+    if isinstance(model.module, BlackBoxModel):
+        raise InputError(f"{model.name} is a black box, which computes as it does; name it without {BF16}")
     return dataclasses.replace(model, name=BF16 + model.name, module=InBFloat16(model.module).eval(),
                                digest=hashlib.sha256(f"{BF16}{model.digest}".encode()).hexdigest())
 
