@@ -11,18 +11,18 @@ What differs:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from framebench.attacks.ascent import Ascent, Run
 from framebench.attacks.base import Attack, Finished, Load, Predict, Traits, guarded, label
 from framebench.attacks.losses import LOSSES
 from framebench.attacks.options import EPSILONS
 from framebench.attacks.signatures import check_options, plain
+from framebench.attacks.state import run
 from framebench.errors import InputError, unknown
 
 
@@ -93,11 +93,11 @@ class APGD(Attack):
                batch_size: int) -> Iterator[Finished]:
         """See `Attack.stream`."""
         return ascend(predict, load, ids, self._runs, self._options, self.traits.epsilon or 0.0, self._limit,
-                      seed=seed, batch_size=batch_size)
+                      seed=seed, batch_size=batch_size, watched=self.watched)
 
 
 def ascend(predict: Predict, load: Load, ids: np.ndarray, runs: Sequence[Run], options: APGDOptions, epsilon: float,
-           limit: int, *, seed: int, batch_size: int) -> Iterator[Finished]:
+           limit: int, *, seed: int, batch_size: int, watched: Set[int] = frozenset()) -> Iterator[Finished]:
     """Attack the examples with some runs one after the other, giving finished images out as they finish.
 
     Args:
@@ -110,25 +110,13 @@ def ascend(predict: Predict, load: Load, ids: np.ndarray, runs: Sequence[Run], o
         limit: Hard limit of forward passes per image.
         seed: Keys the starts, together with each example's id.
         batch_size: Images per forward pass.
+        watched: Ids of the examples whose margin's path is kept.
 
     Raises:
         InputError: see `Attack.stream`; also for a model that gives no gradients, or has too few classes for the loss.
     """
-    own, ascent, cursor = guarded(predict), None, 0
-    while cursor < len(ids) or (ascent is not None and ascent.live):
-        if take := min(batch_size - (ascent.live if ascent else 0), len(ids) - cursor):
-            new = ids[cursor : cursor + take]
-            cursor += take
-            x, y = load(new)
-            ascent = ascent or Ascent(runs, options.norm, epsilon, options.rho, options.eot, limit, seed)
-            ascent.admit(new, x, y)
-        assert ascent is not None
-        shown = ascent.images.detach().requires_grad_()
-        with torch.enable_grad():
-            logits = own(shown)
-        finished = ascent.answer(shown, logits)
-        if finished is not None:
-            yield finished
+    slots = Ascent(runs, options.norm, epsilon, options.rho, options.eot, seed, watched)
+    return run(slots, guarded(predict), load, ((int(example), limit) for example in ids), batch_size)
 
 
 def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | None,

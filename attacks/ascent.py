@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 
-from framebench.attacks.base import Finished
+from framebench.attacks.base import Finished, Predict
 from framebench.attacks.losses import LOSSES
-from framebench.attacks.state import State
+from framebench.attacks.state import Batch, Outcomes, outcomes, sizes
 from framebench.attacks.verdict import check_classes, judge, read_logits
 from framebench.errors import InputError
 from framebench.seeding import generator
@@ -33,40 +34,46 @@ class Run:
 
 
 @dataclass
-class _State(State):
-    """The images under attack: tensors on the model's device and arrays, with one entry per image."""
+class _State(Outcomes):
+    """The images under attack.
 
-    clean: torch.Tensor
-    label: torch.Tensor
-    now: torch.Tensor  # what is shown next
-    before: torch.Tensor  # the point before it
-    gradient: torch.Tensor  # at the point shown; the mean of several
-    best: torch.Tensor  # the point of the highest loss in this run, its gradient and its loss
+    Attributes:
+        now: The point that is shown next, [n, C, H, W].
+        before: The point before it.
+        gradient: That at the point shown; the mean of several.
+        best: The point of the highest loss in this run; the next two are its gradient and its loss.
+        last_loss: The loss of the point before.
+        checked_loss: The best loss at the last checkpoint.
+        rises: Steps since then that have raised the loss.
+        halved: Whether the step was halved there, 1 or 0.
+        step: The size of the step.
+        target: Targets of the runs, int64 [n, runs].
+        run: The run of each image; -1 while the clean image is shown.
+        at: Points of the run before the one shown.
+        draw: Answers about the point shown.
+        start: The generators of the starts.
+    """
+
+    now: torch.Tensor
+    before: torch.Tensor
+    gradient: torch.Tensor
+    best: torch.Tensor
     best_gradient: torch.Tensor
     best_loss: torch.Tensor
     last_loss: torch.Tensor
-    checked_loss: torch.Tensor  # the best loss at the last checkpoint
-    rises: torch.Tensor  # steps since then that have raised the loss
-    halved: torch.Tensor  # whether the step was halved there
+    checked_loss: torch.Tensor
+    rises: torch.Tensor
+    halved: torch.Tensor
     step: torch.Tensor
-    target: torch.Tensor  # by run
-    outcome: torch.Tensor  # the final image: the success, else the one of the lowest margin
-    id: np.ndarray
-    run: np.ndarray  # -1 while the clean image is shown
-    at: np.ndarray  # points of the run before the one shown
-    draw: np.ndarray  # answers about the point shown
-    queries: np.ndarray
-    margin: np.ndarray  # of the final image, as the two below
-    prediction: np.ndarray
-    confidence: np.ndarray
-    success: np.ndarray
-    clean_prediction: np.ndarray
-    clean_confidence: np.ndarray
-    start: np.ndarray  # the generators of the starts
+    target: np.ndarray
+    run: np.ndarray
+    at: np.ndarray
+    draw: np.ndarray
+    start: np.ndarray
 
 
-class Ascent:
-    """Images under attack.
+class Ascent(Batch[_State]):
+    """Images under attack; see `framebench.attacks.state.Slots`.
 
     Args:
         runs: What is done to each.
@@ -74,85 +81,71 @@ class Ascent:
         epsilon: The bound.
         rho: See `framebench.attacks.apgd.APGDOptions`, as for eot.
         eot: Forward passes per point.
-        limit: Hard limit of forward passes per image.
         seed: Keys the starts.
+        watched: Ids of the examples whose margin's path is kept.
     """
 
-    def __init__(self, runs: Sequence[Run], norm: str, epsilon: float, rho: float, eot: int, limit: int,
-                 seed: int) -> None:
+    def __init__(self, runs: Sequence[Run], norm: str, epsilon: float, rho: float, eot: int, seed: int,
+                 watched: Set[int] = frozenset()) -> None:
         self._runs, self._norm, self._epsilon, self._rho, self._eot = runs, norm, epsilon, rho, eot
-        self._limit, self._seed = limit, seed
+        self._seed, self._watched = seed, watched
         self._losses, self._length = np.array([run.loss for run in runs]), np.array([run.length for run in runs])
         self._spans = [checkpoints(run.length - 1) for run in runs]
-        self._state: _State | None = None
         self._device: torch.device | None = None  # where the model answers; known after its first answer
 
-    @property
-    def live(self) -> int:
-        """Images under attack."""
-        return 0 if self._state is None else len(self._state.id)
+    def admit(self, ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray) -> None:
+        """See `Slots.admit`."""
+        n, x = len(ids), x.to(self._device)
+        start = np.empty(n, dtype=object)
+        start[:] = [generator(self._seed, "apgd-start", example) for example in ids]
+        own: dict[str, Any] = {name: torch.zeros_like(x) for name in ("before", "gradient", "best", "best_gradient")}
+        own |= {name: x.new_zeros(n) for name in ("best_loss", "last_loss", "checked_loss", "rises", "halved", "step")}
+        own |= {name: np.zeros(n, dtype=np.int64) for name in ("at", "draw")}
+        self._add(_State(**outcomes(ids, x, labels, limit, self._watched), **own, now=x.clone(), run=np.full(n, -1),
+                         target=np.zeros((n, len(self._runs)), dtype=np.int64), start=start))
 
-    @property
-    def images(self) -> torch.Tensor:
-        """What the model is to be asked about, [live, C, H, W]."""
-        assert self._state is not None
-        return self._state.now
-
-    def admit(self, ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor) -> None:
-        """Take clean images in: ids [r], images [r, C, H, W], labels [r]."""
-        n = len(ids)
-        x, labels = x.to(self._device), labels.to(self._device)
-        number, none = x.new_zeros(n), np.zeros(n, dtype=np.int64)
-        starts = np.empty(n, dtype=object)
-        starts[:] = [generator(self._seed, "apgd-start", example) for example in ids]
-        new = _State(
-            clean=x, label=labels, now=x, before=x, gradient=torch.zeros_like(x), best=x, best_gradient=x,
-            best_loss=number, last_loss=number, checked_loss=number, rises=number, halved=number, step=number,
-            target=labels[:, None].repeat(1, len(self._runs)), outcome=x, id=ids, run=none - 1, at=none, draw=none,
-            queries=none, margin=none + np.inf, prediction=none, confidence=none + 0.0, success=none - 1,
-            clean_prediction=none, clean_confidence=none + 0.0, start=starts)
-        self._state = new if self._state is None else self._state.joined(new)
-
-    def answer(self, shown: torch.Tensor, logits: torch.Tensor) -> Finished | None:
-        """Take the logits of `images`, make the steps that follow, and return what is finished.
-
-        Args:
-            shown: The images that were asked about, which the logits can be differentiated by.
-            logits: [live, classes].
-        """
-        assert self._state is not None
-        state, labels = self._state, self._state.label.cpu().numpy()
-        scores = read_logits(logits, state.id)
-        self._check(scores.shape[1], labels, logits)
-        loss, gradient = self._ascent(shown, logits)
-        verdict = judge(scores, labels)
-        clean = state.run < 0
+    def step(self, predict: Predict) -> Finished | None:
+        """See `Slots.step`."""
+        state = self._state
+        assert state is not None
+        scores, loss = self._ask(state, predict)
+        verdict, clean = judge(scores, state.label), state.run < 0
         point = clean | (state.draw == self._eot - 1)  # else the point is asked about again
-        won = point & (verdict.prediction != labels)
-        state.queries = state.queries + 1
-        state.success = np.where(won, state.queries - 1, state.success)
-        state.clean_prediction = np.where(clean, verdict.prediction, state.clean_prediction)
-        state.clean_confidence = np.where(clean, verdict.confidence, state.clean_confidence)
-        kept = point & (won | (verdict.margin < state.margin))
-        for name in ("margin", "prediction", "confidence"):
-            setattr(state, name, np.where(kept, getattr(verdict, name), getattr(state, name)))
-        state.outcome = self._where(kept, state.now, state.outcome)
-        state.gradient = state.gradient + gradient / self._eot
-        last = (state.run == len(self._runs) - 1) & (state.at == self._length[state.run] - 1)
-        over = won | (state.queries >= self._limit) | (point & last)
-        if clean.any():
-            state.target = self._where(clean, self._targets(logits.detach()), state.target)
-        going, done = np.flatnonzero(~over), np.flatnonzero(over)
-        finished = _finished(state.of(done)) if len(done) else None
-        if len(done):
-            state, loss, point = state.of(going), loss[torch.from_numpy(going).to(loss.device)], point[going]
-        self._state = state
-        if len(going):
-            self._advance(state, loss, point)
+        state.take(np.arange(self.live), state.now, verdict, allowed=point, clean=clean)
+        order = np.argsort(-scores[clean], axis=1, kind="stable")
+        state.target[clean] = order[:, [min(run.rank, scores.shape[1] - 1) for run in self._runs]]
+        last = point & (state.run == len(self._runs) - 1) & (state.at == self._length[state.run] - 1)
+        over = state.over | last
+        finished = self._release(over)
+        if self.live:
+            self._advance(state, loss[torch.from_numpy(~over).to(loss.device)], point[~over])
         return finished
 
+    def _parts(self, state: _State) -> Iterator[slice]:
+        """Return the images of each pass."""
+        yield slice(len(state.id))
+
+    def _ask(self, state: _State, predict: Predict) -> tuple[np.ndarray, torch.Tensor]:
+        """Ask about all images, add to their gradients, and return logits [live, classes] and losses [live]."""
+        scores, losses = [], []
+        for rows in self._parts(state):
+            shown = state.now[rows].detach().requires_grad_()
+            with torch.enable_grad():
+                logits = predict(shown)
+            scores.append(read_logits(logits, state.id[rows]))
+            self._check(scores[-1].shape[1], state.label[rows], logits)
+            losses.append(self._ascend(state, rows, shown, logits))
+            device = logits.device
+            del logits  # and its graph, before the next pass
+        if self._device is None:
+            self._device = device
+            for field in fields(_State):
+                if isinstance(value := getattr(state, field.name), torch.Tensor):
+                    setattr(state, field.name, value.to(device))
+        return np.concatenate(scores), torch.cat(losses).to(state.now)
+
     def _check(self, classes: int, labels: np.ndarray, logits: torch.Tensor) -> None:
-        """Check a model's answer; take the images to where it comes from."""
+        """Check a model's answer."""
         check_classes(classes, labels)
         for name in set(self._losses):
             if classes < LOSSES[name][1]:
@@ -161,82 +154,71 @@ class Ascent:
         if not logits.requires_grad:
             raise InputError("the model gives no gradients with respect to its images; choose an attack that needs "
                              "none, such as square")
-        if self._device is None:
-            assert self._state is not None
-            self._device = logits.device
-            for field in fields(_State):
-                if isinstance(value := getattr(self._state, field.name), torch.Tensor):
-                    setattr(self._state, field.name, value.to(self._device))
 
-    def _ascent(self, shown: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of each image's run [live], and its gradient; both are 0 for clean images."""
-        assert self._state is not None
-        state, loss = self._state, logits.new_zeros(len(logits))  # in the precision of the logits
-        attacked = np.flatnonzero(state.run >= 0)
-        if not len(attacked):
-            return loss.to(state.now), torch.zeros_like(state.now)
-        for name in sorted(set(self._losses[state.run[attacked]])):
-            own = attacked[self._losses[state.run[attacked]] == name]
-            rows, runs = (torch.from_numpy(index).to(logits.device) for index in (own, state.run[own]))
-            loss = loss.index_put((rows,), LOSSES[name][0](logits[rows], state.label[rows], state.target[rows, runs]))
+    def _ascend(self, state: _State, rows: slice, shown: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Add the gradients of the losses of some images' runs, and return the losses [r]; 0 for clean images."""
+        loss = logits.new_zeros(len(logits))  # in the precision of the logits
+        run = state.run[rows]
+        if (run < 0).all():
+            return loss
+        for name in sorted(set(self._losses[run[run >= 0]])):
+            own = np.flatnonzero((run >= 0) & (self._losses[run] == name))
+            index, label, target = (torch.from_numpy(values).to(logits.device) for values in (
+                own, state.label[rows][own], state.target[rows][own, run[own]]))
+            loss = loss.index_put((index,), LOSSES[name][0](logits[index], label, target))
         gradient, = torch.autograd.grad(loss.sum(), shown)
-        return loss.detach().to(state.now), gradient.to(state.now)
-
-    def _targets(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return the target of every run [live, runs], from the clean images' logits."""
-        order = logits.argsort(dim=1, descending=True)
-        return order[:, [min(run.rank, logits.shape[1] - 1) for run in self._runs]]
+        state.gradient[rows] += gradient / self._eot
+        return loss.detach()
 
     def _advance(self, state: _State, loss: torch.Tensor, point: np.ndarray) -> None:
         """Go on from answers: `point` tells the images whose point is done, bool [live]."""
         clean = state.run < 0
         self._record(state, loss, point & (state.at == 0) & ~clean, point & (state.at > 0))
         next_run = clean | (point & (state.at == self._length[state.run] - 1))
-        stepping = point & ~next_run
-        first = torch.from_numpy(state.at == 0).to(state.now.device)
-        moved = self._stepped(state, torch.where(first, 1.0, 0.75).to(state.now))
-        state.before = self._where(stepping, state.now, state.before)
-        state.now = self._where(stepping, moved, state.now)
+        stepping = torch.from_numpy(point & ~next_run).to(loss.device)
+        share = torch.from_numpy(np.where(state.at == 0, 1.0, 0.75)).to(state.now)
+        for rows in self._parts(state):
+            moved = self._stepped(state, rows, share[rows])
+            _put(stepping[rows], state.now[rows], state.before[rows])
+            _put(stepping[rows], moved, state.now[rows])
         if next_run.any():
-            starts = self._starts(state, np.flatnonzero(next_run))
-            state.now = state.now.index_put((torch.from_numpy(next_run).to(starts.device),), starts)
-            state.before = self._where(next_run, state.now, state.before)
-        state.gradient = self._where(point, torch.zeros_like(state.gradient), state.gradient)
+            starting = torch.from_numpy(next_run).to(loss.device)
+            state.now[starting] = self._starts(state, np.flatnonzero(next_run))
+            _put(starting, state.now, state.before)
+        state.gradient[torch.from_numpy(point).to(loss.device)] = 0
         state.run = state.run + next_run
-        state.at = np.where(next_run, 0, state.at + stepping)
+        state.at = np.where(next_run, 0, state.at + (point & ~next_run))
         state.draw = np.where(point, 0, state.draw + 1)
 
     def _record(self, state: _State, loss: torch.Tensor, first: np.ndarray, later: np.ndarray) -> None:
         """Keep what the points tell: those of starts, and those after a step, which may be at a checkpoint."""
-        up = torch.from_numpy(first).to(loss.device) | (torch.from_numpy(later).to(loss.device)
-                                                        & (loss > state.best_loss))
-        state.best, state.best_gradient = (self._where(up, new, old) for new, old in (
-            (state.now, state.best), (state.gradient, state.best_gradient)))
-        state.best_loss = torch.where(up, loss, state.best_loss)
-        state.rises = state.rises + self._where(later, (loss > state.last_loss).to(loss), torch.zeros_like(loss))
-        state.last_loss = self._where(later, loss, state.last_loss)
+        start, stepped = (torch.from_numpy(rows).to(loss.device) for rows in (first, later))
+        up = start | (stepped & (loss > state.best_loss))
+        for new, old in ((state.now, state.best), (state.gradient, state.best_gradient), (loss, state.best_loss)):
+            _put(up, new, old)
+        state.rises += stepped & (loss > state.last_loss)
+        _put(stepped, loss, state.last_loss)
         span = np.array([self._spans[run][at] for run, at in zip(state.run, state.at, strict=True)]) * later
         stalled = (state.rises <= torch.from_numpy(span * self._rho).to(loss.device)) \
             | ((state.halved == 0) & (state.checked_loss >= state.best_loss))
         halve = torch.from_numpy(span > 0).to(loss.device) & stalled
-        state.step = torch.where(halve, state.step / 2, state.step)
-        state.now, state.gradient = (self._where(halve, new, old) for new, old in (
-            (state.best, state.now), (state.best_gradient, state.gradient)))
-        checked = (span > 0) | first
-        state.halved = self._where(checked, halve.to(loss), state.halved)
-        state.checked_loss = self._where(checked, state.best_loss, state.checked_loss)
-        state.rises = self._where(checked, torch.zeros_like(loss), state.rises)
+        _put(halve, state.step / 2, state.step)
+        _put(halve, state.best, state.now)
+        _put(halve, state.best_gradient, state.gradient)
+        checked = torch.from_numpy((span > 0) | first).to(loss.device)
+        _put(checked, halve.to(loss), state.halved)
+        _put(checked, state.best_loss, state.checked_loss)
+        state.rises[checked] = 0
         # The authors' code compares the first step with 0, not with the start.
-        state.last_loss = self._where(first, torch.zeros_like(loss), state.last_loss)
-        state.halved = self._where(first, torch.ones_like(loss), state.halved)
-        state.step = self._where(first, torch.full_like(loss, 2 * self._epsilon), state.step)
+        state.last_loss[start], state.halved[start], state.step[start] = 0, 1, 2 * self._epsilon
 
-    def _stepped(self, state: _State, momentum: torch.Tensor) -> torch.Tensor:
-        """Return the points after a step; `momentum` [live] is the share of the new direction."""
-        now, share, step = state.now, momentum[:, None, None, None], state.step[:, None, None, None]
-        direction = state.gradient.sign() if self._norm == "Linf" else self._unit(state.gradient)
-        to = self._projected(now + step * direction, state.clean)
-        return self._projected(now + (to - now) * share + (now - state.before) * (1 - share), state.clean)
+    def _stepped(self, state: _State, rows: slice, share: torch.Tensor) -> torch.Tensor:
+        """Return the points of some images after a step; `share` [r] is that of the new direction."""
+        now, before, clean, gradient = (part[rows] for part in (state.now, state.before, state.clean, state.gradient))
+        share, step = share[:, None, None, None], state.step[rows, None, None, None]
+        direction = gradient.sign() if self._norm == "Linf" else self._unit(gradient)
+        to = self._projected(now + step * direction, clean)
+        return self._projected(now + (to - now) * share + (now - before) * (1 - share), clean)
 
     def _starts(self, state: _State, rows: np.ndarray) -> torch.Tensor:
         """Return random points within the bound of some rows."""
@@ -250,21 +232,15 @@ class Ascent:
         if self._norm == "Linf":
             return x.clamp(clean - self._epsilon, clean + self._epsilon).clamp(0, 1)
         difference = x - clean
-        return (clean + self._unit(difference) * self._size(difference).clamp(max=self._epsilon)).clamp(0, 1)
+        return (clean + self._unit(difference) * sizes(difference).clamp(max=self._epsilon)).clamp(0, 1)
 
     def _unit(self, x: torch.Tensor) -> torch.Tensor:
-        return x / (self._size(x) + 1e-12)
+        return x / (sizes(x, float("inf") if self._norm == "Linf" else 2) + 1e-12)
 
-    def _size(self, x: torch.Tensor) -> torch.Tensor:
-        order = float("inf") if self._norm == "Linf" else 2
-        size: torch.Tensor = torch.linalg.vector_norm(x, order, dim=(1, 2, 3), keepdim=True)
-        return size
 
-    @staticmethod
-    def _where(rows: np.ndarray | torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
-        """Return `old` with some rows of `new`."""
-        chosen = torch.as_tensor(rows, device=old.device)
-        return torch.where(chosen.view(-1, *[1] * (old.ndim - 1)), new, old)
+def _put(rows: torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> None:
+    """Write some rows, bool [n], of `new` into `old`, without a copy of either."""
+    torch.where(rows.view(-1, *[1] * (old.ndim - 1)), new, old, out=old)
 
 
 def checkpoints(steps: int) -> np.ndarray:
@@ -274,12 +250,3 @@ def checkpoints(steps: int) -> np.ndarray:
         found[at] = span
         span = max(span - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
     return found
-
-
-def _finished(state: _State) -> Finished:
-    difference = (state.outcome.double() - state.clean.double()).flatten(1)
-    labels = state.label.cpu().numpy()
-    return Finished(state.id, labels, labels, state.clean_prediction, state.clean_confidence, state.prediction,
-                    state.success, state.queries, difference.norm(dim=1).cpu().numpy(),
-                    difference.abs().amax(1).cpu().numpy(), state.margin, state.confidence,
-                    [np.zeros(0, dtype=np.int8)] * len(labels), state.outcome, [None] * len(labels))

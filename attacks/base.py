@@ -154,7 +154,7 @@ class Attack(ABC):
     def watching(self, ids: Iterable[int]) -> Attack:
         """Return the same attack, which keeps the margin's paths of some examples.
 
-        It is kept by the attacks that need no gradients; the others ignore it.
+        It is kept by all attacks but AutoAttack.
         """
         made = copy.copy(self)
         made.watched = frozenset(map(int, ids))

@@ -14,7 +14,7 @@ import torch
 
 from framebench.attacks.base import Finished, Predict
 from framebench.attacks.queries import Bound
-from framebench.attacks.state import Outcomes, outcomes
+from framebench.attacks.state import Batch, Outcomes, outcomes
 from framebench.attacks.verdict import check_classes, judge, read_logits
 from framebench.errors import InputError
 from framebench.extras import require
@@ -42,7 +42,7 @@ class _State(Outcomes):
     at: np.ndarray
 
 
-class Boundary:
+class Boundary(Batch[_State]):
     """Images under attack; see `framebench.attacks.state.Slots`. A step is two forward passes, one with its gradient.
 
     Args:
@@ -64,19 +64,12 @@ class Boundary:
         self._order = float("inf") if norm == "Linf" else 2.0
         self._bound, self._steps, self._seed = Bound(norm.lower(), epsilon), steps, seed
         self._targeted, self._runs, self._epsilon = targets > 0, targets or restarts, epsilon
-        self._state: _State | None = None
-
-    @property
-    def live(self) -> int:
-        """Images under attack."""
-        return 0 if self._state is None else len(self._state.id)
 
     def admit(self, ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray) -> None:
         """See `Slots.admit`."""
         n = len(ids)
-        new = _State(**outcomes(ids, x, labels, limit), now=x, targets=np.full((n, self._runs), -1),
-                     run=np.zeros(n, dtype=np.int64), at=np.zeros(n, dtype=np.int64))
-        self._state = new if self._state is None else self._state.joined(new)
+        self._add(_State(**outcomes(ids, x, labels, limit), now=x, targets=np.full((n, self._runs), -1),
+                         run=np.zeros(n, dtype=np.int64), at=np.zeros(n, dtype=np.int64)))
 
     def step(self, predict: Predict) -> Finished | None:
         """See `Slots.step`: at most three forward passes, of which the first is of clean images that have just come."""
@@ -93,12 +86,7 @@ class Boundary:
             if len(rows):
                 keep = torch.from_numpy(going).to(weights.device)
                 self._walk(state, predict, rows, weights[keep], offset[keep])
-        over = state.over | (state.run >= self._last(state))
-        done = np.flatnonzero(over)
-        finished = state.of(done).finished() if len(done) else None
-        if len(done):
-            self._state = state.of(np.flatnonzero(~over))
-        return finished
+        return self._release(state.over | (state.run >= self._last(state)))
 
     def _last(self, state: _State) -> np.ndarray:
         """Return how many runs each image has: of fewer classes than targets, one towards each."""
@@ -121,7 +109,8 @@ class Boundary:
         scores = read_logits(logits, state.id[rows])
         check_classes(scores.shape[1], state.label[rows])
         clean = state.clean[torch.from_numpy(rows).to(shown.device)]
-        state.take(rows, shown, judge(scores, state.label[rows]), self._bound.holds((shown - clean).cpu()))
+        state.take(rows, shown, judge(scores, state.label[rows]),
+                   allowed=self._bound.holds((shown - clean).cpu()))
         return scores
 
     def _plane(self, state: _State, predict: Predict, rows: np.ndarray,

@@ -18,7 +18,7 @@ import torch
 from framebench.attacks.base import Attack, Finished, Load, Predict, Traits, guarded, label
 from framebench.attacks.options import EPSILONS, check_common
 from framebench.attacks.signatures import check_options, plain
-from framebench.attacks.state import Outcomes, outcomes, run
+from framebench.attacks.state import Batch, Outcomes, outcomes, run, sizes
 from framebench.attacks.verdict import check_classes, judge, read_logits
 from framebench.errors import InputError, unknown
 from framebench.seeding import generator
@@ -88,9 +88,7 @@ class Square(Attack):
         """See `Attack.stream`."""
         slots = Search(self._options, self.traits.bound or 0.0, self.traits.budget, seed, watched=self.watched)
         arriving = ((int(example), self._limit) for example in ids)
-        for done in run(slots, guarded(predict), load, arriving, batch_size):
-            done.success_iteration[done.success_iteration > 0] -= 1  # the clean image's query is no iteration
-            yield done
+        return run(slots, guarded(predict), load, arriving, batch_size)
 
 
 @dataclass
@@ -114,7 +112,7 @@ class _State(Outcomes):
     source: np.ndarray
 
 
-class Search:
+class Search(Batch[_State]):
     """Images under attack; see `framebench.attacks.state.Slots`.
 
     Args:
@@ -130,12 +128,6 @@ class Search:
                  watched: Set[int] = frozenset()) -> None:
         self._options, self._epsilon, self._length, self._seed, self._clean = options, epsilon, length, seed, clean
         self._watched = watched
-        self._state: _State | None = None
-
-    @property
-    def live(self) -> int:
-        """Images under attack."""
-        return 0 if self._state is None else len(self._state.id)
 
     def admit(self, ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray) -> None:
         """See `Slots.admit`."""
@@ -146,7 +138,7 @@ class Search:
                      draws=np.zeros((len(ids), _AHEAD, _DRAWS[self._options.norm] + x.shape[1])))
         if not self._clean:
             self._begin(new, np.arange(len(ids)))
-        self._state = new if self._state is None else self._state.joined(new)
+        self._add(new)
 
     def step(self, predict: Predict) -> Finished | None:
         """See `Slots.step`."""
@@ -154,26 +146,18 @@ class Search:
         assert state is not None
         scores = read_logits(predict(state.now), state.id)
         check_classes(scores.shape[1], state.label)
-        verdict, rows = judge(scores, state.label), np.arange(len(state.id))
-        state.take(rows, state.now, verdict)
         first = state.at < 0
-        state.clean_prediction[first] = verdict.prediction[first]
-        state.clean_confidence[first] = verdict.confidence[first]
-        state.success[first & (verdict.prediction != state.label)] = 0  # broken before the attack
+        state.take(np.arange(self.live), state.now, judge(scores, state.label), clean=first)
         loss = self._loss(scores, state.label)
         better = ~first & (loss < state.loss)
         state.loss[better] = loss[better]
         kept = torch.from_numpy(better).to(state.now.device)[:, None, None, None]
         state.best = torch.where(kept, state.now, state.best)
         state.at += ~first
-        over = state.over
-        done, going = np.flatnonzero(over), np.flatnonzero(~over)
-        finished = state.of(done).finished() if len(done) else None
-        if len(done):
-            state = self._state = state.of(going)
-        if len(going):
-            self._begin(state, np.flatnonzero(state.at < 0))
-            self._move(state, np.flatnonzero((state.at > 0) & ~first[going]))
+        first = first[~state.over]
+        finished = self._release(state.over)
+        self._begin(state, np.flatnonzero(first))
+        self._move(state, np.flatnonzero(~first))
         return finished
 
     def _loss(self, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -215,7 +199,7 @@ class Search:
                     room = tile[:, None, : height - down, : width - right]
                     delta[:, :, down : down + side, right : right + side] += room * _signs(
                         draws[:, :-1, None, None], clean)
-            shown = clean + delta / (_norm(delta) + _TINY) * self._epsilon
+            shown = clean + delta / (sizes(delta) + _TINY) * self._epsilon
         state.now = state.now.index_put((index,), shown.clamp(0, 1))
 
     def _move(self, state: _State, rows: np.ndarray) -> None:
@@ -247,18 +231,13 @@ class Search:
         side = np.minimum(side + (side % 2 == 0), min(height, width))
         to, away = (_window(draws[:, i], draws[:, i + 1], side, clean) for i in (0, 2))
         delta = best - clean
-        own = _norm(delta * to, (2, 3))
-        both = _norm(delta * torch.maximum(to, away), (2, 3))
-        unused = (self._epsilon ** 2 - _norm(delta) ** 2).clamp(min=0) / channels
+        own = sizes(delta * to, dim=(2, 3))
+        both = sizes(delta * torch.maximum(to, away), dim=(2, 3))
+        unused = (self._epsilon ** 2 - sizes(delta) ** 2).clamp(min=0) / channels
         new = _bumps(side, draws[:, 4] > 0.5, to) * _signs(draws[:, 5:, None, None], clean) + delta * to / (own + _TINY)
-        new = new / (_norm(new, (2, 3)) + _TINY) * (unused + both ** 2).sqrt()
+        new = new / (sizes(new, dim=(2, 3)) + _TINY) * (unused + both ** 2).sqrt()
         delta = torch.where(to > 0, new, delta * (1 - away))
-        return (clean + delta / (_norm(delta) + _TINY) * self._epsilon).clamp(0, 1)
-
-
-def _norm(x: torch.Tensor, dim: tuple[int, ...] = (1, 2, 3)) -> torch.Tensor:
-    size: torch.Tensor = torch.linalg.vector_norm(x, 2, dim=dim, keepdim=True)
-    return size
+        return (clean + delta / (sizes(delta) + _TINY) * self._epsilon).clamp(0, 1)
 
 
 def _signs(draws: np.ndarray, like: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -12,29 +12,12 @@ import torch
 from framebench.attacks.base import Finished, Load, MarginPath, Predict
 from framebench.attacks.verdict import Verdict
 
-Own = TypeVar("Own", bound="State")
+Own = TypeVar("Own", bound="Outcomes")
 
 
 @dataclass
-class State:
-    """Tensors and arrays with one entry per image."""
-
-    def of(self: Own, rows: np.ndarray) -> Own:
-        """Return the entries of some rows, int64 [r]."""
-        own: list[Any] = [getattr(self, field.name) for field in fields(self)]
-        return type(self)(*(value[rows] if isinstance(value, np.ndarray)
-                            else value[torch.from_numpy(rows).to(value.device)] for value in own))
-
-    def joined(self: Own, other: Own) -> Own:
-        """Return these entries and another's after them."""
-        pairs: list[Any] = [(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
-        return type(self)(*(np.concatenate(pair) if isinstance(pair[0], np.ndarray) else torch.cat(pair)
-                            for pair in pairs))
-
-
-@dataclass
-class Outcomes(State):
-    """What is known of each image, whatever the attack.
+class Outcomes:
+    """What is known of each image, whatever the attack: tensors and arrays with one entry per image.
 
     Attributes:
         clean: The clean images, [n, C, H, W].
@@ -43,7 +26,8 @@ class Outcomes(State):
         label: Labels.
         limit: Hard limits of forward passes.
         queries: Forward passes so far.
-        success: Forward passes after which the attack succeeded, -1 if it has not.
+        success: Forward passes after which the attack succeeded, -1 if it has not. That of the clean image counts as
+            none where it was asked about as such.
         clean_prediction: Prediction of the clean image, -1 if it was not asked about.
         clean_confidence: Its softmax probability; nan if it was not asked about.
         path: Its margin's path, or None where it is not watched.
@@ -66,19 +50,35 @@ class Outcomes(State):
     prediction: np.ndarray
     confidence: np.ndarray
 
-    def take(self, rows: np.ndarray, shown: torch.Tensor, verdict: Verdict, allowed: np.ndarray | None = None) -> None:
+    def retain(self, rows: np.ndarray) -> None:
+        """Drop all entries but those of some rows, int64 [r]; field by field, so that no second copy of all is held."""
+        for field in fields(self):
+            setattr(self, field.name, _rows(getattr(self, field.name), rows))
+
+    def extend(self: Own, other: Own) -> None:
+        """Add another's entries after these."""
+        for field in fields(self):
+            pair: list[Any] = [getattr(self, field.name), getattr(other, field.name)]
+            setattr(self, field.name, np.concatenate(pair) if isinstance(pair[0], np.ndarray) else torch.cat(pair))
+
+    def take(self, rows: np.ndarray, shown: torch.Tensor, verdict: Verdict, *, allowed: np.ndarray | None = None,
+             clean: np.ndarray | None = None) -> None:
         """Charge a forward pass and keep what it tells.
 
         Args:
             rows: The images that it was about, int64 [r].
             shown: What was shown of them, [r, C, H, W].
             verdict: What the model says of it.
-            allowed: Which of them are within the bound, bool [r]; None for all.
+            allowed: Which of them count, bool [r]: those within the bound; None for all.
+            clean: Which of them are the clean image, asked about as such, bool [r]; None for none.
         """
         allowed = np.ones(len(rows), dtype=bool) if allowed is None else allowed
         self.queries[rows] += 1
+        if clean is not None:
+            self.clean_prediction[rows[clean]] = verdict.prediction[clean]
+            self.clean_confidence[rows[clean]] = verdict.confidence[clean]
         won = allowed & (verdict.prediction != self.label[rows]) & (self.success[rows] < 0)
-        self.success[rows[won]] = self.queries[rows[won]]
+        self.success[rows[won]] = (self.queries - (self.clean_prediction >= 0))[rows[won]]
         kept = np.flatnonzero(won | (allowed & (verdict.margin < self.margin[rows]) & (self.success[rows] < 0)))
         for name in ("margin", "prediction", "confidence"):
             getattr(self, name)[rows[kept]] = getattr(verdict, name)[kept]
@@ -95,13 +95,16 @@ class Outcomes(State):
         """Which images are done: broken, or without a forward pass left, bool [n]."""
         return np.asarray((self.success >= 0) | (self.queries >= self.limit))
 
-    def finished(self) -> Finished:
-        """Return the images as finished ones; a forward pass is an iteration."""
-        difference = (self.outcome.double() - self.clean.double()).flatten(1)
-        return Finished(self.id, self.label, self.label, self.clean_prediction, self.clean_confidence,
-                        self.prediction, self.success, self.queries, difference.norm(dim=1).cpu().numpy(),
-                        difference.abs().amax(1).cpu().numpy(), self.margin, self.confidence,
-                        [np.zeros(0, dtype=np.int8)] * len(self.id), self.outcome, self.path.tolist())
+    def finished(self, rows: np.ndarray) -> Finished:
+        """Return some images, int64 [r], as finished ones."""
+        outcome = _rows(self.outcome, rows)
+        # One by one: in double precision, all together would take more memory than the attack.
+        away = np.array([[float(one.norm()), float(one.abs().max())] for one in (
+            (image.double() - self.clean[row].double()).flatten() for image, row in zip(outcome, rows, strict=True))])
+        return Finished(self.id[rows], self.label[rows], self.label[rows], self.clean_prediction[rows],
+                        self.clean_confidence[rows], self.prediction[rows], self.success[rows], self.queries[rows],
+                        away[:, 0], away[:, 1], self.margin[rows], self.confidence[rows],
+                        [np.zeros(0, dtype=np.int8)] * len(rows), outcome, self.path[rows].tolist())
 
 
 def outcomes(ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray,
@@ -113,6 +116,43 @@ def outcomes(ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.n
             "queries": np.zeros(n, dtype=np.int64), "success": np.full(n, -1), "clean_prediction": np.full(n, -1),
             "clean_confidence": np.full(n, np.nan), "path": path,
             "margin": np.full(n, np.inf), "prediction": np.zeros(n, dtype=np.int64), "confidence": np.zeros(n)}
+
+
+def _rows(value: Any, rows: np.ndarray) -> Any:
+    return value[rows] if isinstance(value, np.ndarray) else value[torch.from_numpy(rows).to(value.device)]
+
+
+def sizes(x: torch.Tensor, order: float = 2, dim: tuple[int, ...] = (1, 2, 3)) -> torch.Tensor:
+    """Return the norm of each image of x, [n, C, H, W], over some of its dimensions, which are kept with size 1."""
+    found: torch.Tensor = torch.linalg.vector_norm(x, order, dim=dim, keepdim=True)
+    return found
+
+
+class Batch(Generic[Own]):
+    """The images that an attack has under attack."""
+
+    _state: Own | None = None
+
+    @property
+    def live(self) -> int:
+        """How many there are."""
+        return 0 if self._state is None else len(self._state.id)
+
+    def _add(self, new: Own) -> None:
+        """Take images in."""
+        if self._state is None:
+            self._state = new
+        else:
+            self._state.extend(new)
+
+    def _release(self, over: np.ndarray) -> Finished | None:
+        """Give out the images that are done, bool [live], and keep the others; None if none is done."""
+        assert self._state is not None
+        if not over.any():
+            return None
+        finished = self._state.finished(np.flatnonzero(over))
+        self._state.retain(np.flatnonzero(~over))
+        return finished
 
 
 class Slots(Protocol):

@@ -11,7 +11,8 @@ from framebench.attacks.registry import make
 ATTACKS = {
     "simba": {}, "simba best-of-two": {"step": "best-of-two"}, "simba probability": {"objective": "probability"},
     "simba linf": {"linf": 0.1}, "simba targeted": {"targeted": True}, "simba dct": {"basis": "dct"},
-    "noise": {}, "square": {}, "foolbox:L2RepeatedAdditiveGaussianNoiseAttack": {},
+    "noise": {}, "square": {}, "apgd": {}, "apgd targeted": {"loss": "dlr-targeted", "targets": 2},
+    "foolbox:L2RepeatedAdditiveGaussianNoiseAttack": {},
     "foolbox:LinearSearchBlendedUniformNoiseAttack": {"distance": "linf"},
 }
 
@@ -85,8 +86,8 @@ def test_paths_depend_on_no_batch_and_change_nothing_else(model, data, label):
         assert done.clean_confidence == alone[example].clean_confidence
 
 
-def test_white_box_attacks_give_no_path_but_the_clean_confidence(mlp, data):
-    attack = make("apgd", budget=8, epsilon=0.05, max_queries=None, options={}).watching(range(3))
+def test_autoattack_gives_no_path_but_the_clean_confidence(mlp, data):
+    attack = make("autoattack", budget=8, epsilon=0.05, max_queries=None, options={}).watching(range(3))
     for example, done in streamed(attack, mlp, data, range(3), 2).items():
         assert done.paths == [None]
         assert done.clean_confidence[0] == pytest.approx(float(mlp(data([example])[0]).softmax(1).max()), abs=1e-6)
