@@ -121,9 +121,6 @@ def ascend(predict: Predict, load: Load, ids: np.ndarray, runs: Sequence[Run], o
 
 def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | None,
          options: Mapping[str, Any]) -> Attack:
-    """Make the attack; see `framebench.attacks.registry.make`. In L1 it is pyautoattack's."""
-    if options.get("norm") == "L1":
-        from framebench.attacks.pyautoattack_attacks import PyAutoAttack
-        return PyAutoAttack(name, budget, epsilon, max_queries, options)
+    """Make the attack; see `framebench.attacks.registry.make`."""
     check_options(name, APGDOptions, options)
     return APGD(budget, epsilon, max_queries, APGDOptions(**options))

@@ -43,12 +43,23 @@ def _in(module: str, function: str = "make") -> Callable[..., Any]:
                                            function)(*given, **named)
 
 
+def _ours_but_l1(module: str) -> Factory:
+    """Return a module's factory; in L1, where it has none, that of pyautoattack's attack of the name."""
+    ours, theirs = _in(module), _in("pyautoattack_attacks")
+
+    def make(name: str, *, options: Mapping[str, Any], **given: Any) -> Attack:
+        made: Attack = (theirs if options.get("norm") == "L1" else ours)(name, options=options, **given)
+        return made
+
+    return make
+
+
 #: Name of an attack, or form of a name -> what it is and how it is made.
 ATTACKS = {
     "simba": Entry("SimBA, score-based", _in("simba")),
     "noise": Entry("random steps along SimBA's directions, the control", _in("noise")),
-    "square": Entry("Square, score-based", _in("square")),
-    "apgd": Entry("Auto-PGD, white-box", _in("apgd")),
+    "square": Entry("Square, score-based", _ours_but_l1("square")),
+    "apgd": Entry("Auto-PGD, white-box", _ours_but_l1("apgd")),
     "autoattack": Entry("AutoAttack: APGD, FAB and Square one after the other, white-box", _in("autoattack")),
     "foolbox:NAME": Entry("any attack of foolbox, such as foolbox:HopSkipJumpAttack", _in("foolbox_attacks"),
                           _in("foolbox_attacks", "canonical")),

@@ -290,9 +290,6 @@ def _bumps(side: np.ndarray, turned: np.ndarray, inside: torch.Tensor) -> torch.
 
 def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | None,
          options: Mapping[str, Any]) -> Attack:
-    """Make the attack; see `framebench.attacks.registry.make`. In L1 it is pyautoattack's."""
-    if options.get("norm") == "L1":
-        from framebench.attacks.pyautoattack_attacks import PyAutoAttack
-        return PyAutoAttack(name, budget, epsilon, max_queries, options)
+    """Make the attack; see `framebench.attacks.registry.make`."""
     check_options(name, SquareOptions, options)
     return Square(budget, epsilon, max_queries, SquareOptions(**options))
