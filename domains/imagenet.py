@@ -218,6 +218,9 @@ def _synsets(path: Path) -> dict[str, str]:
 def _lines(path: Path, delimiter: str) -> list[list[str]]:
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            return [row for row in csv.reader(file, delimiter=delimiter) if row]
+            rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
+        if any("\0" in cell for row in rows for cell in row):  # which Python 3.10 says itself
+            raise csv.Error("line contains NUL")
+        return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{shown(path)} can't be read ({error}); get the data set again") from None

@@ -135,6 +135,9 @@ def test_tiny_imagenet_in_the_official_layout_and_in_class_folders(tmp_path):
     (official / "wnids.txt").write_text(f"{WNIDS[20]}\n")
     with pytest.raises(InputError, match=WNIDS[40]):
         load_domain("tiny-imagenet", official.parent)
+    (official / "val" / "val_annotations.txt").write_text(f"val_\0.JPEG\t{WNIDS[40]}\n")  # which no path can have
+    with pytest.raises(InputError, match="val_annotations.txt can't be read"):
+        load_domain("tiny-imagenet", official.parent)
 
 
 def test_the_samples_are_foolboxs_with_their_labels():
