@@ -37,7 +37,7 @@ _VALUES = [
     "meta", "cuda:99", "simba", "noise", "square", "apgd", "foolbox:LinfPGD", "foolbox:X",
     "python:{here}/models.py:linear", "python:{here}/models.py:text", "python:{here}/models.py:",
     "python:{here}:linear", "blackbox:{here}/models.py:linear", "{here}/m.safetensors", "{here}/m.json", "{here}",
-    "{here}/out", "{own}/out", "{own}/new", "{here}/models.py/x", "/dev/null", "folder:{here}/photos",
+    "{here}/out", "{own}/out", "{own}/new", "{here}/models.py/x", "folder:{here}/photos",
     "folder-c:{here}/photos", "folder:", "samples", "cifar10", "cifar10-c", "cifar10-c/fog/3", "imagenet", "baseline",
     "frame", "baseline@1", "state:speednet:{here}/m.safetensors", "torchvision:resnet18/random", "steps=3",
     "lower=0.5", "relative=true", "a=", "=", "fog", "speednet", "resnet20", "taylor", "magnitude", "weights",

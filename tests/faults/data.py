@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shutil
 import tarfile
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ import torch
 from hypothesis import strategies as st
 from PIL import Image
 
+from framebench.classes import imagenet
 from framebench.domains import load_domain
 from framebench.domains.archives import unpack
 from tests.domains.test_corrupted import write_cifar10, write_files
@@ -161,6 +163,35 @@ def images(prepared: Path) -> Target:
         (own / "cat" / "good.png").write_bytes(kinds["png RGB"])
         (own / "cat" / f"bad.{suffix}").write_bytes(_chunk_changed(data, content) if fits else damaged(data, content))
         domain = load_domain(f"folder:{own}", None)
+        domain.load(np.arange(len(domain)))
+        domain.digest  # noqa: B018
+    return run
+
+
+def listings(prepared: Path) -> Target:
+    """Files that say which classes there are, and which image is of which."""
+    wnids = imagenet().wnids[:3]
+    flat, tiny, own_classes = prepared / "imagenet" / "val", prepared / "tiny-imagenet-200" / "val", prepared / "mine"
+    for folder, names in ((flat, [f"ILSVRC2012_val_0000000{i}.JPEG" for i in (1, 2, 3)]),
+                          (tiny / "images", [f"val_{i}.JPEG" for i in range(3)]), (own_classes / "cat", ["a.png"]),
+                          (own_classes / "dog", ["b.png"])):
+        folder.mkdir(parents=True)
+        for name in names:
+            Image.new("RGB", (8, 8)).save(folder / name, "png")
+    (prepared / "imagenet" / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + "".join(
+        f"ILSVRC2012_val_0000000{i},{wnid} 1 2 3 4\n" for i, wnid in enumerate(wnids, 1)))
+    (tiny / "val_annotations.txt").write_text("".join(
+        f"val_{i}.JPEG\t{wnid}\t0\t0\t1\t1\n" for i, wnid in enumerate(wnids)))
+    (tiny.parent / "wnids.txt").write_text("".join(f"{wnid}\n" for wnid in wnids))
+    (own_classes / "classes.txt").write_text("dog\ncat\n")
+    lists = {"imagenet/LOC_val_solution.csv": "imagenet", "tiny-imagenet-200/val/val_annotations.txt": "tiny-imagenet",
+             "tiny-imagenet-200/wnids.txt": "tiny-imagenet", "mine/classes.txt": "folder:{own}/mine"}
+
+    def run(own: Path, data: Any) -> None:
+        shutil.copytree(prepared, own, dirs_exist_ok=True)
+        file = data.draw(st.sampled_from(sorted(lists)))
+        (own / file).write_bytes(damaged(data, (own / file).read_bytes()))
+        domain = load_domain(lists[file].format(own=own), own)
         domain.load(np.arange(len(domain)))
         domain.digest  # noqa: B018
     return run

@@ -32,8 +32,8 @@ from tests.faults import command_lines, data, models, options, results
 #: What is fuzzed: each prepares good input once, and then tries it with damage of every kind.
 TARGETS = {target.__name__: target for target in (
     models.checkpoint, models.card, models.state_dict, results.kept_files, results.sealed_files, results.caches,
-    results.training, results.logs, data.arrays, data.archives, data.images, options.protocols, options.pairs,
-    command_lines.commands)}
+    results.training, results.logs, data.arrays, data.archives, data.images, data.listings, options.protocols,
+    options.pairs, command_lines.commands)}
 _SECONDS = 30
 _MEMORY = 8 << 30
 
