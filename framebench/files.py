@@ -54,16 +54,19 @@ def atomic(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
-def _begun(path: Path) -> tuple[int, str]:
+def _begun(path: Path) -> tuple[int | None, str]:
     """Make the temporary file of `atomic`, locked while its handle is open: so `sweep` tells whether it is left."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(handle, fcntl.LOCK_EX)
+        if fcntl is None:  # Windows renames no open file
+            os.close(handle)
+            return None, name
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
         if os.path.lexists(name):
             return handle, name
         os.close(handle)  # swept before it was locked
@@ -78,7 +81,7 @@ def sweep(folder: Path, *, below: bool = False) -> None:
         folder: The folder.
         below: Whether to look into its folders too.
     """
-    for root, folders, names in os.walk(folder):
+    for root, folders, names in os.walk(folder) if fcntl is not None else ():
         for name in filter(_PART.fullmatch, names):
             with contextlib.suppress(OSError):  # gone meanwhile, or another user's
                 _remove_unlocked(Path(root, name))
@@ -89,9 +92,8 @@ def sweep(folder: Path, *, below: bool = False) -> None:
 def _remove_unlocked(path: Path) -> None:
     handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
     finally:
         os.close(handle)
 

@@ -124,6 +124,14 @@ def test_what_a_killed_process_left_is_removed_by_who_writes_next_and_what_is_be
     assert list(tmp_path.iterdir()) == [tmp_path / "y.csv"] and (tmp_path / "y.csv").read_text() == "1"
 
 
+def test_without_locks_files_are_still_whole_and_nothing_is_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr("framebench.files.fcntl", None)
+    (tmp_path / ".x.csv.01234567.part").touch()
+    with atomic(tmp_path / "x.csv") as temporary:
+        temporary.write_text("1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".x.csv.01234567.part", "x.csv"]
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("none"), lambda path: None])
 def test_what_is_no_file_is_refused_without_waiting(tmp_path, make):
     make(path := tmp_path / "rows-0123456789abcdef.parquet")
