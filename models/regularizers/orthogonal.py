@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from framebench.errors import InputError
 from framebench.models.regularizers.base import Regularizer, require_at_least, seeded_normal
 from framebench.models.regularizers.gram import gram, half_gram
 from framebench.models.regularizers.layers import Layer
@@ -69,6 +70,9 @@ def _deviation(matrix: torch.Tensor) -> torch.Tensor:
     return gram(matrix) - torch.eye(matrix.shape[-1], device=matrix.device, dtype=matrix.dtype)
 
 
+#: Power iterations before each value; more would take hours for each step of a training.
+_MOST_ITERATIONS = 10_000
+
 # Coefficient 1e-2 times 1e-1, 1e-2, 1e-4, 0 from epochs 20, 50, 70, 120 of 200.
 _SRIP_STEPS: Steps = ((0.1, 1e-1), (0.25, 1e-2), (0.35, 1e-4), (0.6, 0.0))
 
@@ -99,6 +103,9 @@ class SpectralRestrictedIsometry(Regularizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(0, iterations=self.iterations)
+        if self.iterations > _MOST_ITERATIONS:
+            raise InputError(f"the option iterations must be at most {_MOST_ITERATIONS}, not {self.iterations}: v goes "
+                             "on from step to step")
 
     def penalty(self, layer: Layer) -> torch.Tensor:
         """Return the estimate of sigma^2 of one layer, the largest of its groups."""

@@ -116,6 +116,7 @@ def test_sampled_frequencies_are_unbiased():
     ("frame", {"lowr": 1}, "unknown option of frame 'lowr'; did you mean lower"),
     ("so", {"_state": {}}, "unknown option of so '_state'"),
     ("frame", {"lower": 2.0, "upper": 1.0}, "lower frame bound 2.0 is above the upper one 1.0"),
+    ("srip", {"iterations": 10**9}, "option iterations must be at most"),
     ("frame-spectral", {"lower": -1}, "option lower must be a finite number of at least 0, not -1"),
     ("frame", {"upper": float("nan")}, "option upper must be a finite number"),
     ("frame-spectral", {"grid": 0}, "option grid must be a finite number of at least 1"),
