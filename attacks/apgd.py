@@ -109,7 +109,7 @@ def ascend(predict: Predict, load: Load, ids: np.ndarray, runs: Sequence[Run], o
         epsilon: The bound.
         limit: Hard limit of forward passes per image.
         seed: Keys the starts, together with each example's id.
-        batch_size: Images per forward pass.
+        batch_size: Images under attack at once. On a CPU, a forward pass is of fewer where images are large (`PASS`).
         watched: Ids of the examples whose margin's path is kept.
 
     Raises:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from framebench.attacks import ascent
 from framebench.attacks.apgd import APGDOptions, ascend
 from framebench.attacks.ascent import Run, checkpoints
 from framebench.attacks.registry import make
@@ -103,6 +104,32 @@ def test_batches_are_full_while_images_are_left(data):
     queries = sum(int(done.queries.sum()) for done in attack.stream(counted, load, np.arange(8), seed=0, batch_size=3))
     assert queries == sum(sizes) and max(sizes) == 3
     assert sizes[: sizes.index(2)] == [3] * sizes.index(2) and sum(sizes[sizes.index(2):]) < 2 * 31 + 2
+
+
+@pytest.mark.parametrize("eot", [1, 2])
+def test_large_images_are_asked_about_in_several_passes(data, monkeypatch, eot):
+    def load(ids):
+        x = data(ids)[0].double()
+        return x, model(x).argmax(1)
+
+    def attacked():
+        sizes = []
+
+        def counted(x):
+            sizes.append(len(x))
+            return model(x)
+
+        attack = make("apgd", budget=20, epsilon=0.02, options={"eot": eot})
+        stream = attack.stream(counted, load, np.arange(8), seed=0, batch_size=8)
+        return sizes, sorted((one for done in stream for one in done.each()), key=lambda one: one.ids[0])
+
+    whole, expected = attacked()
+    monkeypatch.setattr(ascent, "PASS", 3 * data([0])[0].numel())
+    sizes, found = attacked()
+    assert max(whole) == 8 and max(sizes) <= 3 and sum(sizes) == sum(whole)
+    for mine, other in zip(found, expected, strict=True):
+        assert (mine.queries, mine.success_iteration) == (other.queries, other.success_iteration)
+        torch.testing.assert_close(mine.x_adv, other.x_adv, rtol=0, atol=1e-12)
 
 
 def test_the_budget_is_shared_out_among_runs(data):
