@@ -32,6 +32,8 @@ T = TypeVar("T")
 CHUNK = 16
 #: Calls that tell a model whose answers depend on its images alone from a random one.
 CALLS = 4
+#: How often each of them is tried until no generator was drawn from meanwhile.
+TRIES = 10
 #: Sizes of chunks at which logits are compared with those of a whole one.
 _SIZES = (2, 3, 5, 9, 15)
 
@@ -205,13 +207,31 @@ def _answers_for_inputs_alone(model: nn.Module, example: torch.Tensor) -> bool:
     """
     before = _state(model)
     with torch.inference_mode():
-        first, *others = [model(example.clone()) for _ in range(CALLS)]
-    return before == _state(model) and all(torch.equal(first, other) for other in others)
+        answers = [_without_draws(model, example) for _ in range(CALLS)]
+    first, *others = answers
+    return before == _state(model) and first is not None and all(
+        other is not None and torch.equal(first, other) for other in others)
+
+
+def _without_draws(model: nn.Module, example: torch.Tensor) -> torch.Tensor | None:
+    """Return the answer of a call during which nobody drew from the global generators; None where there is none.
+
+    Other threads may draw too: dask's do, in a worker, twice a second. A model that draws does so in every call.
+    """
+    for _ in range(TRIES):
+        before = _generators()
+        answer: torch.Tensor = model(example.clone())
+        if before == _generators():
+            return answer
+    return None
+
+
+def _generators() -> list[object]:
+    _, keys, position, *_ = np.random.get_state()
+    return [random.getstate(), np.asarray(keys).tobytes(), position, torch.get_rng_state().numpy().tobytes()]
 
 
 def _state(model: nn.Module) -> list[object]:
-    _, keys, position, *_ = np.random.get_state()
     own = [(name, value) for module in model.modules() for name, value in vars(module).items()
            if isinstance(value, (bool, int, float, str))]
-    return [random.getstate(), np.asarray(keys).tobytes(), position, torch.get_rng_state().numpy().tobytes(), own,
-            [buffer.cpu().flatten().view(torch.uint8).numpy().tobytes() for buffer in model.buffers()]]
+    return [own, [buffer.cpu().flatten().view(torch.uint8).numpy().tobytes() for buffer in model.buffers()]]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 from asyncio import CancelledError
 
 import numpy as np
@@ -211,6 +212,20 @@ def test_a_model_that_does_not_answer_for_its_images_alone_runs_as_it_is(images,
 
 def test_a_model_with_state_that_stands_still_is_fused(images):
     assert Predictor(Moody(lambda model: model.calls), images).kind == "fused"
+
+
+def test_a_model_is_fused_though_another_thread_draws_meanwhile(images):
+    calls = []
+
+    def disturbed(model):
+        calls.append(len(calls))
+        if len(calls) in (2, 3, 6):
+            thread = threading.Thread(target=random.random)
+            thread.start()
+            thread.join()
+        return False
+
+    assert Predictor(Moody(disturbed), images).kind == "fused" and len(calls) > 6
 
 
 def test_a_model_that_fails_prints_nothing(images, capfd):
