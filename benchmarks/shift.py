@@ -25,7 +25,7 @@ from bench.rows.store import Store
 from bench.running.cells import list_cells
 from bench.running.computing import Computing
 from bench.running.provenance import provenance
-from bench.running.shifting import evaluate_cells
+from bench.running.shifting import evaluate, plan
 from framebench.models.predictor import Predictor
 from framebench.models.registry import load
 
@@ -58,8 +58,8 @@ def main() -> int:
         store = Store(arguments.out or Path(folder))
         started = time.perf_counter()
         with store.lock():
-            evaluate_cells(cells, [model], store, arguments.n,
-                           how=Computing(torch.device("cpu"), arguments.threads, arguments.batch_size))
+            how = Computing(torch.device("cpu"), arguments.threads, arguments.batch_size)
+            evaluate(plan(cells, [model], store, arguments.n, how=how), how.batch_size)
         seconds = time.perf_counter() - started
     raw.append(rate(predictor, x, 8))
     ratio = images / seconds / float(np.mean(raw))

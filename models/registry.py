@@ -38,6 +38,7 @@ class LoadedModel:
         card: The checkpoint's card, if it is one.
         notes: What its user should be told about it, one line each.
         classes: Names of its logits in their order, where they are known.
+        given: The name by which `load` finds it; empty for a module that was at hand.
     """
 
     name: str
@@ -46,6 +47,7 @@ class LoadedModel:
     card: Card | None
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
+    given: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", printable(self.name))
@@ -84,11 +86,11 @@ def load(name: str) -> LoadedModel:
     if colon and source in SOURCES:
         found = SOURCES[source].load(rest)
         return LoadedModel(found.label, found.module, _digest(found.source, found.module), None, found.notes,
-                           found.classes)
+                           found.classes, name)
     path = _weights(name)
     module, card = load_checkpoint(path)
     return LoadedModel(card.name, module, _digest(f"{card.arch} {card.width}".encode(), module), card,
-                       classes=card.classes)
+                       classes=card.classes, given=name)
 
 
 def in_bfloat16(model: LoadedModel) -> LoadedModel:

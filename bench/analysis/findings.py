@@ -147,7 +147,7 @@ def find(out: Path, settings: ReportSettings) -> Findings:
     frames = frame_tables(kept, names)
     if frames:
         tables["frames"] = pd.concat(frames.values(), ignore_index=True)[FRAME_COLUMNS]
-    flags = duplicate_flags(shifts, DUPLICATES.read(out))
+    flags = [*map(Flag, settings.left_out), *duplicate_flags(shifts, DUPLICATES.read(out))]
     if attacks:
         flags += attack_flags(attacks, tables["attack"])
     for flag in flags:  # those of models were said when they were found

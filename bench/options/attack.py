@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.options.common import Batched, WithImages, option, out_folder
+from bench.options.common import Batched, Spread, WithImages, option, out_folder
 from bench.options.kinds import (
     AT_LEAST_ONE,
     DOMAIN,
@@ -53,7 +53,7 @@ def _simba(name: str, kind: Kind, help: str) -> Any:
 
 
 @dataclass(frozen=True, init=False)
-class AttackOptions(WithProtocol, Reported, WithImages, Batched):
+class AttackOptions(WithProtocol, Reported, WithImages, Batched, Spread):
     """Options of `bench attack`: which models are attacked, on which images, and how."""
 
     command = "attack"
@@ -105,6 +105,7 @@ class AttackOptions(WithProtocol, Reported, WithImages, Batched):
     out: Path = out_folder("runs")
 
     def _check(self) -> None:
+        super()._check()
         if list(self.budgets) != sorted(set(self.budgets)):
             raise InputError(f"--budgets {' '.join(map(str, self.budgets))}: each must be larger than the last (0, the "
                              "control, is always added)")

@@ -230,6 +230,26 @@ class Batched(Computed):
 
 
 @dataclass(frozen=True, init=False)
+class Spread(Computed):
+    """Options of a command whose computing several workers can share (docs/cluster.md)."""
+
+    workers: int | None = option("--workers", None, INTEGER, "share the work among N processes on this machine, with a "
+                                 "GPU each where there are several", rule=THREADS, group=COMPUTING, metavar="N",
+                                 known_as="none, this process does it")
+    scheduler: str | None = option("--scheduler", None, TEXT, "share the work among the workers of a dask cluster, "
+                                   "such as tcp://10.0.0.1:8786", group=COMPUTING, metavar="ADDRESS", known_as="none")
+
+    @property
+    def spread(self) -> bool:
+        """Whether workers are to compute."""
+        return self.workers is not None or self.scheduler is not None
+
+    def _check(self) -> None:
+        if self.workers is not None and self.scheduler is not None:
+            raise InputError("--workers and --scheduler exclude each other; give one of them")
+
+
+@dataclass(frozen=True, init=False)
 class WithData(Options):
     """Options of a command that reads data sets."""
 

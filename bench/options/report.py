@@ -26,6 +26,7 @@ class ReportSettings:
         command: The command, as the report shows it.
         formats: What the report is written as.
         figure_width: Width of the figures that are files, in inches.
+        left_out: What the command could not compute, one sentence each.
     """
 
     baseline: str | None = None
@@ -34,6 +35,7 @@ class ReportSettings:
     command: str = ""
     formats: tuple[str, ...] = ("html",)
     figure_width: float = _WIDTHS["column"]
+    left_out: tuple[str, ...] = ()
 
 
 def _inches(value: Any) -> float:
@@ -60,13 +62,14 @@ class Reported(Options):
                           "again what they held and what else is lost (pictures, attacked images)", group=FILES,
                           in_protocol=False)
 
-    def made_by(self, matched: tuple[str, ...] = ()) -> ReportSettings:
+    def made_by(self, matched: tuple[str, ...] = (), left_out: tuple[str, ...] = ()) -> ReportSettings:
         """Return what a report by this command is made with.
 
         Args:
             matched: What was matched in clean accuracy, one sentence per model.
+            left_out: What could not be computed, one sentence each.
         """
-        return ReportSettings(self.baseline, matched, self.log, self.command_line())
+        return ReportSettings(self.baseline, matched, self.log, self.command_line(), left_out=left_out)
 
 
 @dataclass(frozen=True, init=False)
@@ -85,6 +88,6 @@ class ReportOptions(Reported):
         "width of the figures that md and tex come with: column (3.25 inches), text (6.75) or a number of inches",
         rule=Rule(lambda inches: 2 <= inches <= 12, "must be from 2 to 12 inches"), group=REPORT)
 
-    def made_by(self, matched: tuple[str, ...] = ()) -> ReportSettings:
+    def made_by(self, matched: tuple[str, ...] = (), left_out: tuple[str, ...] = ()) -> ReportSettings:
         """Return what a report by this command is made with, its formats among it."""
-        return replace(super().made_by(matched), formats=self.formats, figure_width=self.figure_width)
+        return replace(super().made_by(matched, left_out), formats=self.formats, figure_width=self.figure_width)

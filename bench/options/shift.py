@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.options.attack import models_option
-from bench.options.common import Batched, WithImages, option, out_folder
+from bench.options.common import Batched, Spread, WithImages, option, out_folder
 from bench.options.kinds import AT_LEAST_ONE, DOMAIN, INTEGER, SEED, TEXT, resolve
 from bench.options.protocol import WithProtocol
 from bench.options.report import Reported
@@ -20,7 +20,7 @@ _SEVERITIES = "framebench.domains.corruptions:SEVERITIES"
 
 
 @dataclass(frozen=True, init=False)
-class ShiftOptions(WithProtocol, Reported, WithImages, Batched):
+class ShiftOptions(WithProtocol, Reported, WithImages, Batched, Spread):
     """Options of `bench shift`: which models are measured on which images."""
 
     command = "shift"
@@ -44,5 +44,6 @@ class ShiftOptions(WithProtocol, Reported, WithImages, Batched):
     out: Path = out_folder("runs")
 
     def _check(self) -> None:
+        super()._check()
         if self.severities is None:
             self.fill("severities", resolve(_SEVERITIES))

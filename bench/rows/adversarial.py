@@ -72,15 +72,16 @@ class Adversarial:
     Args:
         rows: The evaluation's rows.
         repair: Whether the images of rows that lack theirs are to be made; otherwise each must have its image.
+        new: Whether nothing that is kept already is looked at, as where others add to the same folder.
 
     Raises:
         InputError: if a file is damaged, or a row has no image.
     """
 
-    def __init__(self, rows: Rows, *, repair: bool = False) -> None:
+    def __init__(self, rows: Rows, *, repair: bool = False, new: bool = False) -> None:
         self.folder, self._origin = folder_of(rows), _origin(rows)
         self._added: list[tuple[torch.Tensor, np.ndarray, np.ndarray]] = []
-        self._known = saved_ids(rows)
+        self._known = np.zeros(0, np.int64) if new else saved_ids(rows)
         if not repair and (missing := len(np.setdiff1d(rows.ids, self._known))):
             raise InputError(f"{missing} rows of {self._origin.model} have no attacked image (they were made without "
                              "--save-adversarial, or the images were removed); --repair attacks these images again")

@@ -37,21 +37,24 @@ class Picture:
 class Pictures:
     """Images before and after the attack. Rows don't depend on them: a damaged file is left out, and said.
 
+    Several processes may add to one folder, each to a file of its own; whoever reads them next can join them.
+
     Args:
         folder: The evaluation's folder.
+        new: Whether to begin a file of one's own; otherwise what is there is read, and joined by `flush`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, new: bool = False) -> None:
         self.folder = folder
         self._pictures: dict[int, Picture] = {}
-        self._files = sorted(folder.glob("pictures-*.safetensors"))
+        self._files = [] if new else sorted(folder.glob("pictures-*.safetensors"))
         for path in self._files:
             try:
                 self._pictures |= _unpacked(load(unseal(path)))
             except (InputError, SafetensorError, KeyError, TypeError, ValueError):
                 _log.warning("%s is damaged; its pictures are left out of the report (bench attack --repair makes them "
                              "anew)", path)
-        self._changed = False
+        self._changed = len(self._files) > 1
 
     def add(self, example: int, picture: Picture) -> None:
         """Keep an image before and after."""

@@ -241,6 +241,13 @@ class Rows:
         self._added.append(table.filter(~np.isin(table.column("example").to_numpy(), self.ids)))
         self._frame = None
 
+    def collect(self) -> None:
+        """Take up the parts that other processes have written meanwhile, and their facts."""
+        if not set(self.folder.glob("rows-*.parquet")) <= set(self._parts):
+            found = Rows.read(self.folder)
+            self._parts, self._frame = found._parts, None
+            self.note(found.facts)
+
     @property
     def due(self) -> bool:
         """Whether it is time to write again."""

@@ -5,27 +5,28 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bench.analysis.findings import check_settings
-from bench.analysis.reporting import Results, write_report
+from bench.analysis.reporting import Results
 from bench.options.attack import AttackOptions
 from bench.options.protocol import protocol_facts
 from bench.rows.adversarial import Adversarial, lost
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
 from bench.rows.store import Rows, Store
+from bench.running.asking import attack_of, attacked
 from bench.running.checks import check_classes, load_models, reading
+from bench.running.cluster import Pool, left_out, pool, reported
 from bench.running.computing import Computing, computing
-from bench.running.evaluate import attack_images, pictured, tabled
+from bench.running.evaluate import attack_images, finish, pictured, tabled
 from bench.running.prepare import Prepared, facts_of, fitted, prepare
-from bench.running.progress import AttackProgress
-from bench.running.provenance import provenance
+from bench.running.progress import AttackProgress, Tally
+from bench.running.slices import LEAST, AttackSlice, Form, Images, Wanted, attack_slice
 from framebench.attacks.base import Attack
-from framebench.attacks.registry import canonical, make
 from framebench.domains import Domain, data_root, default_domain, load_domain
 from framebench.errors import InputError
 from framebench.files import writable_folder
@@ -41,6 +42,8 @@ class _Run:
 
     Attributes:
         name: What its progress bar is called.
+        model: The model.
+        epsilon: The epsilon that was given, if one was.
         rows: Its rows so far, or, where no image is left to be attacked, rows that answer for it.
         attack: The attack, made ready for the model.
         left: Ids of the images that have no row yet, or have lost what is kept beside it.
@@ -49,6 +52,8 @@ class _Run:
     """
 
     name: str
+    model: LoadedModel
+    epsilon: float | None
     rows: Rows
     attack: Attack
     left: np.ndarray
@@ -66,15 +71,14 @@ def run(options: AttackOptions) -> Results | None:
         InputError: for options, models, images or stored results that can't be used. All are tried before anything is
             attacked.
     """
-    attacks = [make(options.attack, budget=options.budgets[-1], epsilon=epsilon, max_queries=options.max_queries,
-                    options={**options.simba_options(), **options.attack_options})
-               for epsilon in options.epsilon or (None,)]
+    attacks = {epsilon: attack_of(options, epsilon) for epsilon in options.epsilon or (None,)}
     root = data_root(options.data_root)
     models = load_models(options.models)
     chosen = options.domain or default_domain(root)
-    domain = chosen if isinstance(chosen, Domain) else load_domain(chosen, root, reading(options, models, [chosen]))
+    read = reading(options, models, [chosen])
+    domain = chosen if isinstance(chosen, Domain) else load_domain(chosen, root, read)
     height, width, channels = domain.shape
-    for attack in attacks:
+    for attack in attacks.values():
         attack.check((channels, height, width))
     ids = domain.first(options.count(len(domain)))
     part = ids if options.shard is None else ids[options.shard.part - 1 :: options.shard.parts]
@@ -93,22 +97,26 @@ def run(options: AttackOptions) -> Results | None:
         with tabled(store, options.made_by()):
             runs = _plan(models, domain, part, attacks, options, store, how)
             store.expect(sum(len(planned.left) for planned in runs))
-            for planned in runs:
-                _attack(planned, domain, part, how)
-        return write_report(options.out, options.made_by())
+            given_up: tuple[str, ...] = ()
+            if options.spread and any(planned.ready for planned in runs):
+                with pool(options, models, [chosen]) as workers:
+                    given_up = _spread(workers, runs, part, Images(str(chosen), root, read, domain.digest), options)
+            else:
+                for planned in runs:
+                    _attack(planned, domain, part, how)
+        return reported(options.out, options.made_by(left_out=given_up))
 
 
-def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attacks: Sequence[Attack],
+def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attacks: Mapping[float | None, Attack],
           options: AttackOptions, store: Store, how: Computing) -> list[_Run]:
     """Open the rows of every model, epsilon and seed, and make the models ready that have images left."""
     runs = []
     for model in models:
         check_classes(model, domain)  # though all rows may be there already, of the same weights under another card
         forms: dict[str | None, Prepared] = {}
-        for attack, seed in itertools.product(attacks, options.all_seeds):
+        for (epsilon, attack), seed in itertools.product(attacks.items(), options.all_seeds):
             _check_needs(model, attack, options.attack)
-            evaluation = Evaluation(model.name, model.digest, domain.name, domain.digest, canonical(options.attack),
-                                    attack.settings, attack.traits.budget, seed)
+            evaluation = attacked(model, domain, attack, options.attack, seed)
             facts = Facts(**facts_of(model, domain), traits=attack.traits, budgets=options.budgets,
                           l2_caps=() if options.l2 is None else (options.l2,), protocol=protocol_facts(options),
                           set=domain.digest)
@@ -124,7 +132,7 @@ def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attack
                     made = prepare(model, domain, kind=kind, how=how, gradients=attack.traits.needs == "gradients")
                     forms[kind] = forms[made.kind] = made
                 ready = forms[kind]
-            runs.append(_Run(name, rows, attack.on(fitted(model, domain).module), left, ready, saved))
+            runs.append(_Run(name, model, epsilon, rows, attack.on(fitted(model, domain).module), left, ready, saved))
     return runs
 
 
@@ -180,9 +188,26 @@ def _attack(planned: _Run, domain: Domain, ids: np.ndarray, how: Computing) -> N
     rows, ready = planned.rows, planned.ready
     with AttackProgress(planned.name, len(ids), len(ids) - len(planned.left)) as progress:
         if ready is not None:
-            # The machine is a fact of rows that it has made, and of no others.
-            made = dataclasses.replace(rows.facts, predictor=ready.kind, warnings=tuple(ready.flags),
-                                       provenance=(provenance(how.device),))
-            attack_images(rows, planned.attack, progress.counting(ready.predict), domain, planned.left, made=made,
-                          batch_size=how.batch_size, report=progress.update, saved=planned.saved)
-        rows.finish()
+            attack_images(rows, planned.attack, progress.counting(ready.predict), domain, planned.left,
+                          made=ready.made(rows.facts), batch_size=how.batch_size,
+                          report=lambda done: progress.update(Tally.of(done)), saved=planned.saved)
+        finish(rows)
+
+
+def _spread(workers: Pool, runs: Sequence[_Run], ids: np.ndarray, images: Images,
+            options: AttackOptions) -> tuple[str, ...]:
+    """Let workers attack the images that are left, and join what they write; return what they had to leave out."""
+    tasks = []
+    parts = workers.slices([planned.left for planned in runs], least=LEAST, most=options.batch_size)
+    for planned, own in zip(runs, parts, strict=True):
+        if (ready := planned.ready) is not None:
+            form = Form(planned.model.given, planned.model.digest, ready.kind, ready.flags,
+                        planned.attack.traits.needs == "gradients", images)
+            tasks += [AttackSlice(options, planned.epsilon, images, form, Wanted.of(planned.rows, part))
+                      for part in own]
+    total, left = len(ids) * len(runs), sum(len(planned.left) for planned in runs)
+    with AttackProgress("attack", total, total - left) as progress:
+        given_up = workers.compute(attack_slice, tasks, progress.update)
+    for planned in runs:
+        finish(planned.rows)
+    return tuple(left_out(task.wanted.evaluation, task.wanted.ids) for task in given_up)

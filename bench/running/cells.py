@@ -153,15 +153,15 @@ def _generate(found: GeneratedSet, cells: Sequence[tuple[str, int]], workers: in
             found.generate(corruptions, severities, progress=advance, workers=workers)
 
 
-def picture_of(cell: Cell) -> str:
-    """Return the first images of a cell side by side, as a data URI whose parameter ``ids`` names them.
+def picture_of(images: Domain) -> str:
+    """Return the first images of a domain side by side, as a data URI whose parameter ``ids`` names them.
 
     Small images are a PNG. Large ones are reduced, and a JPEG of high quality.
     """
-    small = cell.images.shape[0] <= SMALL
-    ids = cell.images.order[: PICTURED if small else PICTURED_LARGE]
+    small = images.shape[0] <= SMALL
+    ids = images.order[: PICTURED if small else PICTURED_LARGE]
     out = io.BytesIO()
-    picture = Image.fromarray(np.concatenate(list(cell.images.pixels(ids)), axis=1))
+    picture = Image.fromarray(np.concatenate(list(images.pixels(ids)), axis=1))
     if small:
         picture.save(out, "PNG")
     else:

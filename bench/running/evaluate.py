@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -15,6 +16,8 @@ from bench.rows.adversarial import Adversarial
 from bench.rows.facts import Facts
 from bench.rows.pictures import Picture, Pictures
 from bench.rows.store import Rows, Store
+from bench.running.cells import picture_of
+from bench.running.prepare import Prepared
 from framebench.attacks.base import Attack, Finished, Predict
 from framebench.attacks.verdict import judge
 from framebench.domains.base import Domain
@@ -42,7 +45,7 @@ def pictured(domain: Domain) -> np.ndarray:
 
 def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, ids: np.ndarray, *, made: Facts,
                   batch_size: int, report: Callable[[Finished], None], saved: Adversarial | None = None) -> None:
-    """Attack images, and add their rows as they finish.
+    """Attack images, and add their rows as they finish; `finish` joins them.
 
     Args:
         rows: The rows so far and what they are of; written every few seconds and, whatever happens, at the end.
@@ -55,7 +58,7 @@ def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, 
         report: Called with what has finished, for a progress bar.
         saved: Where to keep all attacked images, or None.
     """
-    pictures, shown = Pictures(rows.folder), pictured(domain)
+    pictures, shown = Pictures(rows.folder, new=True), pictured(domain)
     attack = attack.watching(shown)
 
     def write() -> None:
@@ -81,7 +84,13 @@ def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, 
                 write()
     finally:
         write()  # rows whose images can't be saved must not be written either
-        rows.finish()
+
+
+def finish(rows: Rows) -> None:
+    """Join what `attack_images` and `classify_all` have written, here and elsewhere, of an evaluation."""
+    rows.collect()
+    rows.finish()
+    Pictures(rows.folder).flush()
 
 
 @contextmanager
@@ -95,6 +104,36 @@ def tabled(store: Store, settings: ReportSettings) -> Iterator[None]:
             with contextlib.suppress(InputError, OSError):  # the first error is the one to be told
                 write_report(store.out, settings)
         raise
+
+
+def classify_all(images: Domain, wanted: Sequence[tuple[Rows, Prepared, np.ndarray]], *, batch_size: int,
+                 report: Callable[[int], object]) -> None:
+    """Let models classify images, whose pixels are made once for all models, and add their rows; `finish` joins them.
+
+    Args:
+        images: A domain.
+        wanted: Of each model its rows so far, the model, and the ids of the images that are wanted, int64 [n].
+        batch_size: Images per forward pass.
+        report: Called with the number of new rows, for a progress bar.
+    """
+    picture = picture_of(images)
+    for rows, ready, _ in wanted:
+        rows.note(dataclasses.replace(ready.made(rows.facts), picture=picture))
+    try:
+        for part, x, labels in images.batches(np.unique(np.concatenate([ids for *_, ids in wanted])), batch_size):
+            for rows, ready, ids in wanted:
+                left = np.isin(part, ids)
+                if left.any():
+                    classify(rows, ready.predict, _some(x, left), labels[left], part[left])
+                    report(int(left.sum()))
+    finally:
+        for rows, *_ in wanted:
+            rows.flush()
+
+
+def _some(x: torch.Tensor, chosen: np.ndarray) -> torch.Tensor:
+    """Return the chosen images, laid out in memory as all are."""
+    return x if chosen.all() else x[torch.from_numpy(chosen)].contiguous(memory_format=torch.channels_last)
 
 
 def classify(rows: Rows, predict: Predict, x: torch.Tensor, labels: np.ndarray, ids: np.ndarray) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.rows.facts import Facts
 from bench.running.checks import check_model
 from bench.running.computing import Computing
 from bench.running.flags import flagged
+from bench.running.provenance import provenance
 from framebench.attacks.base import Predict
 from framebench.domains import Domain
 from framebench.errors import InputError
@@ -20,6 +22,9 @@ from framebench.models.differentiable import Differentiable
 from framebench.models.foreign import resizing
 from framebench.models.predictor import Predictor
 from framebench.models.registry import LoadedModel
+
+#: Images that a model is made ready with.
+_EXAMPLES = 32
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,17 @@ class Prepared:
         predict: Maps images [n, C, H, W] in [0, 1] to logits [n, classes].
         kind: Its form, "fused" or "eager", to be stored with results: another form may differ in the last bits.
         flags: What looks wrong with it, besides the notes that it came with.
+        provenance: Versions and the machine that it runs on.
     """
 
     predict: Predict
     kind: str
-    flags: list[str]
+    flags: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def made(self, facts: Facts) -> Facts:
+        """Return facts with those that hold once there are rows that this form has made, and not before."""
+        return dataclasses.replace(facts, predictor=self.kind, warnings=self.flags, provenance=(self.provenance,))
 
 
 def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Computing,
@@ -52,12 +63,23 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comput
         InputError: if the model does not fit the images, or `kind` can't be had here.
     """
     black_box = isinstance(model.module, BlackBoxModel)  # which is asked for the queries of the attack alone
-    model, (example, _) = fitted(model, domain), domain.load(domain.order[:32])
+    model, predict = fitted(model, domain), predictor(model, domain, kind=kind, how=how, gradients=gradients)
+    check_model(model, predict, domain, domain.load(domain.order[:_EXAMPLES])[0])
+    flags = () if black_box else tuple(flagged(predict, domain, model))
+    return Prepared(predict, predict.kind, flags, provenance(how.device))
+
+
+def predictor(model: LoadedModel, domain: Domain, *, kind: str | None, how: Computing,
+              gradients: bool) -> Predictor:
+    """Return the fast form of a model `fitted` to a domain; see `prepare`, which also looks whether it is fit for use.
+
+    Raises:
+        InputError: if `kind` can't be had here.
+    """
+    model, (example, _) = fitted(model, domain), domain.load(domain.order[:_EXAMPLES])
     where: dict[str, Any] = {"device": how.device, "threads": how.threads, "name": model.name}
-    predict = Differentiable(model.module, example, **where) if gradients else \
+    return Differentiable(model.module, example, **where) if gradients else \
         Predictor(model.module, example, kind=kind, **where)
-    check_model(model, predict, domain, example)
-    return Prepared(predict, predict.kind, [] if black_box else flagged(predict, domain, model))
 
 
 def fitted(model: LoadedModel, domain: Domain) -> LoadedModel:

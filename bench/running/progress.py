@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from types import TracebackType
 
 import torch
 
 from framebench.attacks.base import Finished, Predict
 from framebench.progress import progress
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What has finished.
+
+    Attributes:
+        images: Images.
+        broken: How many of them were correctly classified and are no more.
+        queries: Queries of workers; those of this process are counted as they are made.
+    """
+
+    images: int = 0
+    broken: int = 0
+    queries: int = 0
+
+    @classmethod
+    def of(cls, done: Finished, *, queries: int = 0) -> Tally:
+        """Count finished images."""
+        broken = (done.clean_prediction == done.labels) & (done.success_iteration >= 0)
+        return cls(len(done.ids), int(broken.sum()), queries)
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.images + other.images, self.broken + other.broken, self.queries + other.queries)
 
 
 class AttackProgress:
@@ -36,10 +61,11 @@ class AttackProgress:
             return logits
         return counted
 
-    def update(self, done: Finished) -> None:
+    def update(self, tally: Tally) -> None:
         """Count finished images."""
-        self._broken += int(((done.clean_prediction == done.labels) & (done.success_iteration >= 0)).sum())
-        self._show(len(done.ids))
+        self._broken += tally.broken
+        self._queries += tally.queries
+        self._show(tally.images)
 
     def _show(self, finished: int) -> None:
         rate = self._queries / max(time.monotonic() - self._started, 1e-9)

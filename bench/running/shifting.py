@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from bench.analysis.findings import check_settings
-from bench.analysis.reporting import Results, write_report
+from bench.analysis.reporting import Results
 from bench.options.protocol import protocol_facts
 from bench.options.shift import ShiftOptions
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
 from bench.rows.kept import DUPLICATES
 from bench.rows.store import Rows, Store
-from bench.running.cells import Cell, default_domains, list_cells, picture_of
+from bench.running.cells import Cell, default_domains, list_cells
 from bench.running.checks import check_classes, load_models, reading
+from bench.running.cluster import Pool, left_out, pool, reported
 from bench.running.computing import Computing, computing
-from bench.running.evaluate import classify, tabled
+from bench.running.evaluate import classify_all, finish, tabled
 from bench.running.matching import match_clean
 from bench.running.overlap import training_images, write_training_images
 from bench.running.prepare import Prepared, facts_of, prepare
-from bench.running.provenance import provenance
-from framebench.domains import data_root
+from bench.running.slices import Form, Images, ShiftSlice, Wanted, shift_slice
+from framebench.domains import Reading, data_root
 from framebench.errors import InputError
 from framebench.files import writable_folder
 from framebench.models.registry import LoadedModel
 from framebench.progress import progress
+
+if TYPE_CHECKING:
+    from tqdm.std import tqdm
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +52,9 @@ def run(options: ShiftOptions) -> Results:
     models, notes = _models(options)
     how = computing(options)
     domains = options.domains or default_domains(root)
+    read = reading(options, models, domains)
     cells = list_cells(domains, root, options.corruptions, options.severities, options.n, options.seed,
-                       workers=how.threads, reading=reading(options, models, domains))
+                       workers=how.threads, reading=read)
     _check_alike(cells)
     for title, hint in dict.fromkeys((cell.title, cell.images.hint) for cell in cells):
         _log.info("data: %s%s", title, f"; {hint}" if hint else "")
@@ -56,11 +63,16 @@ def run(options: ShiftOptions) -> Results:
     with store.lock(repair=options.repair):
         check_settings(options.made_by(), [*store.models(), *((model.name, model.digest) for model in models)])
         DUPLICATES.read(options.out)  # a damaged file is refused before anything is evaluated
-        settings = options.made_by(tuple(notes))
-        with tabled(store, settings):
-            evaluate_cells(cells, models, store, options.n, how=how, protocol=protocol_facts(options))
+        with tabled(store, options.made_by(tuple(notes))):
+            lost: tuple[str, ...] = ()
+            planned = plan(cells, models, store, options.n, how=how, protocol=protocol_facts(options))
+            if options.spread and planned.models:
+                with pool(options, models, domains) as workers:
+                    lost = _spread(workers, planned, options, root, read)
+            else:
+                evaluate(planned, how.batch_size)
         write_training_images(options.out, cells, duplicates)
-        return write_report(options.out, settings)
+        return reported(options.out, options.made_by(tuple(notes), lost))
 
 
 def _models(options: ShiftOptions) -> tuple[list[LoadedModel], list[str]]:
@@ -90,9 +102,36 @@ def _check_alike(cells: Sequence[Cell]) -> None:
                              "so no model fits both; give each a command of its own")
 
 
-def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: Store, n: int | None, *,
-                   how: Computing, protocol: dict[str, object] | None = None) -> None:
-    """Give every model a row for each of the first `n` images of every cell, those that have one left out.
+@dataclass(frozen=True)
+class Plan:
+    """What is to be evaluated.
+
+    Attributes:
+        cells: The cells.
+        ids: Of each cell, the ids of the images that are asked for, int64 [n].
+        rows: Of each cell, the rows so far of every model.
+        models: Number of a model -> it, and its form; those that have no image left are not there.
+    """
+
+    cells: Sequence[Cell]
+    ids: Sequence[np.ndarray]
+    rows: Sequence[Sequence[Rows]]
+    models: Mapping[int, tuple[LoadedModel, Prepared]]
+
+    @property
+    def total(self) -> int:
+        """How many rows there are in the end."""
+        return sum(len(ids) * len(rows) for ids, rows in zip(self.ids, self.rows, strict=True))
+
+    def missing(self, cell: int) -> dict[int, np.ndarray]:
+        """Return the ids of the images of a cell that have no row now, by the models' numbers."""
+        left = {i: self.ids[cell][~np.isin(self.ids[cell], rows.ids)] for i, rows in enumerate(self.rows[cell])}
+        return {i: ids for i, ids in left.items() if len(ids)}
+
+
+def plan(cells: Sequence[Cell], models: Sequence[LoadedModel], store: Store, n: int | None, *, how: Computing,
+         protocol: dict[str, object] | None = None) -> Plan:
+    """Open the rows of every model on every cell, and make the models ready that have images left.
 
     Args:
         cells: What `list_cells` returned.
@@ -108,45 +147,61 @@ def evaluate_cells(cells: Sequence[Cell], models: Sequence[LoadedModel], store: 
     ids = [cell.images.first(n if n is None else min(n, len(cell.images))) for cell in cells]
     asked = [[_opened(store, model, cell, protocol) for model in models] for cell in cells]
     _warn_of_names(cells, asked)
-    prepared: dict[int, Prepared] = {}
+    prepared: dict[int, tuple[LoadedModel, Prepared]] = {}
     for i, model in enumerate(models):
         check_classes(model, cells[0].images)  # though all rows may be there already; the other cells have the same
         if all(np.isin(wanted, own[i].ids).all() for wanted, own in zip(ids, asked, strict=True)):
             continue  # a predictor takes seconds to make
         kind = next((kind for own in asked if (kind := own[i].facts.predictor)), None)
-        prepared[i] = prepare(model, cells[0].images, kind=kind, how=how)
-    made = provenance(how.device)
+        prepared[i] = model, prepare(model, cells[0].images, kind=kind, how=how)
     store.expect(sum(int((~np.isin(wanted, rows.ids)).sum()) for wanted, own in zip(ids, asked, strict=True)
                      for rows in own))
-    with progress(sum(map(len, ids)) * len(models), unit="image", desc="shift") as bar:
-        for cell, wanted, own in zip(cells, ids, asked, strict=True):
-            missing = [wanted[~np.isin(wanted, rows.ids)] for rows in own]  # now: two cells can be of the same images
-            bar.update(sum(len(wanted) - len(left) for left in missing))
-            union = np.unique(np.concatenate(missing))
-            if len(union):
-                title = " ".join([cell.name, cell.corruption, str(cell.severity or "")]).strip()
-                bar.set_description(title, refresh=False)
+    return Plan(cells, ids, asked, prepared)
+
+
+def evaluate(planned: Plan, batch_size: int) -> None:
+    """Give every model a row for each image that has none; `batch_size` are images per forward pass."""
+    with _bar(planned) as bar:
+        for k, cell in enumerate(planned.cells):
+            missing = planned.missing(k)  # now: two cells can be of the same images
+            bar.update(len(planned.ids[k]) * len(planned.rows[k]) - sum(map(len, missing.values())))
+            if missing:
+                bar.set_description(_title(cell), refresh=False)
                 bar.update(0)  # shows it, but in a log file no more often than the bar writes lines
-                picture = picture_of(cell)
-            for i, rows in enumerate(own):
-                if len(missing[i]):
-                    rows.note(dataclasses.replace(rows.facts, predictor=prepared[i].kind, picture=picture,
-                                                  warnings=tuple(prepared[i].flags), provenance=(made,)))
-            try:
-                for part, x, labels in cell.images.batches(union, how.batch_size):
-                    for i, rows in enumerate(own):
-                        left = np.isin(part, missing[i])
-                        if left.any():
-                            classify(rows, prepared[i].predict, _some(x, left), labels[left], part[left])
-                            bar.update(int(left.sum()))
-            finally:
-                for rows in own:
-                    rows.finish()
+                classify_all(cell.images, [(planned.rows[k][i], planned.models[i][1], ids)
+                                           for i, ids in missing.items()], batch_size=batch_size, report=bar.update)
+            for rows in planned.rows[k]:
+                finish(rows)
 
 
-def _some(x: torch.Tensor, chosen: np.ndarray) -> torch.Tensor:
-    """Return the chosen images, laid out in memory as all are."""
-    return x if chosen.all() else x[torch.from_numpy(chosen)].contiguous(memory_format=torch.channels_last)
+def _spread(workers: Pool, planned: Plan, options: ShiftOptions, root: Path | None, read: Reading) -> tuple[str, ...]:
+    """Let workers evaluate, and join what they write; return what they had to leave out."""
+    images = [Images(cell.name, root, read, cell.images.digest, cell.corruption, cell.severity, options.seed, cell.set)
+              for cell in planned.cells]
+    forms = tuple(Form(model.given, model.digest, ready.kind, ready.flags, False, images[0])
+                  for model, ready in planned.models.values())
+    missing = [planned.missing(k) for k in range(len(planned.cells))]
+    left = [np.unique(np.concatenate([np.zeros(0, np.int64), *ids.values()])) for ids in missing]
+    tasks = []
+    for k, parts in enumerate(workers.slices(left, least=options.batch_size, most=4 * options.batch_size)):
+        for part in parts:
+            own = {i: ids[np.isin(ids, part)] for i, ids in missing[k].items()}
+            wanted = (Wanted.of(planned.rows[k][i], own[i]) if len(own.get(i, ())) else None for i in planned.models)
+            tasks.append(ShiftSlice(options, images[k], forms, tuple(wanted)))
+    with _bar(planned) as bar:
+        bar.update(planned.total - sum(len(ids) for own in missing for ids in own.values()))
+        lost = workers.compute(shift_slice, tasks, bar.update)
+    for rows in itertools.chain(*planned.rows):
+        finish(rows)
+    return tuple(left_out(wanted.evaluation, wanted.ids) for task in lost for wanted in task.wanted if wanted)
+
+
+def _bar(planned: Plan) -> tqdm[Any]:
+    return progress(planned.total, unit="image", desc="shift")
+
+
+def _title(cell: Cell) -> str:
+    return " ".join([cell.name, cell.corruption, str(cell.severity or "")]).strip()
 
 
 def _opened(store: Store, model: LoadedModel, cell: Cell, protocol: dict[str, object] | None) -> Rows:

@@ -127,7 +127,7 @@ def shifted(tmp_path):
         cell = Cell(name, "images", name, domain, corruption, severity)
         correct = np.arange(10) != (domain.order[0] if model == "two" else -1)
         stored.append(kept(cell_of(tmp_path, correct, model=model, domain=name, corruption=corruption,
-                                   severity=severity, picture=picture_of(cell))))
+                                   severity=severity, picture=picture_of(cell.images))))
     return domain, found_of(stored)
 
 
@@ -150,7 +150,7 @@ def test_shifted_images_have_every_models_prediction(shifted):
 
 def test_images_without_a_row_have_no_prediction(tmp_path):
     domain = images(8)
-    picture = picture_of(Cell("d", "images", "d", domain))
+    picture = picture_of(domain)
     rows = kept(cell_of(tmp_path, [True, True], examples=domain.order[:2], picture=picture))
     (own,) = gallery_payload(found_of([rows]))["shifted"]
     assert [said is None for said in own["cells"][0]["models"]["m"]] == [False] * 2 + [True] * 4
@@ -166,5 +166,5 @@ def test_pictures_that_name_no_images_are_not_browsed(tmp_path, picture):
 
 
 def test_large_images_are_reduced():
-    picture = picture_of(Cell("d", "images", "d", images(224)))
+    picture = picture_of(images(224))
     assert decoded(picture).shape == (96, 4 * 96, 3)

@@ -66,7 +66,7 @@ def test_the_data_root_decides_and_a_second_call_redoes_nothing(tmp_path, model_
     for name, frame in before.items():
         whole = after[name]
         pd.testing.assert_frame_equal(whole[whole["example"].isin(frame["example"])].reset_index(drop=True), frame)
-    monkeypatch.setattr("bench.running.shifting.classify", lambda *_, **__: pytest.fail("nothing is left"))
+    monkeypatch.setattr("bench.running.evaluate.classify", lambda *_, **__: pytest.fail("nothing is left"))
     assert shift(out, model_file, *root) == 0
 
 
@@ -254,7 +254,7 @@ def test_killed_and_resumed_gives_the_same_rows(tmp_path, model_file, data_root)
     more = ["--data-root", str(data_root), *SMALL]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert shift(whole, model_file, *more) == 0
-    script = ("import sys, time, bench.running.shifting as s\n"
+    script = ("import sys, time, bench.running.evaluate as s\n"
               "real = s.classify\n"
               "def slow(*a, **k):\n"
               "    real(*a, **k)\n"

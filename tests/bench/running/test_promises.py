@@ -11,7 +11,6 @@ from scipy.io import savemat
 
 import bench.running.attacking
 import bench.running.cells
-import bench.running.shifting
 from bench.rows.store import Store
 from bench.run import main
 
@@ -74,12 +73,11 @@ def test_a_longer_run_answers_a_shorter_one_without_a_new_row(tmp_path, attack, 
 
 @pytest.mark.parametrize("command", ["attack", "shift"])
 def test_a_command_that_computes_nothing_leaves_no_trace_of_its_machine(tmp_path, command, attack, shift, monkeypatch):
-    module = {"attack": bench.running.attacking, "shift": bench.running.shifting}[command]
     run = {"attack": lambda *more: attack(tmp_path, "--budgets", "5", *more),
            "shift": lambda *more: shift(tmp_path, "--domains", "cifar10", *more)}[command]
 
     def on(machine):
-        monkeypatch.setattr(module, "provenance", lambda device: {"machine": machine})
+        monkeypatch.setattr("bench.running.prepare.provenance", lambda device: {"machine": machine})
 
     on("a")
     assert run("-n", "10") == 0
@@ -157,9 +155,9 @@ def test_an_edited_attack_is_told_from_the_one_before(tmp_path, attack):
 
 
 def test_a_run_without_a_row_leaves_no_trace_of_its_machine(tmp_path, attack, monkeypatch):
-    monkeypatch.setattr(bench.running.attacking, "provenance", lambda device: {"machine": "a"})
+    monkeypatch.setattr("bench.running.prepare.provenance", lambda device: {"machine": "a"})
     assert attack(tmp_path, "--budgets", "5", "-n", "10") == 0
-    monkeypatch.setattr(bench.running.attacking, "provenance", lambda device: {"machine": "b"})
+    monkeypatch.setattr("bench.running.prepare.provenance", lambda device: {"machine": "b"})
     real = bench.running.attacking.attack_images
 
     def fails(rows, attack, predict, *more, **options):

@@ -1,0 +1,26 @@
+"""From options to what is asked: the same in the process that plans a run and in the workers that compute it."""
+
+from __future__ import annotations
+
+from bench.options.attack import AttackOptions
+from bench.rows.evaluation import Evaluation
+from framebench.attacks.base import Attack
+from framebench.attacks.registry import canonical, make
+from framebench.domains import Domain
+from framebench.models.registry import LoadedModel
+
+
+def attack_of(options: AttackOptions, epsilon: float | None) -> Attack:
+    """Return the attack that options mean, with one of their epsilons.
+
+    Raises:
+        InputError: for an unknown attack and for options that it does not have.
+    """
+    return make(options.attack, budget=options.budgets[-1], epsilon=epsilon, max_queries=options.max_queries,
+                options={**options.simba_options(), **options.attack_options})
+
+
+def attacked(model: LoadedModel, domain: Domain, attack: Attack, name: str, seed: int) -> Evaluation:
+    """Return the evaluation of a model on images that are attacked; `name` is the attack's, as the user gives it."""
+    return Evaluation(model.name, model.digest, domain.name, domain.digest, canonical(name), attack.settings,
+                      attack.traits.budget, seed)
