@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.options.common import Computed, WithData, option, out_folder
+from bench.options.common import Spread, WithData, option, out_folder
 from bench.options.kinds import AT_LEAST_ONE, INTEGER, NUMBER, PAIRS, SEED, TEXT, TRUTH, Kind
 from framebench.models.recipe import INITS, PRECISIONS, WEIGHT_DECAY, Recipe
 
@@ -28,7 +28,7 @@ def _recipe(name: str, kind: Kind, help: str, flag: str = "", **more: Any) -> An
 
 
 @dataclass(frozen=True, init=False)
-class TrainOptions(WithData, Computed):
+class TrainOptions(WithData, Spread):
     """Options of `bench train`: the recipe (`framebench.models.recipe.Recipe`), the data, and what is kept."""
 
     command = "train"
@@ -72,6 +72,7 @@ class TrainOptions(WithData, Computed):
     out: Path = out_folder("runs/train")
 
     def _check(self) -> None:
+        super()._check()
         for seed in self.seeds:
             self.recipe(seed)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from torch import nn
 
 from bench.options.train import TrainOptions
+from bench.running.cluster import pool
 from bench.running.computing import device as device_of
 from bench.running.computing import threads
 from bench.running.provenance import provenance
@@ -23,6 +26,7 @@ from framebench.models.checkpoint import HELD_OUT, Card, check_name, save, store
 from framebench.models.recipe import Recipe
 from framebench.models.train import Trainer
 from framebench.models.watch import LayerLog
+from framebench.progress import progress
 
 _log = logging.getLogger(__name__)
 
@@ -36,13 +40,51 @@ def run(options: TrainOptions) -> list[tuple[Path, Card]]:
     Raises:
         InputError: for data or a device that are not there, and see `train_checkpoint`.
     """
+    root, device = data_root(options.data_root), device_of(options.device)
+    if not options.spread:
+        return train_seeds(options, options.seeds, root, device)
+    written: list[tuple[Path, Card]] = []
+    with pool(options) as workers, progress(len(options.seeds), unit="training", desc="train") as bar:
+        def done(found: tuple[Path, Card]) -> None:
+            written.append(found)
+            bar.update()
+
+        lost = workers.compute(_train_seed, [Training(options, seed, root) for seed in options.seeds], done)
+    if lost:
+        seeds = ", ".join(str(task.seed) for task in lost)
+        raise InputError(f"the trainings with the seeds {seeds} were given up, since several workers died of each; "
+                         "give the workers more memory, or look into their logs; the same command goes on with them")
+    return sorted(written, key=lambda entry: options.seeds.index(entry[1].recipe["seed"]))
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training as a worker is told it.
+
+    Attributes:
+        options: The command's options.
+        seed: One of their seeds.
+        root: The folder that holds the data sets.
+    """
+
+    options: TrainOptions
+    seed: int
+    root: Path | None
+
+
+def _train_seed(task: Training) -> tuple[Path, Card]:
+    (written,) = train_seeds(task.options, [task.seed], task.root, device_of(task.options.device))
+    return written
+
+
+def train_seeds(options: TrainOptions, seeds: Sequence[int], root: Path | None,
+                device: torch.device) -> list[tuple[Path, Card]]:
+    """Train a checkpoint for each of some seeds, in this process; see `run`."""
     torch.set_num_threads(threads(options.threads))
-    device = device_of(options.device)
-    root = data_root(options.data_root)
     training = load_training(options.dataset, root)
     tests = [*([load_domain("samples")] if options.dataset == "cifar10" else []), load_domain(options.dataset, root)]
     written = []
-    for seed in options.seeds:
+    for seed in seeds:
         recipe = options.recipe(seed, device)
         name = options.name_of(recipe)
         _log.info("training %s on %s, %s, %s", name, training.title, device, recipe.precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -117,6 +118,17 @@ def test_a_shift_by_workers_leaves_the_files_that_one_process_leaves(tmp_path, c
     assert kept(serial) == kept(spread) and len(kept(serial)) == 10
     for name in ("shift.csv", "shift_summary.csv", "shift_paired.csv", "answer.txt"):
         assert (serial / name).read_text() == (spread / name).read_text()
+
+
+def test_trainings_by_workers_are_those_of_one_process(tmp_path, data_root, scheduler):
+    small = ["--arch", "speednet", "--width", "4", "--epochs", "1", "--batch", "50", "--validation", "20", "--threads",
+             "1", "--name", "t", "--seeds", "3", "1", "--data-root", str(data_root)]
+    serial, spread = tmp_path / "serial", tmp_path / "spread"
+    assert main(["train", *small, "--out", str(serial)]) == 0
+    assert main(["train", *small, "--out", str(spread), "--scheduler", scheduler]) == 0
+    files = [{path.relative_to(out): path.read_bytes() for path in out.rglob("*.safetensors")}
+             for out in (serial, spread)]
+    assert files[0] == files[1] and {Path("t-s1.safetensors"), Path("t-s3.safetensors")} <= files[0].keys()
 
 
 def test_a_worker_with_another_model_of_the_name_is_refused_and_named(tmp_path, command, scheduler, capfd):
