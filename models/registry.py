@@ -103,7 +103,8 @@ def in_bfloat16(model: LoadedModel) -> LoadedModel:
         return model
     if isinstance(model.module, BlackBoxModel):
         raise InputError(f"{model.name} is a black box, which computes as it does; name it without {BF16}")
-    return dataclasses.replace(model, name=BF16 + model.name, module=InBFloat16(model.module).eval(),
+    return dataclasses.replace(model, name=BF16 + model.name, given=model.given and BF16 + model.given,
+                               module=InBFloat16(model.module).eval(),
                                digest=hashlib.sha256(f"{BF16}{model.digest}".encode()).hexdigest())
 
 

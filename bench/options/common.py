@@ -227,6 +227,9 @@ class Batched(Computed):
 
     batch_size: int = option("--batch-size", 256, INTEGER, "images per forward pass", rule=AT_LEAST_ONE,
                              group=COMPUTING)
+    precision: str = option("--precision", "fp32", TEXT, "what all models compute in; bf16 makes each of them "
+                            "bf16:NAME, with rows of its own (docs/models.md)", choices=("fp32", "bf16"),
+                            group=COMPUTING)
 
 
 @dataclass(frozen=True, init=False)

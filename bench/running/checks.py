@@ -11,12 +11,16 @@ from bench.options.common import WithImages
 from framebench.domains import Domain, Reading
 from framebench.errors import InputError
 from framebench.models.blackbox import BlackBoxModel
-from framebench.models.registry import LoadedModel, default_models, load
+from framebench.models.registry import LoadedModel, default_models, in_bfloat16, load
 from framebench.user_code import foreign, reason
 
 
-def load_models(models: Sequence[str | LoadedModel]) -> list[LoadedModel]:
+def load_models(models: Sequence[str | LoadedModel], precision: str = "fp32") -> list[LoadedModel]:
     """Load models by name, the default ones where none is named; those at hand are taken as they are.
+
+    Args:
+        models: Names, and models at hand.
+        precision: "fp32", or "bf16" for models that compute in bfloat16.
 
     Raises:
         InputError: for names that can't be loaded, and for models that tables could not tell apart.
@@ -25,6 +29,8 @@ def load_models(models: Sequence[str | LoadedModel]) -> list[LoadedModel]:
     if not names:
         raise InputError("no checkpoint is shipped with this version; name models with --models")
     loaded = [model if isinstance(model, LoadedModel) else load(model) for model in names]
+    if precision == "bf16":
+        loaded = [in_bfloat16(model) for model in loaded]
     check_distinct(loaded)
     return loaded
 

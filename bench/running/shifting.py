@@ -78,14 +78,14 @@ def run(options: ShiftOptions) -> Results:
 def _models(options: ShiftOptions) -> tuple[list[LoadedModel], list[str]]:
     """Return the models, and what was matched in clean accuracy, one sentence per model."""
     if options.match_clean is None:
-        return load_models(options.models), []
+        return load_models(options.models, options.precision), []
     names = options.models or tuple(model.name for model in load_models(()))
     matches = match_clean([name for name in names if isinstance(name, str)], options.match_clean)
     matched = [match.model for match in matches] + [match.reference for match in matches if match.reference]
     modules = [model for model in names if isinstance(model, LoadedModel)]  # from Python: there is no run to match
     for match in matches:
         _log.info("%s", match.note)
-    return load_models([*dict.fromkeys(matched), *modules]), [match.note for match in matches]
+    return load_models([*dict.fromkeys(matched), *modules], options.precision), [match.note for match in matches]
 
 
 def _check_alike(cells: Sequence[Cell]) -> None:

@@ -39,7 +39,7 @@ def run(options: AttackOptions) -> pd.DataFrame:
     Raises:
         InputError: for folders that hold no such images, and images that are not of the domain.
     """
-    models, how = load_models(options.models), computing(options)
+    models, how = load_models(options.models, options.precision), computing(options)
     saved = {path: _checked(path, read(path), options, models) for path in map(Path, options.transfer_from or ())}
     store = Store(writable_folder(options.out))
     with store.lock(repair=options.repair):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import framebench
+from bench.rows.store import Store
 from framebench.domains import load_domain
 from framebench.errors import InputError
 from framebench.models.differentiable import Differentiable
@@ -56,3 +57,12 @@ def test_a_black_box_is_refused(tmp_path):
 def test_both_are_compared_on_the_same_images(tmp_path):
     found = framebench.attack("baseline", "bf16:baseline", n=4, budgets=[10], out=tmp_path)
     assert set(found.attack["model"]) == {"baseline", "bf16:baseline"} and len(found.paired)
+
+
+def test_precision_is_part_of_a_rows_key(tmp_path):
+    for precision in ("fp32", "bf16", "bf16"):
+        found = framebench.attack("baseline", n=4, budgets=[10], out=tmp_path, precision=precision)
+    assert set(found.attack["model"]) == {"baseline", "bf16:baseline"} and len(Store(tmp_path).all()) == 2
+    module = ("mine", load("baseline").module)
+    shifted = framebench.shift(module, domains=["samples"], out=tmp_path / "shift", precision="bf16")
+    assert set(shifted.shift["model"]) == {"bf16:mine"}
