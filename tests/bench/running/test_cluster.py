@@ -34,7 +34,10 @@ class Deadly(nn.Module):
         self.model, self.mark = linear(), mark
     def forward(self, x):
         mark = Path(__file__).with_name(self.mark)
-        marked = mark.exists() and bool((x[:, 0, 0, 0] == float(mark.read_text())).any())
+        try:
+            marked = bool((x[:, 0, 0, 0] == float(mark.read_text())).any())
+        except FileNotFoundError:  # the other worker may remove it at any moment
+            marked = False
         if multiprocessing.parent_process() and marked:
             if self.mark == "once": mark.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
