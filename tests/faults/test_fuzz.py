@@ -13,6 +13,7 @@ from framebench.errors import InputError
 from tests.faults.fuzz import TARGETS
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of pickles that are damaged
 @pytest.mark.parametrize("name", sorted(set(TARGETS) - {"arrays", "commands"}))  # which take a while
 def test_what_is_damaged_works_or_is_refused(tmp_path, monkeypatch, name):
     target, own = TARGETS[name](tmp_path / "prepared"), tmp_path / "own"
