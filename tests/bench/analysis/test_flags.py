@@ -33,9 +33,10 @@ def breaking(tmp_path, share, attack="simba", *, n=100, budget=100, budgets=(100
 def test_every_flag_has_its_section():
     root = Path(__file__).parents[3]
     page = (root / PAGE).read_text()
-    sources = [(root / "bench" / part / "flags.py").read_text() for part in ("running", "analysis")]
+    sources = [(root / "bench" / name).read_text()
+               for name in ("running/flags.py", "running/cluster.py", "analysis/flags.py")]
     anchors = {anchor for source in sources for anchor in re.findall(r'\bflag\("([a-z-]+)"', source)}
-    assert len(anchors) == 11 and anchors == set(re.findall(r"^## ([a-z-]+)$", page, re.MULTILINE))
+    assert len(anchors) == 12 and anchors == set(re.findall(r"^## ([a-z-]+)$", page, re.MULTILINE))
 
 
 def test_results_without_a_sign_have_no_flag(tmp_path):
