@@ -63,9 +63,10 @@ def resized(x: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch
 
 def resizing(module: nn.Module, height: int, width: int) -> str:
     """Return what a model does to images of a size before its network sees them; empty where it does not resize."""
-    if not isinstance(module, Preprocessed) or module.size in (None, (height, width)):
+    found = next((own for own in module.modules() if isinstance(own, Preprocessed)), None)  # it may be wrapped
+    if found is None or found.size in (None, (height, width)):
         return ""
-    return f"{height}x{width} to {'x'.join(map(str, module.size or ()))} ({module.interpolation})"
+    return f"{height}x{width} to {'x'.join(map(str, found.size or ()))} ({found.interpolation})"
 
 
 def names_of(count: int) -> tuple[str, ...] | None:

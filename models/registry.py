@@ -99,7 +99,7 @@ def in_bfloat16(model: LoadedModel) -> LoadedModel:
     Raises:
         InputError: for a black box, of which nobody but its owner knows how it computes.
     """
-    if model.name.startswith(BF16):
+    if isinstance(model.module, InBFloat16):
         return model
     if isinstance(model.module, BlackBoxModel):
         raise InputError(f"{model.name} is a black box, which computes as it does; name it without {BF16}")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import framebench
 from bench.rows.store import Store
 from framebench.domains import load_domain
 from framebench.errors import InputError
 from framebench.models.differentiable import Differentiable
+from framebench.models.foreign import Preprocessed, resizing
+from framebench.models.precision import InBFloat16
 from framebench.models.predictor import Predictor
-from framebench.models.registry import card_of, in_bfloat16, load
+from framebench.models.registry import card_of, in_bfloat16, load, wrap
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,15 @@ def test_it_has_gradients(samples):
 def test_twice_is_once():
     half = load("bf16:baseline")
     assert in_bfloat16(half) is half
+
+
+def test_a_users_name_says_nothing_of_how_a_model_computes():
+    named = in_bfloat16(wrap(load("baseline").module, "bf16:mine"))
+    assert isinstance(named.module, InBFloat16)
+
+
+def test_it_is_still_known_to_resize():
+    assert resizing(InBFloat16(Preprocessed(nn.Identity(), size=(48, 48))), 32, 32) == "32x32 to 48x48 (bilinear)"
 
 
 def test_a_black_box_is_refused(tmp_path):
