@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from framebench.errors import DamagedError
@@ -25,6 +27,15 @@ def write_derived(folder: Path, texts: Mapping[str, str]) -> None:
         with atomic(folder / name) as temporary:
             temporary.write_bytes(text.encode())
     _note(folder, others | {name: _sha256(text.encode()) for name, text in texts.items()})
+
+
+def write_entries(path: Path, columns: Sequence[str], entries: Iterable[Mapping[str, object]]) -> None:
+    """Write a log, one entry per line under the columns' names, with its checksum."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns)
+    writer.writeheader()
+    writer.writerows(entries)
+    write_derived(path.parent, {path.name: out.getvalue()})
 
 
 def check_derived(path: Path, content: bytes) -> None:

@@ -9,7 +9,6 @@ the weights of one that was not.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import time
@@ -22,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from framebench.derived import write_derived
+from framebench.derived import write_entries
 from framebench.errors import DivergedError, InputError
 from framebench.files import seal, unseal
 from framebench.models.architectures import build
@@ -268,11 +267,7 @@ class Trainer:
 
     def _save(self) -> None:
         # The log first: of a run killed between the two the epoch is trained again, and its entry written again.
-        out = io.StringIO()
-        writer = csv.DictWriter(out, LOG)
-        writer.writeheader()
-        writer.writerows(self.log)
-        write_derived(self.folder, {"log.csv": out.getvalue()})
+        write_entries(self.folder / "log.csv", LOG, self.log)
         state = {"identity": self.identity, "log": self.log, "provenances": self.provenances,
                  "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                  "regularizer": {} if self.regularizer is None else self.regularizer.state_dict()}

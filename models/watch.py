@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from framebench.derived import check_derived, write_derived
+from framebench.derived import check_derived, write_entries
 from framebench.errors import DivergedError, InputError
 from framebench.models.regularizers import Regularizer, gershgorin
 from framebench.models.regularizers.gram import mean_diagonal
@@ -111,11 +110,7 @@ class LayerLog:
     def add(self, model: nn.Module, epoch: float) -> None:
         """Add one entry per layer, and write."""
         self._note(model, epoch)
-        out = io.StringIO()
-        writer = csv.DictWriter(out, COLUMNS)
-        writer.writeheader()
-        writer.writerows(self.entries)
-        write_derived(self.path.parent, {self.path.name: out.getvalue()})
+        write_entries(self.path, COLUMNS, self.entries)
 
     @torch.no_grad()
     def _note(self, model: nn.Module, epoch: float) -> None:
