@@ -15,7 +15,7 @@ import torch
 from bench.running.cells import list_cells
 from framebench.attacks.registry import make
 from framebench.attacks.verdict import judge
-from framebench.domains import Domain, data_root, load_domain
+from framebench.domains import Domain, Reading, data_root, load_domain
 from framebench.domains.corruptions import NAMES
 from framebench.errors import MissingDataError
 from framebench.files import atomic
@@ -82,9 +82,9 @@ def _attacked(training: Training, entry: dict[str, Any], images: Domain) -> pd.D
 
 def _shifted(training: Training, entry: dict[str, Any], root: Path | None) -> pd.DataFrame:
     """Classify the images of a domain, or those of every cell of a corrupted one."""
-    sets = _sets(entry["domain"].format(data_root=root), root, entry.get("n"))
-    module = load(str(training.folder / f"{training.name}.safetensors")).module
-    predict = Predictor(module, sets[0].images(slice(32)))
+    model = load(str(training.folder / f"{training.name}.safetensors"))
+    sets = _sets(entry["domain"].format(data_root=root), root, entry.get("n"), model.classes or ())
+    predict = Predictor(model.module, sets[0].images(slice(32)))
     found = []
     for images in sets:
         parts = [slice(start, start + _BATCH) for start in range(0, len(images.ids), _BATCH)]
@@ -125,9 +125,12 @@ class _Set:
 
 
 @functools.lru_cache(maxsize=1)
-def _sets(name: str, root: Path | None, n: int | None) -> list[_Set]:
-    """Return the images of a domain; those of a corrupted one without its clean images, severities 1 to 5."""
-    cells = list_cells([name], root, _BENCHMARK, (1, 2, 3, 4, 5), n, seed=0)
+def _sets(name: str, root: Path | None, n: int | None, classes: tuple[str, ...]) -> list[_Set]:
+    """Return the images of a domain, labelled by the order of `classes`.
+
+    Those of a corrupted one come without its clean images, severities 1 to 5.
+    """
+    cells = list_cells([name], root, _BENCHMARK, (1, 2, 3, 4, 5), n, seed=0, reading=Reading(classes=(classes,)))
     corrupted = [cell for cell in cells if cell.corruption]
     found = []
     for cell in corrupted or cells:

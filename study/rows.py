@@ -105,7 +105,7 @@ def measured(trainings: Sequence[Made]) -> dict[str, tuple[list[Made], Crossed]]
         Key of an endpoint -> the trainings that have rows of it, and their scores; without those that no training has.
 
     Raises:
-        InputError: for a file that is damaged, or whose images are not those of the other trainings.
+        InputError: for a file that is damaged, or whose images or labels are not those of the other trainings.
     """
     found = {}
     for source in dict.fromkeys(endpoint.rows for endpoint in ENDPOINTS):
@@ -116,10 +116,11 @@ def measured(trainings: Sequence[Made]) -> dict[str, tuple[list[Made], Crossed]]
         images: npt.NDArray[np.int64] | None = None
         for one in there:
             path = one.training.folder / f"{source}.parquet"
-            ids, found_scores = _scores(path, source)
-            images = ids if images is None else images
-            if not np.array_equal(ids, images):
-                raise InputError(f"{path}: its images are not those of {there[0].training.name}; measure it again")
+            found_images, found_scores = _scores(path, source)
+            images = found_images if images is None else images
+            if not np.array_equal(found_images, images):
+                raise InputError(f"{path}: its images or their labels are not those of {there[0].training.name}; "
+                                 "measure it again")
             for key, values in found_scores.items():
                 scores[key].append(values)
         groups = tuple(one.group for one in there)
@@ -128,14 +129,15 @@ def measured(trainings: Sequence[Made]) -> dict[str, tuple[list[Made], Crossed]]
 
 
 def _scores(path: Path, source: str) -> tuple[npt.NDArray[np.int64], dict[str, Floats]]:
-    """Return the images of a file, ascending, and the scores of all endpoints that are made from it."""
+    """Return the images of a file, ascending, with their labels where it has them, and the scores made from it."""
     try:
         rows = pd.read_parquet(path)
-        ids = rows["example"].unique()
+        images = rows[[name for name in ("example", "label") if name in rows]].drop_duplicates().to_numpy(np.int64)
         scores = {endpoint.key: endpoint.score(rows) for endpoint in ENDPOINTS if endpoint.rows == source}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} has no rows of {source} ({type(error).__name__}); measure it again") from None
-    whole = len(ids) > 1 and len(rows) % len(ids) == 0 and all(len(one) == len(ids) for one in scores.values())
-    if not whole or (np.diff(ids) <= 0).any():
+    n = len(images)
+    whole = n > 1 and len(rows) % n == 0 and all(len(one) == n for one in scores.values())
+    if not whole or (np.diff(images[:, 0]) <= 0).any():
         raise InputError(f"{path}: images are missing, repeated or out of order; measure it again")
-    return ids, scores
+    return images, scores

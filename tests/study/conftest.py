@@ -66,7 +66,7 @@ class Drawn:
         queries = np.exp(log + np.log(GAIN) * (training.arm == "better")).clip(2).astype(np.int32)
         iteration = np.where(queries > 1400, -1, np.maximum(queries * 2 // 3, 1))
         iteration[rng.random(IMAGES) > 0.85 + fit] = 0
-        attacked = pd.DataFrame({"example": ids, "success_iteration": iteration, "queries": queries,
+        attacked = pd.DataFrame({"example": ids, "label": ids % 10, "success_iteration": iteration, "queries": queries,
                                  "l2": np.sqrt(queries) * 0.1})
         attacked.to_parquet(training.folder / "simba-pixel.parquet")
         clean = pd.DataFrame({"example": ids, "label": ids % 10, "prediction": np.where(iteration == 0, 10, ids % 10),

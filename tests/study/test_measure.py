@@ -1,5 +1,7 @@
 """Trainings and endpoints of a small study, from the manifest to files."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -36,6 +38,8 @@ domain = "cifar10"
 [endpoints.cifar10-c]
 domain = "cifar10-c"
 n = 3
+[endpoints.two-classes]
+domain = "folder:{data_root}/two"
 [endpoints.elsewhere]
 domain = "cinic10"
 """
@@ -49,6 +53,8 @@ def study(tmp_path_factory):
     (folder / "manifest.toml").write_text(MANIFEST)
     for split, count in (("train", 12), ("test", 3)):
         write_class_folders(folder / "data", count, split)
+    for name in ("truck", "cat"):
+        shutil.copytree(folder / "data" / "cifar10" / "test" / name, folder / "data" / "two" / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "STUDY", folder)
         patch.setattr(plan, "TRAININGS", folder / "trainings")
@@ -87,6 +93,11 @@ def test_rows_of_two_endpoints_agree_on_the_clean_images(study):
     assert (attacked.clean_prediction == clean.prediction[attacked.index]).all()
     assert ((attacked.success_iteration == 0) == (attacked.clean_prediction != attacked.label)).all()
     assert (attacked.queries <= 1 + 2 * 5).all() and clean.confidence.between(0.1, 1).all()
+
+
+def test_folders_of_some_classes_have_the_labels_of_the_networks_classes(study):
+    found = pd.read_parquet(study / "trainings" / "plain-s0" / "two-classes.parquet")
+    assert found.label.value_counts().to_dict() == {3: 3, 9: 3}  # cat and truck
 
 
 def test_data_that_are_missing_leave_an_endpoint_out(study):

@@ -53,6 +53,10 @@ def other_images(path):
     pd.read_parquet(path).assign(example=lambda rows: rows["example"] + 1).to_parquet(path)
 
 
+def other_labels(path):
+    pd.read_parquet(path).assign(label=lambda rows: rows["label"] + 1).to_parquet(path)
+
+
 def disordered(path):
     pd.read_parquet(path)[::-1].to_parquet(path)
 
@@ -66,7 +70,7 @@ def empty(path):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the mean of no images
-@pytest.mark.parametrize("harm", [damaged, without_column, other_images, disordered, repeated, empty])
+@pytest.mark.parametrize("harm", [damaged, without_column, other_images, other_labels, disordered, repeated, empty])
 def test_rows_that_are_not_those_of_the_others_are_refused(drawn, harm):
     for training in (plan.tries("plain")[0], plan.tries("better")[0]):
         drawn.add(training)
