@@ -88,7 +88,7 @@ _SIZED = re.compile(r"(.+)@(\d{1,5})-(\d{1,5})-([a-z]+)", re.ASCII)
 TRAINING = tuple(name for name, entry in DOMAINS.items() if entry.trains)
 
 
-def data_root(given: str | None) -> Path | None:
+def data_root(given: str | Path | None) -> Path | None:
     """Return the folder that holds the data sets: the one given, else ``$BENCH_DATA``, else None.
 
     Raises:
@@ -117,18 +117,20 @@ def describe() -> dict[str, str]:
             **CORRUPTED, "SET-c/CORRUPTION/SEVERITY": "one corruption at one severity, such as cifar10-c/fog/3"}
 
 
-def load_domain(name: str, root: Path | None = None, reading: Reading = USUAL) -> Domain:
+def load_domain(name: str, root: str | Path | None = None, reading: Reading = USUAL) -> Domain:
     """Load a domain by name.
 
     Args:
         name: A name of `DOMAINS`, ``folder:PATH``, or a cell of a corrupted set such as ``cifar10-c/fog/3``. Of sets of
             image files, the name may say how they are resized, as in ``imagenet@256-224-bicubic``.
-        root: The folder that holds the data sets.
+        root: The folder that holds the data sets; None for ``$BENCH_DATA``, if that is set.
         reading: How image files are read, and the class lists of the models that they are for.
 
     Raises:
-        InputError: for an unknown name, and for data that are missing, incomplete or damaged.
+        InputError: for an unknown name, for a root that is not a folder, and for data that are missing, incomplete or
+            damaged.
     """
+    root = data_root(root)
     if sized := _SIZED.fullmatch(name):
         name, resize, size, interpolation = sized.groups()
         reading = replace(reading, resize=int(resize), size=int(size), interpolation=interpolation)
@@ -150,12 +152,13 @@ def load_domain(name: str, root: Path | None = None, reading: Reading = USUAL) -
     return DOMAINS[name].load(root)
 
 
-def load_training(name: str, root: Path | None) -> Domain:
+def load_training(name: str, root: str | Path | None = None) -> Domain:
     """Load the training images of a domain in `TRAINING`; ``load_domain`` loads its test images.
 
     Raises:
-        InputError: for an unknown name, and for data that are missing, incomplete or damaged.
+        InputError: as `load_domain`.
     """
+    root = data_root(root)
     if name not in DOMAINS or not DOMAINS[name].trains:
         raise unknown("training set", name, TRAINING)
     return DOMAINS[name].load(root, "train")

@@ -150,6 +150,15 @@ def test_where_data_lie(data_root_folder, monkeypatch):
         data_root("/no/such/folder")
 
 
+def test_the_data_root_may_be_text_a_path_or_the_environments(data_root_folder, monkeypatch):
+    digest = load_domain("cifar10", data_root_folder).digest
+    assert load_domain("cifar10", str(data_root_folder)).digest == digest
+    monkeypatch.setenv("BENCH_DATA", str(data_root_folder))
+    assert load_domain("cifar10").digest == digest
+    with pytest.raises(InputError, match="is not a folder"):
+        load_domain("cifar10", "/no/such/folder")
+
+
 @pytest.fixture
 def data_root_folder(tmp_path):
     write_class_folders(tmp_path / "root", 1, "test")
