@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from framebench.errors import InputError
 from study.statistics import Floats
 
 #: Queries up to which the area is taken. An attack of as many iterations makes at least as many queries.
@@ -56,6 +57,9 @@ def median_norm(rows: pd.DataFrame) -> Floats:
     """Median over all images of the smallest L2 norm found: 0 where misclassified, infinite where none was found.
 
     The density at the median comes from the order statistics one standard error to either side (Woodruff 1952).
+
+    Raises:
+        InputError: if so many images are not broken that one of these is infinite.
     """
     found = rows["l2"].to_numpy(float).copy()
     found[rows["success_iteration"] == 0] = 0.0
@@ -63,6 +67,9 @@ def median_norm(rows: pd.DataFrame) -> Floats:
     median = np.median(found)
     share = 0.5 / len(found) ** 0.5
     low, high = np.quantile(found, [0.5 - share, 0.5 + share])
+    if not np.isfinite(high):
+        raise InputError(f"{(found == np.inf).mean():.0%} of the images are not broken, so that the median of the "
+                         "smallest L2 norm has no interval; measure it with more steps")
     below = np.where(found <= median, 1.0, 0.0)
     return np.asarray(median + (below.mean() - below) * (high - low) / (2 * share))
 

@@ -16,7 +16,7 @@ from bench.running.cells import list_cells
 from framebench.attacks.registry import make
 from framebench.attacks.verdict import judge
 from framebench.domains import Domain, Reading, data_root, load_domain
-from framebench.domains.corruptions import NAMES
+from framebench.domains.corruptions import BENCHMARK
 from framebench.errors import MissingDataError
 from framebench.files import atomic
 from framebench.models.differentiable import Differentiable
@@ -27,8 +27,6 @@ from study.plan import Training, manifest, trainings
 
 _log = logging.getLogger(__name__)
 
-#: The corruptions of the benchmark; the others of `NAMES` are its extra ones.
-_BENCHMARK = NAMES[:15]
 _BATCH = 256
 
 
@@ -130,7 +128,7 @@ def _sets(name: str, root: Path | None, n: int | None, classes: tuple[str, ...])
 
     Those of a corrupted one come without its clean images, severities 1 to 5.
     """
-    cells = list_cells([name], root, _BENCHMARK, (1, 2, 3, 4, 5), n, seed=0, reading=Reading(classes=(classes,)))
+    cells = list_cells([name], root, BENCHMARK, (1, 2, 3, 4, 5), n, seed=0, reading=Reading(classes=(classes,)))
     corrupted = [cell for cell in cells if cell.corruption]
     found = []
     for cell in corrupted or cells:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from framebench.errors import InputError
 from study import endpoints
 
 
@@ -41,6 +42,14 @@ def test_success_rate_is_over_the_images_classified_correctly(attacked):
 def test_median_norm_counts_misclassified_as_zero_and_unbroken_as_infinite(attacked):
     norms = np.sort(np.r_[np.zeros(30), attacked["l2"][80:], np.full(50, np.inf)])
     assert endpoints.median_norm(attacked).mean() == pytest.approx((norms[149] + norms[150]) / 2)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # infinite less infinite
+@pytest.mark.parametrize("unbroken", [9, 11])
+def test_a_median_beside_images_that_are_not_broken_is_refused(unbroken):
+    rows = pd.DataFrame({"success_iteration": np.r_[np.ones(20 - unbroken), np.full(unbroken, -1)], "l2": 0.1})
+    with pytest.raises(InputError, match="more steps"):
+        endpoints.median_norm(rows)
 
 
 @pytest.mark.parametrize("score", [lambda rows: endpoints.success_rate(rows, 100), endpoints.median_norm],
