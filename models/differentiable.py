@@ -32,13 +32,13 @@ class Differentiable(Predictor):
     def __init__(self, model: nn.Module, example: torch.Tensor, *, device: torch.device | None = None,
                  threads: int = 1, name: str = "") -> None:
         super().__init__(model.requires_grad_(False), example, device=device, threads=threads, kind="eager", name=name)
-        self._chunk = self._chunk and CHUNK
+        self.chunk = self.chunk and CHUNK
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [n, C, H, W] in [0, 1] to logits [n, classes]."""
         if not (x.requires_grad and torch.is_grad_enabled()):
             return super().__call__(x)
-        if self._chunk is None:
+        if self.chunk is None:
             return self._logits(x.to(self.device))
         logits: torch.Tensor = _Chunks.apply(x, self)
         return logits

@@ -55,6 +55,7 @@ class Predictor:
 
     Attributes:
         kind: The form in use, to be stored with results: another form may differ in the last bits.
+        chunk: Images per chunk; None where a batch is not split. `take_chunks` changes it.
 
     Raises:
         InputError: here and in every call, for whatever a stranger's model raises, and for answers that are not one row
@@ -75,12 +76,12 @@ class Predictor:
             model.to(self.device)  # in place, whatever a class of someone else's returns
             model.eval()
         self._classes: torch.Size | None = None
-        self._chunk = CHUNK if self.device.type == "cpu" else None
+        self.chunk = CHUNK if self.device.type == "cpu" else None
         self._pool: ThreadPoolExecutor | None = None
         self._threads = threads
         if self.device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa are coarser than what a step changes
-        if self._chunk:
+        if self.chunk:
             torch.set_num_threads(1)
             if threads > 1:
                 self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
@@ -90,13 +91,50 @@ class Predictor:
         elif kind == "fused":
             raise InputError("this model can't be fused here, but the rows so far were made with its fused form; use "
                              "the device that they were made on, or another --out")
-        if self._chunk and self._least > 1 and self._depends_on_size(example):
+        if self.chunk and self._least > 1 and self._depends_on_size(example):
             self._least = CHUNK
+
+    def take_chunks(self, size: int, example: torch.Tensor) -> bool:
+        """Compute chunks of another size from now on, if that changes no bit of the logits.
+
+        Args:
+            size: Images per chunk, at least 2.
+            example: Images [n, C, H, W] that logits are compared on, repeated if they are fewer than `size`.
+
+        Returns:
+            Whether it is so. If not, chunks have the size that they had.
+        """
+        if self.chunk is None or size < self._least:
+            return False
+        if size == self.chunk:
+            return True
+        x = _filled(example, max(size, CHUNK))
+        # A batch is split evenly, so that there are smaller chunks too; and an image can have any place in one.
+        sizes = {size, size - 1, (CHUNK + size) // 2, CHUNK + 1} if size > CHUNK else {size, size - 1}
+        try:
+            want = self(x)
+            moved, wanted = (torch.cat([values[-1:], values[:-1]]) for values in (x, want))
+            same = all(torch.equal(torch.cat(list(map(self._run, torch.split(x, n)))), want) for n in sizes) and \
+                torch.equal(torch.cat(list(map(self._run, torch.split(moved, size)))), wanted)
+        except InputError:  # out of memory, say; in its usual chunks it may work
+            return False
+        self.chunk = size if same else self.chunk
+        return same
+
+    def repeats_itself(self, example: torch.Tensor) -> bool:
+        """Tell whether more calls on images [n, C, H, W] do no harm: they are not paid for, and leave no trace."""
+        if self._paid_for():
+            return False
+        try:
+            with self.failing(example):
+                return self.kind == "fused" or _answers_for_inputs_alone(self._model, example[:2])
+        except InputError:
+            return False
 
     @torch.inference_mode()
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [n, C, H, W] in [0, 1] to logits [n, classes]."""
-        if self._chunk is None:
+        if self.chunk is None:
             return self._run(x.to(self.device))
         return torch.cat(self.each(self._run, self._chunks(x)))
 
@@ -108,8 +146,8 @@ class Predictor:
 
     def _chunks(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
         """Split images evenly, so that no core waits for one that got more."""
-        assert self._chunk is not None
-        rounds = -(-len(x) // (self._chunk * self._threads))
+        assert self.chunk is not None
+        rounds = -(-len(x) // (self.chunk * self._threads))
         return torch.split(x, max(2, -(-len(x) // (rounds * self._threads))) if rounds else 2)
 
     @torch.inference_mode()  # of this thread: the mode does not pass to the pool's

@@ -295,3 +295,32 @@ def test_answers_are_no_memory_of_a_model_that_uses_its_own_again(images, form):
     kept = first.clone()
     predict(1 - several)
     assert predict.copies and torch.equal(first, kept)
+
+
+def test_logits_do_not_depend_on_the_size_of_chunks_that_is_taken():
+    model = make_network("speednet")
+    x = torch.rand(150, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    whole = Predictor(model, x)(x)
+    for size, threads in itertools.product((4, 64), (1, 2)):
+        predictor = Predictor(model, x[:32], threads=threads)
+        assert predictor.take_chunks(size, x[:32]) and predictor.chunk == size
+        for batch in (1, 7, 65, 150):
+            assert torch.equal(torch.cat([predictor(part) for part in x.split(batch)]), whole), (size, threads, batch)
+
+
+def test_a_model_that_needs_whole_chunks_takes_no_smaller_ones():
+    x = torch.rand(CHUNK, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    predictor = Predictor(_RoundsBySize().eval(), x, kind="eager")
+    assert not predictor.take_chunks(8, x) and predictor.chunk == CHUNK
+    assert predictor.take_chunks(32, x) and predictor(x[:7]).equal(predictor(x)[:7])
+
+
+def test_a_model_that_fails_on_more_images_keeps_its_chunks(images):
+    def answer(_, logits):
+        if len(logits) > CHUNK:
+            raise MemoryError
+        return logits
+
+    predictor = Predictor(_Answers(answer).eval(), images)
+    assert not predictor.take_chunks(64, images)
+    assert predictor(images.repeat(9, 1, 1, 1)).shape == (108, 3)
