@@ -10,8 +10,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+#: Units for it -> the function of torch.cpu that tells whether this processor has them.
+_UNITS = {"AVX-512": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
 #: What names of models that compute in bfloat16 begin with.
 BF16 = "bf16:"
+
+
+def units() -> list[str]:
+    """Return the names of this processor's bfloat16 units, as far as torch knows."""
+    return [name for name, known in _UNITS.items() if getattr(torch.cpu, known, bool)()]
 
 
 class InBFloat16(nn.Module):

@@ -1,11 +1,12 @@
-"""List the models, domains and attacks that there are, or the names in one zoo of others' models."""
+"""List the models, domains and attacks that there are, the names in one zoo of others' models, or the machine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from bench.options.common import WithData, option
-from bench.options.kinds import TEXT
+from bench.options.kinds import TEXT, TRUTH
+from framebench.errors import InputError, printable
 
 #: Sources of models whose names are too many for the common list; importing them takes seconds.
 ZOOS = ("robustbench", "timm", "torchvision")
@@ -19,6 +20,12 @@ class ListOptions(WithData):
 
     zoo: str | None = option("ZOO", None, TEXT, "list all names of this zoo instead, one per line", choices=ZOOS,
                              positional=True)
+    machine: bool = option("--machine", False, TRUTH, "show instead what computes here, and the timings that were "
+                           "kept of it")
+
+    def _check(self) -> None:
+        if self.zoo and self.machine:
+            raise InputError(f"list takes {self.zoo} or --machine; leave one of them out")
 
 
 OPTIONS = ListOptions
@@ -28,6 +35,9 @@ def run(options: ListOptions) -> None:
     """Print them."""
     if options.zoo:
         _print_zoo(options.zoo)
+        return
+    if options.machine:
+        _print_machine()
         return
 
     from bench.options.protocol import NAMES
@@ -62,3 +72,25 @@ def _print_zoo(zoo: str) -> None:
     names = SOURCES[zoo].names
     assert names is not None, f"{zoo} lists no names"
     print("\n".join(f"{zoo}:{name}" for name in names()))
+
+
+def _print_machine() -> None:
+    import torch
+
+    from bench.running.computing import threads
+    from bench.running.provenance import processor
+    from bench.running.timing import folder, kept
+    from framebench.models.precision import units
+    from framebench.models.predictor import CHUNK
+
+    print(f"processor: {processor()}, of which this process may use {threads(None)} cores")
+    print(f"bfloat16 units: {', '.join(units()) or 'none that torch knows of'}")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    print(f"GPU: {', '.join(gpus) or 'none'}")
+    print(f"torch: {torch.__version__}")
+    print(f"timings (--batch-size does without; to forget them, remove {folder()}):")
+    for timing in kept():
+        shape = "x".join(map(str, timing.shape))
+        gain = f", {timing.gain:.2f} times the images/s of {CHUNK}" if timing.chunk != CHUNK else ""
+        of = f"{timing.model} ({timing.form}) on {shape}, threads: {timing.threads}"
+        print(printable(f"  {of}: {timing.chunk} images at once{gain} ({timing.processor}, torch {timing.torch})"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -129,7 +130,8 @@ def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attack
             if len(left):
                 kind = rows.facts.predictor
                 if kind not in forms:
-                    made = prepare(model, domain, kind=kind, how=how, gradients=attack.traits.needs == "gradients")
+                    made = prepare(model, domain, kind=kind, how=how, gradients=attack.traits.needs == "gradients",
+                                   passes=len(left) * min(attack.traits.budget, options.max_queries or math.inf))
                     forms[kind] = forms[made.kind] = made
                 ready = forms[kind]
             runs.append(_Run(name, model, epsilon, rows, attack.on(fitted(model, domain).module), left, ready, saved))
@@ -202,7 +204,7 @@ def _spread(workers: Pool, runs: Sequence[_Run], ids: np.ndarray, images: Images
     for planned, own in zip(runs, parts, strict=True):
         if (ready := planned.ready) is not None:
             form = Form(planned.model.given, planned.model.digest, ready.kind, ready.flags,
-                        planned.attack.traits.needs == "gradients", images)
+                        planned.attack.traits.needs == "gradients", images, ready.chunk)
             tasks += [AttackSlice(options, planned.epsilon, images, form, Wanted.of(planned.rows, part))
                       for part in own]
     total, left = len(ids) * len(runs), sum(len(planned.left) for planned in runs)

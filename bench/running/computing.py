@@ -19,11 +19,13 @@ class Computing:
         device: Where.
         threads: CPU threads.
         batch_size: Images per forward pass.
+        timed: Whether a timing may choose how these are split on a CPU (`bench.running.timing`).
     """
 
     device: torch.device
     threads: int
     batch_size: int
+    timed: bool = False
 
 
 def computing(options: Batched) -> Computing:
@@ -32,7 +34,8 @@ def computing(options: Batched) -> Computing:
     Raises:
         InputError: if torch does not know the device or it is not there.
     """
-    return Computing(device(options.device), threads(options.threads), options.batch_size)
+    return Computing(device(options.device), threads(options.threads), options.batch_size,
+                     timed="batch_size" not in options.given)
 
 
 def threads(given: int | None) -> int:

@@ -14,6 +14,7 @@ from bench.running.checks import check_model
 from bench.running.computing import Computing
 from bench.running.flags import flagged
 from bench.running.provenance import provenance
+from bench.running.timing import choose
 from framebench.attacks.base import Predict
 from framebench.domains import Domain
 from framebench.errors import InputError
@@ -36,19 +37,21 @@ class Prepared:
         kind: Its form, "fused" or "eager", to be stored with results: another form may differ in the last bits.
         flags: What looks wrong with it, besides the notes that it came with.
         provenance: Versions and the machine that it runs on.
+        chunk: Images per pass of a thread; None where the model gets batches whole.
     """
 
     predict: Predict
     kind: str
     flags: tuple[str, ...]
     provenance: dict[str, Any]
+    chunk: int | None = None
 
     def made(self, facts: Facts) -> Facts:
         """Return facts with those that hold once there are rows that this form has made, and not before."""
         return dataclasses.replace(facts, predictor=self.kind, warnings=self.flags, provenance=(self.provenance,))
 
 
-def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Computing,
+def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Computing, passes: float,
             gradients: bool = False) -> Prepared:
     """Make a model ready. This takes seconds, and queries that may have to be paid for: once per model is enough.
 
@@ -57,6 +60,7 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comput
         domain: The domain on whose images it is to be used.
         kind: The form that its rows so far were made with; None takes the fastest that agrees with the model.
         how: Where and with what to compute.
+        passes: Images that it is to be asked about, about as many or more: a timing must repay itself.
         gradients: Whether gradients with respect to the images are needed.
 
     Raises:
@@ -64,22 +68,31 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comput
     """
     black_box = isinstance(model.module, BlackBoxModel)  # which is asked for the queries of the attack alone
     model, predict = fitted(model, domain), predictor(model, domain, kind=kind, how=how, gradients=gradients)
-    check_model(model, predict, domain, domain.load(domain.order[:_EXAMPLES])[0])
+    example, _ = domain.load(domain.order[:_EXAMPLES])
+    check_model(model, predict, domain, example)
     flags = () if black_box else tuple(flagged(predict, domain, model))
-    return Prepared(predict, predict.kind, flags, provenance(how.device))
+    if not gradients:
+        choose(predict, model, example, how=how, passes=passes)
+    return Prepared(predict, predict.kind, flags, provenance(how.device), predict.chunk)
 
 
-def predictor(model: LoadedModel, domain: Domain, *, kind: str | None, how: Computing,
-              gradients: bool) -> Predictor:
+def predictor(model: LoadedModel, domain: Domain, *, kind: str | None, how: Computing, gradients: bool,
+              chunk: int | None = None) -> Predictor:
     """Return the fast form of a model `fitted` to a domain; see `prepare`, which also looks whether it is fit for use.
+
+    Of `chunk` images at a time, if one is given and gives the same logits here.
 
     Raises:
         InputError: if `kind` can't be had here.
     """
     model, (example, _) = fitted(model, domain), domain.load(domain.order[:_EXAMPLES])
     where: dict[str, Any] = {"device": how.device, "threads": how.threads, "name": model.name}
-    return Differentiable(model.module, example, **where) if gradients else \
-        Predictor(model.module, example, kind=kind, **where)
+    if gradients:
+        return Differentiable(model.module, example, **where)
+    made = Predictor(model.module, example, kind=kind, **where)
+    if chunk is not None:
+        made.take_chunks(chunk, example)
+    return made
 
 
 def fitted(model: LoadedModel, domain: Domain) -> LoadedModel:

@@ -24,7 +24,7 @@ def provenance(device: torch.device | None = None) -> dict[str, Any]:
         device: Where was computed; None for the CPU.
     """
     made = {"framebench": __version__, "commit": _commit(), "python": platform.python_version(),
-            **{name: _version(name) for name in PACKAGES}, "machine": platform.machine(), "processor": _processor()}
+            **{name: _version(name) for name in PACKAGES}, "machine": platform.machine(), "processor": processor()}
     if device is not None and device.type == "cuda":
         made["device"] = torch.cuda.get_device_name(device)
     return made
@@ -49,7 +49,8 @@ def _commit() -> str | None:
     return head.stdout.strip() or None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name, as far as it is known."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -150,10 +150,11 @@ def plan(cells: Sequence[Cell], models: Sequence[LoadedModel], store: Store, n: 
     prepared: dict[int, tuple[LoadedModel, Prepared]] = {}
     for i, model in enumerate(models):
         check_classes(model, cells[0].images)  # though all rows may be there already; the other cells have the same
-        if all(np.isin(wanted, own[i].ids).all() for wanted, own in zip(ids, asked, strict=True)):
+        left = sum(int((~np.isin(wanted, own[i].ids)).sum()) for wanted, own in zip(ids, asked, strict=True))
+        if not left:
             continue  # a predictor takes seconds to make
         kind = next((kind for own in asked if (kind := own[i].facts.predictor)), None)
-        prepared[i] = model, prepare(model, cells[0].images, kind=kind, how=how)
+        prepared[i] = model, prepare(model, cells[0].images, kind=kind, how=how, passes=left)
     store.expect(sum(int((~np.isin(wanted, rows.ids)).sum()) for wanted, own in zip(ids, asked, strict=True)
                      for rows in own))
     return Plan(cells, ids, asked, prepared)
@@ -178,7 +179,7 @@ def _spread(workers: Pool, planned: Plan, options: ShiftOptions, root: Path | No
     """Let workers evaluate, and join what they write; return what they had to leave out."""
     images = [Images(cell.name, root, read, cell.images.digest, cell.corruption, cell.severity, options.seed, cell.set)
               for cell in planned.cells]
-    forms = tuple(Form(model.given, model.digest, ready.kind, ready.flags, False, images[0])
+    forms = tuple(Form(model.given, model.digest, ready.kind, ready.flags, False, images[0], ready.chunk)
                   for model, ready in planned.models.values())
     missing = [planned.missing(k) for k in range(len(planned.cells))]
     left = [np.unique(np.concatenate([np.zeros(0, np.int64), *ids.values()])) for ids in missing]

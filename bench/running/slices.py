@@ -72,6 +72,7 @@ class Form:
         flags: What looks wrong with it.
         gradients: Whether gradients with respect to the images are needed.
         images: The images that it is made ready on.
+        chunk: Images per pass of a thread; None where the model gets batches whole.
     """
 
     model: str
@@ -80,6 +81,7 @@ class Form:
     flags: tuple[str, ...]
     gradients: bool
     images: Images
+    chunk: int | None
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,8 @@ def _ready(forms: tuple[Form, ...], how: Computing) -> list[tuple[LoadedModel, P
     for form in forms:
         model = load(form.model)
         _check("model", model.name, model.digest, form.digest)
-        predict = predictor(model, _domain(form.images), kind=form.kind, how=how, gradients=form.gradients)
+        predict = predictor(model, _domain(form.images), kind=form.kind, how=how, gradients=form.gradients,
+                            chunk=None if form.gradients else form.chunk)
         made.append((model, Prepared(predict, form.kind, form.flags, provenance(how.device))))
     return made
 
