@@ -1,17 +1,18 @@
-"""Any attack of foolbox (Rauber et al. 2020), run on one image at a time."""
+"""Any attack of foolbox (Rauber et al. 2020), run on one image at a time, or on a few that it treats apart."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import eagerpy
 import torch
 from torch import nn
 
 from framebench.attacks.base import Traits, label
-from framebench.attacks.queries import CountedModel
+from framebench.attacks.queries import CountedModel, CountedModels
 from framebench.attacks.signatures import check_options, plain
 from framebench.attacks.single import SingleImageAttack
 from framebench.errors import InputError, unknown
@@ -28,6 +29,14 @@ GRADIENT_FREE = (
     attacks.L2ContrastReductionAttack, attacks.LinearSearchBlendedUniformNoiseAttack,
     attacks.LinearSearchContrastReductionAttack, attacks.PointwiseAttack, attacks.SaltAndPepperNoiseAttack,
     attacks.additive_noise.BaseAdditiveNoiseAttack, attacks.additive_noise.BaseRepeatedAdditiveNoiseAttack)
+
+#: Attacks that do to each image of a batch what they would do to it alone, draws aside, however the others fare. Of the
+#: other ones some look at the sum of all losses, or go on until all images are done.
+APART = (attacks.DDNAttack, attacks.NewtonFoolAttack, attacks.deepfool.DeepFoolAttack,
+         attacks.fast_minimum_norm.FMNAttackLp, attacks.gradient_descent_base.BaseGradientDescent)
+
+#: Images in a lane of such an attack. More save little, and it lasts as long as the slowest of them.
+GROUP = 32
 
 DISTANCES = {"l0": distances.l0, "l1": distances.l1, "l2": distances.l2, "linf": distances.linf}
 
@@ -73,6 +82,8 @@ class FoolboxAttack(SingleImageAttack):
             raise InputError(f"{self.name} minimises {norm}, for which there is no usual bound; give epsilon")
         epsilon = EPSILONS[norm] if epsilon is None and not self.minimise else epsilon
         white = not isinstance(self._attack, GRADIENT_FREE)
+        self.group = GROUP if _apart(self._attack) else 1
+        self.leaving = isinstance(self._attack, attacks.deepfool.DeepFoolAttack)
         # How near it gets depends on the budget: to minimise, rows of a longer run don't answer for a shorter one.
         length = {"minimise": True, "budget": budget} if self.minimise else {}
         self.settings = plain({**own, **length, "epsilon": epsilon, "max_queries": max_queries})
@@ -85,6 +96,14 @@ class FoolboxAttack(SingleImageAttack):
 
     def run(self, model: CountedModel, x: torch.Tensor, y: torch.Tensor, seed: int, example: int) -> None:
         """See `SingleImageAttack.run`. The draws come from the global generators."""
+        self._attack_all(model, x, y)
+
+    def run_group(self, model: CountedModels, x: torch.Tensor, y: torch.Tensor, seeds: Sequence[int]) -> None:
+        """See `SingleImageAttack.run_group`."""
+        self._attack_all(model, _own_draws(seeds)(x), y)
+
+    def _attack_all(self, model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor | eagerpy.Tensor,
+                    y: torch.Tensor) -> None:
         seen = foolbox.PyTorchModel(_Module(model), bounds=(0, 1), device="cpu")
         try:
             self._attack(seen, x, y, epsilons=self.traits.bound)
@@ -92,6 +111,38 @@ class FoolboxAttack(SingleImageAttack):
             if "init_attack failed" not in str(error):
                 raise
             # A decision-based attack that has found no image to start from has failed; that is a result.
+
+
+def _apart(attack: Any) -> bool:
+    """Tell whether an attack treats the images of a batch apart."""
+    # One projects all images or none; an attack that makes the start must succeed on all.
+    return (isinstance(attack, APART) and not isinstance(attack, attacks.SparseL1DescentAttack)
+            and getattr(attack, "init_attack", None) is None)
+
+
+def _own_draws(seeds: Sequence[int]) -> type[eagerpy.PyTorchTensor]:
+    """Return a kind of tensors, one row per image, whose draws of an image are those that it would get alone.
+
+    What an attack computes from tensors of a kind is of that kind.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    class Rows(eagerpy.PyTorchTensor):  # type: ignore[misc]  # eagerpy has no types
+        __slots__ = ()
+
+        def uniform(self, shape: Sequence[int], low: float = 0.0, high: float = 1.0) -> Rows:
+            return type(self)(self._drawn(torch.rand, shape) * (high - low) + low)
+
+        def normal(self, shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0) -> Rows:
+            return type(self)(self._drawn(torch.randn, shape) * stddev + mean)
+
+        def _drawn(self, draw: Callable[..., torch.Tensor], shape: Sequence[int]) -> torch.Tensor:
+            drawn = torch.empty(tuple(shape), dtype=self.raw.dtype)
+            for row, generator in zip(drawn, generators, strict=True):
+                draw(row.shape, generator=generator, out=row)
+            return drawn
+
+    return Rows
 
 
 def _minimise(name: str, kind: type[Any], asked: Any, epsilon: float | None) -> bool:

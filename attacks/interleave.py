@@ -31,24 +31,24 @@ from framebench.attacks.queries import AttackOver
 from framebench.errors import InputError
 
 T = TypeVar("T")
-#: Is told of a pass before its answers are handed out: who has asked how many of its questions, the questions [m, ...],
-#: and the answers [m, ...] on the CPU.
-Look = Callable[[Sequence[tuple[Any, int]], torch.Tensor, torch.Tensor], None]
+#: Is told of a pass before its answers are handed out: who has asked each of its questions, the questions [m, ...], and
+#: the answers [m, ...] on the CPU.
+Look = Callable[[list[Any], torch.Tensor, torch.Tensor], None]
 
 
 class Ask(Protocol):
     """What a task asks with."""
 
-    def __call__(self, question: torch.Tensor, asker: Any = None) -> torch.Tensor:
-        """Map questions [k, ...] to answers [k, ...]; `asker` is what a `Look` is to know of who asks."""
+    def __call__(self, questions: torch.Tensor, askers: Sequence[Any] = ()) -> torch.Tensor:
+        """Map questions [k, ...] to answers [k, ...]; `askers` [k] are what a `Look` is to know of who asks."""
 
 
 Task = Callable[[Ask], T]
 
 
-def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Predict, *, lanes: int, batch_size: int,
+def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Predict, *, enough: int, batch_size: int,
                look: Look = lambda *_: None) -> Iterator[T]:
-    """Run tasks, at most `lanes` at a time, and yield their results as they finish.
+    """Run tasks, several at a time, and yield their results as they finish.
 
     Args:
         tasks: (seed, task) of each. A task gets a function to ask with, which must be called in the task's own
@@ -56,7 +56,7 @@ def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Predict, *, lanes: 
             asks is on the CPU; its questions and its answers are copies. An answer to what requires a gradient can be
             differentiated, once or more often, but not twice in a row (there are no second derivatives).
         answer: Maps questions [m, ...] to answers [m, ...], row by row; differentiable if the tasks need it.
-        lanes: Tasks under way at once; changes the speed, not the results.
+        enough: Tasks are started until those under way have so many questions; changes the speed, not the results.
         batch_size: The largest m.
         look: Is told of each pass: what is to be done for every answer is done here for all of them at once.
 
@@ -67,7 +67,8 @@ def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Predict, *, lanes: 
     waiting, running = iter(tasks), list[_Lane[T]]()
     try:
         while True:
-            while len(running) < lanes and (following := next(waiting, None)) is not None:
+            while (sum(len(lane.question.content) for lane in running) < enough
+                   and (following := next(waiting, None)) is not None):
                 running.append(_Lane(*following))
                 _resume(running[-1:], [(torch.empty(0), None)])
                 yield from _take_finished(running)
@@ -115,15 +116,15 @@ class _Question:
 
     Attributes:
         kind: Whether it is an answer or a gradient.
-        content: What is asked about; for a gradient, the gradient with respect to the answer.
+        content: What is asked about, [k, ...]; for a gradient, the gradient with respect to the answer.
         of: For a gradient, what is to be differentiated.
-        asker: Who asks.
+        askers: Who asks, [k]; none for a gradient.
     """
 
     kind: _Kind
     content: torch.Tensor
     of: _Part | None = None
-    asker: Any = None
+    askers: Sequence[Any] = ()
 
 
 #: An answer or a gradient, and of an answer that can be differentiated where it comes from.
@@ -144,7 +145,7 @@ def _give_answers(asking: Sequence[_Lane[T]], answer: Predict, batch_size: int, 
     if differentiable and not answers.requires_grad:
         raise InputError("the model gives no gradients with respect to its images; choose an attack that needs none")
     known = answers.detach().to("cpu", copy=True)
-    look([(lane.question.asker, size) for lane, size in zip(asking, sizes, strict=True)], questions.detach(), known)
+    look([asker for lane in asking for asker in lane.question.askers], questions.detach(), known)
     ends = itertools.accumulate(sizes)
     parts = [_Part(questions, answers, slice(end - size, end)) if differentiable else None
              for size, end in zip(sizes, ends, strict=True)]
@@ -172,9 +173,9 @@ class _Answer(torch.autograd.Function):
     """The model, as a task's own graph has it."""
 
     @staticmethod
-    def forward(ctx: Any, question: torch.Tensor, lane: _Lane[Any], asker: Any) -> torch.Tensor:
-        """Ask for the answer."""
-        answer, ctx.part = lane.wait(_Question(_Kind.DIFFERENTIABLE, question.detach(), asker=asker))
+    def forward(ctx: Any, questions: torch.Tensor, lane: _Lane[Any], askers: Sequence[Any]) -> torch.Tensor:
+        """Ask for the answers."""
+        answer, ctx.part = lane.wait(_Question(_Kind.DIFFERENTIABLE, questions.detach(), askers=askers))
         ctx.lane = lane
         return answer
 
@@ -259,11 +260,11 @@ class _Lane(Generic[T]):
         reply, self._reply = self._reply, None  # the pass lives as long as the task's graph, and no longer
         return reply
 
-    def _ask(self, question: torch.Tensor, asker: Any = None) -> torch.Tensor:
-        if question.requires_grad and torch.is_grad_enabled():
-            answer: torch.Tensor = _Answer.apply(question, self, asker)
-            return answer
-        return self.wait(_Question(_Kind.PLAIN, question.detach(), asker=asker))[0]
+    def _ask(self, questions: torch.Tensor, askers: Sequence[Any] = ()) -> torch.Tensor:
+        if questions.requires_grad and torch.is_grad_enabled():
+            answers: torch.Tensor = _Answer.apply(questions, self, askers)
+            return answers
+        return self.wait(_Question(_Kind.PLAIN, questions.detach(), askers=askers))[0]
 
     def _run(self, task: Task[T]) -> None:
         torch.set_num_threads(1)  # of this thread: the setting does not pass on

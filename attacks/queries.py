@@ -1,7 +1,7 @@
-"""A model that an attack asks about one image: every forward pass is charged, none goes beyond the budget.
+"""Models that attacks ask about one image, or a few: every forward pass is charged, none goes beyond the budget.
 
-Attacks of other libraries own their loop, count nothing and stop when they like. Run on one image against a
-`CountedModel`, each of their forward passes is seen: it is charged to the image, it is checked for success, and the
+Attacks of other libraries own their loop, count nothing and stop when they like. Run against a `CountedModel`, or
+`CountedModels`, each of their forward passes is seen: it is charged to the image, it is checked for success, and the
 attack is ended from inside by `AttackOver` at the first success or when the budget is spent.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from framebench.attacks.base import Finished, MarginPath
 from framebench.attacks.verdict import check_classes, judge, read_logits
@@ -57,76 +58,54 @@ class Bound:
         return np.asarray(distances <= (np.inf if self.epsilon is None else self.epsilon) * (1 + _ROUNDING) + _ROUNDING)
 
 
-class CountedModel:
-    """Answers an attack's questions about one image.
-
-    The clean image is asked about once, when this is made; a later question about it is answered from memory, since
-    nothing is forwarded. Everything else is forwarded and charged, also if it is asked twice. Of a group of
-    candidates that does not fit into the budget only the first ones are forwarded.
+class Record:
+    """What becomes of one image under attack.
 
     Args:
-        ask: Maps images [m, C, H, W] in [0, 1], of this model, to logits [m, classes]; both are copies. `look` must
-            have been called before it answers.
         clean: The image, [1, C, H, W], on the CPU.
         label: Its class.
-        example: Its id, for messages.
         limit: Forward passes, the clean image's among them, at least 1.
         bound: Within which a success counts.
-        watched: Whether its margin's path is kept.
         minimise: Whether a success does not end the attack, and the nearest one, in the bound's norm, is the outcome.
+        example: Its id.
+        watched: Whether its margin's path is kept.
 
     Attributes:
         queries: Forward passes so far.
-        classes: How many classes the model tells apart.
+        left: Forward passes that may follow.
+        won: Whether a success has ended the attack.
         over: Whether the attack has nothing more to do: it has succeeded, or the budget is spent.
     """
 
-    def __init__(self, ask: Callable[[torch.Tensor, CountedModel], torch.Tensor], clean: torch.Tensor, label: int, *,
-                 limit: int, bound: Bound, minimise: bool = False, example: int = 0, watched: bool = False) -> None:
-        self._ask, self._limit, self._minimise = ask, limit, minimise
+    def __init__(self, clean: torch.Tensor, label: int, *, limit: int, bound: Bound, minimise: bool = False,
+                 example: int = 0, watched: bool = False) -> None:
+        self._limit, self._minimise = limit, minimise
         self.clean, self.label, self.example, self.bound = clean, label, example, bound
-        self.queries, self._skipped, self._success, self._nearest = 0, 0, -1, np.inf
+        self.queries, self._success, self._nearest = 0, -1, np.inf
         self._image, self._margin, self._prediction, self._confidence = clean, np.inf, label, np.nan
+        self._clean_prediction, self._clean_confidence = label, np.nan
         self._path = MarginPath() if watched else None
-        self._known = ask(clean, self)
-        self._clean_prediction, self._clean_confidence = self._prediction, self._confidence
-        self.classes = self._known.shape[1]
+
+    @property
+    def left(self) -> int:
+        """Forward passes that may follow."""
+        return self._limit - self.queries
+
+    @property
+    def won(self) -> bool:
+        """Whether a success has ended the attack."""
+        return self._success == 0 or (self._success > 0 and not self._minimise)
 
     @property
     def over(self) -> bool:
         """Whether the attack has nothing more to do."""
-        return self._success == 0 or (self._success > 0 and not self._minimise) or self.queries >= self._limit
+        return self.won or self.left <= 0
 
     @property
     def lowest(self) -> float:
         """The margin below which an image is worth a look if it is no success."""
         nearest = self._margin if self._success < 0 else -np.inf
         return nearest if self._path is None else max(nearest, *self._path.margins[-1:], -np.inf)
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Map candidates [m, C, H, W] to logits [m, classes]; what is seen of them is clipped to [0, 1].
-
-        Raises:
-            AttackOver: at a success, and for what the budget does not allow.
-        """
-        if not x.requires_grad and all(torch.equal(row, self.clean[0]) for row in x):
-            return self._known.repeat(len(x), 1)
-        if self.over:
-            raise AttackOver
-        fits = x if len(x) <= self._limit - self.queries else x[: self._limit - self.queries]
-        outside = (fits < 0) | (fits > 1)
-        if outside.any():  # `clamp` would stop the gradients of 0 and 1 themselves as well
-            fits = torch.where(outside, fits.detach().clamp(0, 1), fits)
-        logits = self._ask(fits, self)
-        if (self._success >= 0 and not self._minimise) or len(fits) < len(x):
-            raise AttackOver
-        return logits
-
-    def skip_to(self, iteration: int) -> None:
-        """Count the next query as that after an iteration, if fewer were made: its place in a fixed schedule."""
-        skipped = max(iteration - (self.queries - 1), self._skipped)
-        self._limit -= skipped - self._skipped
-        self._skipped = skipped
 
     def keep(self, image: torch.Tensor, query: int, *, margin: float, prediction: int, confidence: float,
              distance: float) -> None:
@@ -142,6 +121,8 @@ class CountedModel:
             confidence: The prediction's softmax probability.
             distance: From the clean image, in the bound's norm.
         """
+        if query == 1:
+            self._clean_prediction, self._clean_confidence = prediction, confidence
         if self._path is not None and margin < min(self._path.margins[-1:], default=np.inf):
             self._path.add(query, margin)
         if prediction == self.label:
@@ -149,7 +130,7 @@ class CountedModel:
         else:
             kept = self._success < 0 or (self._minimise and distance < self._nearest)
             self._nearest = min(distance, self._nearest)
-            self._success = self._success if self._success >= 0 else self.queries - 1 + self._skipped
+            self._success = self._success if self._success >= 0 else self.queries - 1
         if kept:
             self._image = image[None].clone()
             self._margin, self._prediction, self._confidence = margin, prediction, confidence
@@ -165,36 +146,129 @@ class CountedModel:
                         [np.zeros(0, dtype=np.int8)], self._image, [self._path])
 
 
-def look(asked: Sequence[tuple[CountedModel, int]], images: torch.Tensor, logits: torch.Tensor) -> None:
-    """Charge the images of a forward pass, and keep of each model's what counts.
+#: Maps images [m, C, H, W] in [0, 1], each of an image under attack, to logits [m, classes]; both are copies. `look`
+#: must have been called before it answers.
+Ask = Callable[[torch.Tensor, Sequence[Record]], torch.Tensor]
+
+
+class CountedModel:
+    """Answers an attack's questions about one image.
+
+    The clean image is asked about once, when this is made; a later question about it is answered from memory, since
+    nothing is forwarded. Everything else is forwarded and charged, also if it is asked twice. Of a group of
+    candidates that does not fit into the budget only the first ones are forwarded.
+
+    Args:
+        ask: The model.
+        record: The image.
+    """
+
+    def __init__(self, ask: Ask, record: Record) -> None:
+        self._ask, self._record = ask, record
+        self._known = ask(record.clean, [record])
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Map candidates [m, C, H, W] to logits [m, classes]; what is seen of them is clipped to [0, 1].
+
+        Raises:
+            AttackOver: at a success, and for what the budget does not allow.
+        """
+        record = self._record
+        if not x.requires_grad and all(torch.equal(row, record.clean[0]) for row in x):
+            return self._known.repeat(len(x), 1)
+        if record.over:
+            raise AttackOver
+        fits = x[: record.left]
+        logits = self._ask(_clipped(fits), [record] * len(fits))
+        if record.won or len(fits) < len(x):
+            raise AttackOver
+        return logits
+
+
+class CountedModels:
+    """Answers questions about several images at once, always one candidate of each.
+
+    Each is charged as `CountedModel` would charge it alone. An image that is done is not forwarded any more: it gets
+    its last answer again, with no gradient.
+
+    Args:
+        ask: The model.
+        records: The images.
+        leaving: Whether the attack asks for no more gradients of an image that it has seen misclassified: alone, such
+            an image ends its loop.
+    """
+
+    def __init__(self, ask: Ask, records: Sequence[Record], leaving: bool = False) -> None:
+        self._ask, self._records, self._leaving = ask, records, leaving
+        self._clean = torch.cat([record.clean for record in records])
+        self._known = self._last = ask(self._clean, records)
+        self._labels = torch.tensor([record.label for record in records])
+        self._wrong = -functional.one_hot(self._labels, self._known.shape[1]).to(self._known)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Map candidates [n, C, H, W], one of each image, to logits [n, classes]; see `CountedModel`.
+
+        Raises:
+            AttackOver: when all images are done.
+        """
+        open_ = torch.tensor([not record.over for record in self._records])
+        if not open_.any():
+            raise AttackOver
+        if not x.requires_grad:
+            clean = (x == self._clean).flatten(1).all(1)
+            self._last = torch.where(clean[:, None], self._known, self._last)
+            open_ &= ~clean
+        elif self._leaving:
+            self._last = torch.where(open_[:, None], self._last, self._wrong)  # else they would keep the loop going
+            open_ &= self._last.argmax(1) == self._labels
+        rows = open_.nonzero()[:, 0]
+        asked = x if len(rows) == len(x) else x.index_select(0, rows)
+        if len(rows):
+            answers = self._ask(_clipped(asked), [self._records[row] for row in rows.tolist()])
+        else:  # none of none, but what can be differentiated stays so
+            answers = asked.flatten(1)[:, :1].expand(-1, self._last.shape[1])
+        logits = answers if len(rows) == len(x) else self._last.index_copy(0, rows, answers)
+        self._last = logits.detach()
+        return logits
+
+
+def _clipped(x: torch.Tensor) -> torch.Tensor:
+    lowest, highest = x.detach().aminmax()
+    if lowest >= 0 and highest <= 1:
+        return x
+    # `clamp` alone would stop the gradients of 0 and 1 themselves as well.
+    return torch.where((x < 0) | (x > 1), x.detach().clamp(0, 1), x)
+
+
+def look(records: Sequence[Record], images: torch.Tensor, logits: torch.Tensor) -> None:
+    """Charge the images of a forward pass, and keep of each record's what counts.
 
     All are judged together: image by image it takes a tenth of a pass.
 
     Args:
-        asked: Models of the same bound, and how many of the images each has asked about.
+        records: Whose each image is; of the same bound.
         images: The images, [m, C, H, W], on the CPU.
         logits: The answers, [m, classes].
 
     Raises:
         InputError: for logits that can't be.
     """
-    models, sizes = [model for model, _ in asked], np.array([size for _, size in asked])
-    owner, ends = np.repeat(np.arange(len(models)), sizes), sizes.cumsum()
-    labels = np.array([model.label for model in models])[owner]
-    scores = read_logits(logits, np.array([model.example for model in models])[owner])
+    labels = np.array([record.label for record in records])
+    scores = read_logits(logits, np.array([record.example for record in records]))
     check_classes(scores.shape[1], labels)
     verdict = judge(scores, labels)
-    lowest = np.array([model.lowest for model in models])[owner]
-    for model, size in asked:
-        model.queries += size
+    lowest = np.array([record.lowest for record in records])
+    queries = np.zeros(len(records), dtype=np.int64)
+    for at, record in enumerate(records):
+        record.queries += 1
+        queries[at] = record.queries
     rows = np.flatnonzero((verdict.prediction != labels) | (verdict.margin < lowest))
     if not len(rows):
         return
-    bound = models[0].bound
-    distances = bound.distances(images[rows] - torch.cat([models[at].clean for at in owner[rows]]))
-    counts = bound.allows(distances)
-    for row, distance in zip(rows[counts], distances[counts], strict=True):
-        model = models[owner[row]]
-        model.keep(images[row], int(model.queries - ends[owner[row]] + row + 1), margin=float(verdict.margin[row]),
-                   prediction=int(verdict.prediction[row]), confidence=float(verdict.confidence[row]),
-                   distance=float(distance))
+    known, bound = [records[row] for row in rows.tolist()], records[0].bound
+    distances = bound.distances(images[rows] - torch.cat([record.clean for record in known]))
+    for record, row, distance, counts in zip(known, rows, distances, bound.allows(distances), strict=True):
+        if counts:
+            record.keep(images[row], int(queries[row]), margin=float(verdict.margin[row]),
+                        prediction=int(verdict.prediction[row]), confidence=float(verdict.confidence[row]),
+                        distance=float(distance))

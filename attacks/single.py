@@ -1,18 +1,18 @@
-"""Attacks that own their loop, run on one image at a time: a library's and a user's."""
+"""Attacks that own their loop, run on one image at a time, or on a few: a library's and a user's."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from framebench.attacks.base import Attack, Finished, Load, Predict, guarded
 from framebench.attacks.interleave import Ask, interleave
-from framebench.attacks.queries import AttackOver, Bound, CountedModel, look
+from framebench.attacks.queries import AttackOver, Bound, CountedModel, CountedModels, Record, look
 from framebench.errors import InputError
 from framebench.seeding import generator
 from framebench.user_code import foreign, reason
@@ -25,17 +25,22 @@ class SingleImageAttack(Attack):
     """An attack on single images; an iteration is one query after the clean image's.
 
     Many images are attacked at once, each in a lane of its own, so that forward and backward passes are full (see
-    `framebench.attacks.interleave`).
+    `framebench.attacks.interleave`). An attack that treats the images of a batch apart can have a few in a lane, which
+    saves most of the time that it takes besides the model.
 
     Attributes:
         name: What messages call it.
         max_queries: Hard limit of forward passes per image, or None.
         minimise: Whether it goes on after a success, for the nearest one.
+        group: Images in a lane. With more than one, `run_group` is called instead of `run`, also for a single image.
+        leaving: Of a group, see `CountedModels`.
     """
 
     name: str
     max_queries: int | None = None
     minimise = False
+    group = 1
+    leaving = False
 
     @abstractmethod
     def run(self, model: CountedModel, x: torch.Tensor, y: torch.Tensor, seed: int, example: int) -> None:
@@ -49,36 +54,61 @@ class SingleImageAttack(Attack):
             example: The example's id, which keys the draws. Those of global generators start from it already.
         """
 
+    def run_group(self, model: CountedModels, x: torch.Tensor, y: torch.Tensor, seeds: Sequence[int]) -> None:
+        """Attack a few images until `model` ends it.
+
+        Args:
+            model: What to ask. It keeps the outcomes.
+            x: The images, float [n, C, H, W] in [0, 1].
+            y: Their labels, int64 [n].
+            seeds: What generators of each image's own draws are to be seeded with, so that its outcome is the same in
+                any group.
+        """
+        raise NotImplementedError
+
     def stream(self, predict: Predict, load: Load, ids: np.ndarray, *, seed: int,
                batch_size: int) -> Iterator[Finished]:
         """See `Attack.stream`."""
-        tasks = ((lane_seed(seed, example),
-                  functools.partial(self.single, load, seed, int(example))) for example in ids)
-        yield from interleave(tasks, guarded(predict), lanes=min(batch_size, LANES), batch_size=batch_size, look=look)
+        size = min(batch_size, LANES)
+        group = min(self.group, size)
+        parts = (ids[at : at + group] for at in range(0, len(ids), group))
+        tasks = ((lane_seed(seed, part[0]), functools.partial(self.attacked, load, seed, part)) for part in parts)
+        for several in interleave(tasks, guarded(predict), enough=size - group + 1, batch_size=batch_size, look=look):
+            yield from several
 
-    def single(self, load: Load, seed: int, example: int, ask: Ask) -> Finished:
-        """Attack one example.
+    def attacked(self, load: Load, seed: int, examples: np.ndarray, ask: Ask) -> list[Finished]:
+        """Attack the examples of a lane.
 
         Args:
             load: The images.
             seed: The attack's seed.
-            example: The example's id.
+            examples: Their ids.
             ask: The model.
 
         Raises:
             InputError: see `Attack.stream`.
         """
-        x, y = load(np.array([example]))
+        x, y = load(examples)
         limit = min(self.traits.budget + 1, self.max_queries or self.traits.budget + 1)
-        model = CountedModel(ask, x, int(y[0]), limit=limit,
-                             bound=Bound(self.traits.norm, self.traits.bound), minimise=self.minimise,
-                             example=example, watched=example in self.watched)
-        with foreign(lambda error: InputError(f"the attack {self.name} failed on example {example} ({reason(error)}); "
-                                              "check its options, or leave this example out")):
-            with contextlib.suppress(AttackOver):
-                if not model.over:
-                    self.run(model, x.clone(), y.clone(), seed, example)
-        return model.finished()
+        bound = Bound(self.traits.norm, self.traits.bound)
+        records = [Record(image[None], int(label), limit=limit, bound=bound, minimise=self.minimise, example=example,
+                          watched=example in self.watched)
+                   for image, label, example in zip(x, y, examples.tolist(), strict=True)]
+        with foreign(functools.partial(self._failed, examples)), contextlib.suppress(AttackOver):
+            if self.group == 1:
+                model = CountedModel(ask, records[0])
+                if not records[0].over:
+                    self.run(model, x.clone(), y.clone(), seed, int(examples[0]))
+            else:
+                models = CountedModels(ask, records, self.leaving)
+                if not all(record.over for record in records):
+                    self.run_group(models, x.clone(), y.clone(), [lane_seed(seed, example) for example in examples])
+        return [record.finished() for record in records]
+
+    def _failed(self, examples: np.ndarray, error: BaseException) -> InputError:
+        which = f"example {examples[0]}" if len(examples) == 1 else f"one of examples {', '.join(map(str, examples))}"
+        return InputError(f"the attack {self.name} failed on {which} ({reason(error)}); check its options, or leave "
+                          "it out")
 
 
 def lane_seed(seed: int, example: int) -> int:

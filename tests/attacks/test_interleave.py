@@ -29,7 +29,7 @@ def run(lanes, batch_size=64, steps=(3, 5, 1, 4, 2)):
         torch.rand(3)  # must not change what the tasks draw
         return x * 2
 
-    return sorted(interleave(((100 + i, walk(s)) for i, s in enumerate(steps)), answer, lanes=lanes,
+    return sorted(interleave(((100 + i, walk(s)) for i, s in enumerate(steps)), answer, enough=lanes,
                              batch_size=batch_size)), sizes
 
 
@@ -42,7 +42,7 @@ def test_results_are_those_of_one_task_at_a_time():
 
 
 def test_draws_start_from_the_seed():
-    (_, total), = interleave([(9, walk(1))], lambda x: x, lanes=1, batch_size=1)
+    (_, total), = interleave([(9, walk(1))], lambda x: x, enough=1, batch_size=1)
     expected = torch.rand(1, 2, generator=torch.Generator().manual_seed(9)).sum()
     assert total == pytest.approx(float(expected) + np.random.RandomState(np.random.MT19937(9)).rand())
 
@@ -56,24 +56,39 @@ def test_forward_passes_are_full_and_no_larger_than_asked():
     assert sizes == [2, 2, 2, 2], "a lane that is free is taken by the next task"
 
 
+def test_tasks_are_started_until_there_are_questions_enough():
+    sizes = []
+
+    def ask_several(ask):
+        for _ in range(2):
+            ask(torch.zeros(3, 1))
+
+    def answer(x):
+        sizes.append(len(x))
+        return x
+
+    list(interleave([(0, ask_several)] * 3, answer, enough=4, batch_size=64))
+    assert sizes == [6, 6, 3, 3]
+
+
 def test_every_pass_is_shown_before_its_answers_are_handed_out():
     passes = []
 
     def task(name, sizes):
         def run(ask):
             for size in sizes:
-                answer = ask(torch.full((size, 1), 3.0), name)
-                assert answer.tolist() == [[6.0]] * size and passes[-1][0][name] == size
+                answer = ask(torch.full((size, 1), 3.0), [name] * size)
+                assert answer.tolist() == [[6.0]] * size and passes[-1].count(name) == size
                 answer[:] = 0  # its own copy
         return run
 
-    def look(asked, questions, answers):
+    def look(askers, questions, answers):
         assert torch.equal(answers, 2 * questions)
-        passes.append((dict(asked), len(answers)))
+        passes.append("".join(askers))
 
-    list(interleave([(0, task("a", (1, 2))), (1, task("b", (3, 1)))], lambda x: 2 * x, lanes=2, batch_size=8,
+    list(interleave([(0, task("a", (1, 2))), (1, task("b", (3, 1)))], lambda x: 2 * x, enough=2, batch_size=8,
                     look=look))
-    assert passes == [({"a": 1, "b": 3}, 4), ({"a": 2, "b": 1}, 3)]
+    assert passes == ["abbb", "aab"]
 
 
 def test_the_generators_of_the_caller_are_left_alone():
@@ -82,7 +97,7 @@ def test_the_generators_of_the_caller_are_left_alone():
     expected = torch.rand(1), np.random.rand()
     torch.manual_seed(1)
     np.random.seed(1)
-    list(interleave([(i, walk(3)) for i in range(4)], lambda x: x, lanes=3, batch_size=8))
+    list(interleave([(i, walk(3)) for i in range(4)], lambda x: x, enough=3, batch_size=8))
     assert (torch.rand(1), np.random.rand()) == expected
 
 
@@ -127,7 +142,7 @@ def descend(steps, looks=0):
 def test_gradients_are_those_of_one_task_at_a_time():
     def run(lanes, sizes, batch_size=64):
         tasks = [(i, descend(4, looks)) for i, looks in enumerate((0, 2, 0, 1, 0))]
-        return sorted(interleave(tasks, lambda x: Counted.apply(x, sizes), lanes=lanes, batch_size=batch_size))
+        return sorted(interleave(tasks, lambda x: Counted.apply(x, sizes), enough=lanes, batch_size=batch_size))
 
     alone = run(1, [])
     assert len(alone) == 5
@@ -137,14 +152,14 @@ def test_gradients_are_those_of_one_task_at_a_time():
 
 def test_one_backward_pass_serves_all_also_those_that_were_out_of_step():
     sizes = []
-    list(interleave([(i, descend(3, looks=int(i == 0))) for i in range(4)], lambda x: Counted.apply(x, sizes), lanes=4,
+    list(interleave([(i, descend(3, looks=int(i == 0))) for i in range(4)], lambda x: Counted.apply(x, sizes), enough=4,
                     batch_size=64))
     assert sizes == [("forward", 1), *[("forward", 4), ("backward", 4), ("backward", 1)] * 3]
 
 
 def test_a_model_without_gradients_is_refused():
     with pytest.raises(InputError, match="no gradients"):
-        list(interleave([(0, descend(1))], lambda x: x.detach(), lanes=1, batch_size=1))
+        list(interleave([(0, descend(1))], lambda x: x.detach(), enough=1, batch_size=1))
 
 
 @pytest.mark.parametrize("where", ["answer", "caller"])
@@ -162,7 +177,7 @@ def test_an_error_ends_threads_that_wait_within_a_backward_pass(where):
 
     tasks = [(0, short), (1, descend(3)), (2, descend(2))]
     with pytest.raises(ArithmeticError):
-        for _ in interleave(tasks, lambda x: (Failing if where == "answer" else Counted).apply(x, []), lanes=3,
+        for _ in interleave(tasks, lambda x: (Failing if where == "answer" else Counted).apply(x, []), enough=3,
                             batch_size=8):
             raise ArithmeticError
     gc.collect()
@@ -184,7 +199,7 @@ def test_an_error_ends_all_threads(where):
 
     tasks = [(0, walk(3)), (1, failing if where == "task" else walk(1)), (2, walk(9))]
     with pytest.raises(ArithmeticError):
-        for _ in interleave(tasks, answer, lanes=3, batch_size=8):
+        for _ in interleave(tasks, answer, enough=3, batch_size=8):
             if where == "caller":
                 raise ArithmeticError
     gc.collect()

@@ -24,6 +24,14 @@ ATTACKS = {
     "foolbox:PGD": {"steps": 12}, "foolbox:L2RepeatedAdditiveGaussianNoiseAttack": {}, "foolbox:L2DeepFoolAttack": {},
 }
 
+#: Attacks of foolbox that share a lane: those above, and one of each kind, with its bound.
+TOGETHER = {
+    "LinfPGD": 0.02, "L2PGD": 0.4, "L1PGD": 4.0, "L2AdamPGD": 0.4, "LinfBasicIterativeAttack": 0.02,
+    "L2MomentumIterativeFastGradientMethod": 0.4, "LinfFastGradientAttack": 0.02, "DDNAttack": 0.4,
+    "L2DeepFoolAttack": 0.4, "LinfDeepFoolAttack": 0.02, "NewtonFoolAttack": 0.4, "L0FMNAttack": None,
+    "L1FMNAttack": None, "L2FMNAttack": 0.4, "LInfFMNAttack": 0.02,
+}
+
 
 def rows(name, predict, load, ids, *, seed=0, batch_size=256, **options):
     found = {}
@@ -69,6 +77,41 @@ def test_rows_depend_on_neither_batch_nor_order_nor_shard(mlp, data, label):
         for example, done in again.items():
             for field in ("success_iteration", "queries", "prediction", "x_adv"):
                 assert np.array_equal(getattr(done, field), getattr(whole[example], field)), (example, field)
+
+
+@pytest.mark.parametrize("minimise", [False, True])
+@pytest.mark.parametrize("name", TOGETHER)
+def test_images_that_share_a_lane_fare_as_alone(mlp, data, name, minimise):
+    """As by `run`, with the global generators, which one image has to itself: the same to the bit."""
+    from framebench.attacks.foolbox_attacks import FoolboxAttack
+
+    if minimise and "Fool" not in name and "FMN" not in name and name != "DDNAttack":
+        pytest.skip("does not minimise")
+    if TOGETHER[name] is None and not minimise:
+        pytest.skip("has no usual bound")
+
+    def model(x):
+        return torch.cat([mlp(row[None]) for row in x])
+
+    def found(group):
+        attack = FoolboxAttack(name, 12, None if minimise else TOGETHER[name], None, {"minimise": True} if minimise
+                               else {})
+        assert attack.group > 1
+        attack.group = group
+        return {int(done.ids[0]): done for done in attack.stream(model, data, np.arange(8), seed=3, batch_size=64)}
+
+    alone, three, eight = (found(group) for group in (1, 3, 8))
+    assert len({tuple(done.success_iteration) for done in alone.values()}) > 1, "all fare alike"
+    for example, done in alone.items():
+        for together in (three, eight):
+            for field in ("success_iteration", "queries", "prediction", "margin", "l2", "linf", "x_adv"):
+                assert np.array_equal(getattr(done, field), getattr(together[example], field)), (example, field)
+
+
+def test_an_attack_that_looks_at_its_batch_has_a_lane_per_image():
+    for name, options in (("L2CarliniWagnerAttack", {}), ("SparseL1DescentAttack", {}), ("HopSkipJumpAttack", {}),
+                          ("L2FMNAttack", {"init_attack": "L2ContrastReductionAttack"})):
+        assert make(f"foolbox:{name}", budget=5, epsilon=1.0, options=options).group == 1
 
 
 @pytest.mark.parametrize("name", ["noise", "square", "foolbox:L2RepeatedAdditiveGaussianNoiseAttack"])
