@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Protocol, TypeVar
@@ -11,6 +12,10 @@ import torch
 
 from framebench.attacks.base import Finished, Load, MarginPath, Predict
 from framebench.attacks.verdict import Verdict
+
+#: Numbers in the images under attack at once on a CPU: 55 images of 3x224x224, 2,730 of 3x32x32. An attack keeps some
+#: ten times as many; more images make passes no faster.
+UNDER_ATTACK = 2**23
 
 Own = TypeVar("Own", bound="Outcomes")
 
@@ -138,6 +143,13 @@ class Batch(Generic[Own]):
         """How many there are."""
         return 0 if self._state is None else len(self._state.id)
 
+    def most(self, size: int) -> int:
+        """See `Slots.most`: on a CPU fewer where images are large, and one before it is known how large they are."""
+        if self._state is None:
+            return 1
+        images = self._state.clean
+        return size if images.device.type != "cpu" else min(size, max(UNDER_ATTACK // images.shape[1:].numel(), 1))
+
     def _add(self, new: Own) -> None:
         """Take images in."""
         if self._state is None:
@@ -162,6 +174,9 @@ class Slots(Protocol):
     def live(self) -> int:
         """How many there are."""
 
+    def most(self, size: int) -> int:
+        """Return how many images may be under attack at once now, where `size` are asked for; at least 1."""
+
     def admit(self, ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray) -> None:
         """Take images in: ids [r], images [r, C, H, W], labels [r], hard limits of forward passes [r]."""
 
@@ -178,19 +193,15 @@ def run(slots: Slots, predict: Predict, load: Load, arriving: Iterator[tuple[int
         predict: The model.
         load: The images.
         arriving: Example ids and hard limits of forward passes.
-        size: Images under attack at once.
+        size: Images under attack at once; on a CPU there are fewer where they are large.
     """
     left = True
     while left or slots.live:
-        new: list[tuple[int, int]] = []
-        while left and slots.live + len(new) < size:
-            following = next(arriving, None)
-            left = following is not None
-            if following is not None:
-                new.append(following)
-        if new:
-            ids, limits = np.array(new, dtype=np.int64).T
-            slots.admit(ids, *load(ids), limits)
+        while left and (free := slots.most(size) - slots.live) > 0:
+            new = list(itertools.islice(arriving, free))
+            left = len(new) == free
+            if new:
+                ids, limits = np.array(new, dtype=np.int64).T
+                slots.admit(ids, *load(ids), limits)
         if slots.live and (done := slots.step(predict)) is not None:
             yield done
-

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from framebench.attacks import ascent
+from framebench.attacks import ascent, state
 from framebench.attacks.apgd import APGDOptions, ascend
 from framebench.attacks.ascent import Run, checkpoints
 from framebench.attacks.registry import make
@@ -165,3 +165,25 @@ def test_a_loss_needs_its_classes_and_gradients(data):
         run(lambda x: model(x.double())[:, :3], loss="dlr-targeted")
     with pytest.raises(InputError, match="no gradients"):
         run(lambda x: model(x.double()).detach())
+
+
+@pytest.mark.parametrize("name", ["apgd", "square"])
+def test_few_large_images_are_under_attack_at_once(data, monkeypatch, name):
+    def run(size):
+        sizes = []
+
+        def counted(x):
+            sizes.append(len(x))
+            return model(x.double())
+
+        found = {}
+        for several in make(name, budget=6, epsilon=0.02).stream(counted, data, np.arange(8), seed=0, batch_size=size):
+            found |= {int(done.ids[0]): (int(done.queries[0]), done.x_adv.numpy().tobytes()) for done in several.each()}
+        return found, max(sizes)
+
+    whole, most = run(8)
+    assert most == 8 and len(whole) == 8
+    monkeypatch.setattr(state, "UNDER_ATTACK", 3 * 192 + 1)  # numbers of three images
+    assert run(8) == (whole, 3) and run(2) == (whole, 2)
+    monkeypatch.setattr(state, "UNDER_ATTACK", 1)
+    assert run(8) == (whole, 1)
