@@ -59,7 +59,7 @@ def main() -> int:
         started = time.perf_counter()
         with store.lock():
             how = Computing(torch.device("cpu"), arguments.threads, arguments.batch_size)
-            evaluate(plan(cells, [model], store, arguments.n, how=how), how.batch_size)
+            evaluate(plan(cells, [model], store, arguments.n), how)
         seconds = time.perf_counter() - started
     raw.append(rate(predictor, x, 8))
     ratio = images / seconds / float(np.mean(raw))

@@ -6,6 +6,7 @@ To add a source of models, write ``models/NAME.py`` with a `framebench.models.so
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import re
@@ -106,6 +107,20 @@ def in_bfloat16(model: LoadedModel) -> LoadedModel:
     return dataclasses.replace(model, name=BF16 + model.name, given=model.given and BF16 + model.given,
                                module=InBFloat16(model.module).eval(),
                                digest=hashlib.sha256(f"{BF16}{model.digest}".encode()).hexdigest())
+
+
+def without_weights(model: LoadedModel) -> LoadedModel:
+    """Return a model whose module has its structure, and tensors without memory: it says what it is, not more.
+
+    One that can't be copied, such as a client of a service, is returned as it is. The module given stays whole.
+    """
+    try:
+        tensors = [*model.module.parameters(), *model.module.buffers()]
+        empty = {id(own): nn.Parameter(own.detach().to("meta"), own.requires_grad) if isinstance(own, nn.Parameter) else
+                 own.detach().to("meta") for own in tensors}
+        return dataclasses.replace(model, module=copy.deepcopy(model.module, empty))
+    except Exception:  # a stranger's class can raise anything
+        return model
 
 
 def wrap(module: nn.Module, name: str) -> LoadedModel:

@@ -241,6 +241,10 @@ class Spread(Computed):
                                  known_as="none, this process does it")
     scheduler: str | None = option("--scheduler", None, TEXT, "share the work among the workers of a dask cluster, "
                                    "such as tcp://10.0.0.1:8786", group=COMPUTING, metavar="ADDRESS", known_as="none")
+    worker_timeout: int | None = option("--worker-timeout", None, INTEGER, "take a worker for dead whose model has not "
+                                        "answered, or that has not finished a step of a training, for so long",
+                                        rule=AT_LEAST_ONE, group=COMPUTING, metavar="SECONDS", known_as="20 times the "
+                                        "longest wait so far, and at least 600; no limit for trainings")
 
     @property
     def spread(self) -> bool:
@@ -250,6 +254,8 @@ class Spread(Computed):
     def _check(self) -> None:
         if self.workers is not None and self.scheduler is not None:
             raise InputError("--workers and --scheduler exclude each other; give one of them")
+        if self.worker_timeout is not None and not self.spread:
+            raise InputError("--worker-timeout says how long workers may hang; give --workers or --scheduler too")
 
 
 @dataclass(frozen=True, init=False)

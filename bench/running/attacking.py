@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import logging
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,12 +22,12 @@ from bench.rows.facts import Facts
 from bench.rows.store import Rows, Store
 from bench.running.asking import attack_of, attacked
 from bench.running.checks import check_classes, load_models, reading
-from bench.running.cluster import Pool, left_out, pool, reported
+from bench.running.cluster import Pool, pool, reported
 from bench.running.computing import Computing, computing
 from bench.running.evaluate import attack_images, finish, pictured, tabled
 from bench.running.prepare import Prepared, facts_of, fitted, prepare
 from bench.running.progress import AttackProgress, Tally
-from bench.running.slices import LEAST, AttackSlice, Form, Images, Wanted, attack_slice
+from bench.running.slices import LEAST, AttackSlice, Form, Images, Wanted, attack_slice, left_out, tried
 from framebench.attacks.base import Attack
 from framebench.domains import Domain, data_root, default_domain, load_domain
 from framebench.errors import InputError
@@ -46,10 +47,10 @@ class _Run:
         model: The model.
         epsilon: The epsilon that was given, if one was.
         rows: Its rows so far, or, where no image is left to be attacked, rows that answer for it.
-        attack: The attack, made ready for the model.
+        attack: The attack.
         left: Ids of the images that have no row yet, or have lost what is kept beside it.
-        ready: The model in the form of the rows; None where no image is left.
         saved: Where all attacked images are kept, or None.
+        passes: Images that the model is to be asked about, about as many or more.
     """
 
     name: str
@@ -58,8 +59,8 @@ class _Run:
     rows: Rows
     attack: Attack
     left: np.ndarray
-    ready: Prepared | None
     saved: Adversarial | None
+    passes: float
 
 
 def run(options: AttackOptions) -> Results | None:
@@ -74,7 +75,7 @@ def run(options: AttackOptions) -> Results | None:
     """
     attacks = {epsilon: attack_of(options, epsilon) for epsilon in options.epsilon or (None,)}
     root = data_root(options.data_root)
-    models = load_models(options.models, options.precision)
+    models = load_models(options.models, options.precision, known=options.spread)
     chosen = options.domain or default_domain(root)
     read = reading(options, models, [chosen])
     domain = chosen if isinstance(chosen, Domain) else load_domain(chosen, root, read)
@@ -96,25 +97,23 @@ def run(options: AttackOptions) -> Results | None:
     with store.lock(repair=options.repair):
         check_settings(options.made_by(), [*store.models(), *((model.name, model.digest) for model in models)])
         with tabled(store, options.made_by()):
-            runs = _plan(models, domain, part, attacks, options, store, how)
+            runs = _plan(models, domain, part, attacks, options, store)
             store.expect(sum(len(planned.left) for planned in runs))
             given_up: tuple[str, ...] = ()
-            if options.spread and any(planned.ready for planned in runs):
+            if options.spread and any(len(planned.left) for planned in runs):
                 with pool(options, models, [chosen]) as workers:
                     given_up = _spread(workers, runs, part, Images(str(chosen), root, read, domain.digest), options)
             else:
-                for planned in runs:
-                    _attack(planned, domain, part, how)
+                _attack_all(runs, domain, part, how)
         return reported(options.out, options.made_by(left_out=given_up))
 
 
 def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attacks: Mapping[float | None, Attack],
-          options: AttackOptions, store: Store, how: Computing) -> list[_Run]:
-    """Open the rows of every model, epsilon and seed, and make the models ready that have images left."""
+          options: AttackOptions, store: Store) -> list[_Run]:
+    """Open the rows of every model, epsilon and seed."""
     runs = []
     for model in models:
         check_classes(model, domain)  # though all rows may be there already, of the same weights under another card
-        forms: dict[str | None, Prepared] = {}
         for (epsilon, attack), seed in itertools.product(attacks.items(), options.all_seeds):
             _check_needs(model, attack, options.attack)
             evaluation = attacked(model, domain, attack, options.attack, seed)
@@ -126,15 +125,8 @@ def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attack
             rows, left = _opened(evaluation, facts, ids, store, own=options.save_adversarial,
                                  pictured=pictured(domain) if options.repair else None)
             saved = Adversarial(rows, repair=options.repair) if options.save_adversarial else None
-            ready = None
-            if len(left):
-                kind = rows.facts.predictor
-                if kind not in forms:
-                    made = prepare(model, domain, kind=kind, how=how, gradients=attack.traits.needs == "gradients",
-                                   passes=len(left) * min(attack.traits.budget, options.max_queries or math.inf))
-                    forms[kind] = forms[made.kind] = made
-                ready = forms[kind]
-            runs.append(_Run(name, model, epsilon, rows, attack.on(fitted(model, domain).module), left, ready, saved))
+            passes = len(left) * min(attack.traits.budget, options.max_queries or math.inf)
+            runs.append(_Run(name, model, epsilon, rows, attack, left, saved, passes))
     return runs
 
 
@@ -185,12 +177,29 @@ def _check_needs(model: LoadedModel, attack: Attack, name: str) -> None:
                          "decision-based attack such as foolbox:HopSkipJumpAttack")
 
 
-def _attack(planned: _Run, domain: Domain, ids: np.ndarray, how: Computing) -> None:
+def _attack_all(runs: Sequence[_Run], domain: Domain, ids: np.ndarray, how: Computing) -> None:
+    """Attack the images that are left, once all models that have some are made ready."""
+    forms: dict[tuple[str, str | None], Prepared] = {}
+    attacks = []
+    for planned in runs:
+        model, kind = planned.model, planned.rows.facts.predictor
+        attacks.append(planned.attack.on(fitted(model, domain).module))
+        if len(planned.left) and (model.name, kind) not in forms:
+            made = prepare(model, domain, kind=kind, how=how, gradients=planned.attack.traits.needs == "gradients",
+                           passes=planned.passes)
+            forms[model.name, kind] = forms[model.name, made.kind] = made
+    for planned, attack in zip(runs, attacks, strict=True):
+        ready = forms[planned.model.name, planned.rows.facts.predictor] if len(planned.left) else None
+        _attack(planned, attack, ready, domain, ids, how)
+
+
+def _attack(planned: _Run, attack: Attack, ready: Prepared | None, domain: Domain, ids: np.ndarray,
+            how: Computing) -> None:
     """Attack the images that are left, and write what is new of the facts."""
-    rows, ready = planned.rows, planned.ready
+    rows = planned.rows
     with AttackProgress(planned.name, len(ids), len(ids) - len(planned.left)) as progress:
         if ready is not None:
-            attack_images(rows, planned.attack, progress.counting(ready.predict), domain, planned.left,
+            attack_images(rows, attack, progress.counting(ready.predict), domain, planned.left,
                           made=ready.made(rows.facts), batch_size=how.batch_size,
                           report=lambda done: progress.update(Tally.of(done)), saved=planned.saved)
         finish(rows)
@@ -199,17 +208,31 @@ def _attack(planned: _Run, domain: Domain, ids: np.ndarray, how: Computing) -> N
 def _spread(workers: Pool, runs: Sequence[_Run], ids: np.ndarray, images: Images,
             options: AttackOptions) -> tuple[str, ...]:
     """Let workers attack the images that are left, and join what they write; return what they had to leave out."""
-    tasks = []
-    parts = workers.slices([planned.left for planned in runs], least=LEAST, most=options.batch_size)
-    for planned, own in zip(runs, parts, strict=True):
-        if (ready := planned.ready) is not None:
-            form = Form(planned.model.given, planned.model.digest, ready.kind, ready.flags,
-                        planned.attack.traits.needs == "gradients", images, ready.chunk)
-            tasks += [AttackSlice(options, planned.epsilon, images, form, Wanted.of(planned.rows, part))
-                      for part in own]
+    open_ = [planned for planned in runs if len(planned.left)]
+    forms = tried(workers, options, {_form(planned, images): planned.passes for planned in open_})
+    going = [planned for planned in open_ if _form(planned, images) in forms]
+    untried = [Wanted.of(planned.rows, planned.left) for planned in open_ if _form(planned, images) not in forms]
+    parts = workers.slices([planned.left for planned in going], least=LEAST, most=options.batch_size)
+    tasks = [AttackSlice(options, planned.epsilon, images, forms[_form(planned, images)],
+                         Wanted.of(planned.rows, part)) for planned, own in zip(going, parts, strict=True)
+             for part in own]
+    unfinished = Counter(task.wanted.folder for task in tasks)
+    rows = {planned.rows.folder: planned.rows for planned in runs}
     total, left = len(ids) * len(runs), sum(len(planned.left) for planned in runs)
     with AttackProgress("attack", total, total - left) as progress:
-        given_up = workers.compute(attack_slice, tasks, progress.update)
+        def done(task: AttackSlice, tally: Tally) -> None:
+            progress.update(tally)
+            unfinished[folder := task.wanted.folder] -= 1
+            if not unfinished[folder]:  # now, since the workers are busy with others
+                finish(rows[folder])
+
+        given_up = [task.wanted for task in workers.compute(attack_slice, tasks, done)]
     for planned in runs:
         finish(planned.rows)
-    return tuple(left_out(task.wanted.evaluation, task.wanted.ids) for task in given_up)
+    return tuple(map(left_out, untried + given_up))
+
+
+def _form(planned: _Run, images: Images) -> Form:
+    """Return a model as it is to be tried."""
+    return Form(planned.model.given, planned.model.digest, planned.rows.facts.predictor, (),
+                planned.attack.traits.needs == "gradients", images, None)

@@ -11,16 +11,19 @@ from bench.options.common import WithImages
 from framebench.domains import Domain, Reading
 from framebench.errors import InputError
 from framebench.models.blackbox import BlackBoxModel
-from framebench.models.registry import LoadedModel, default_models, in_bfloat16, load
+from framebench.models.registry import LoadedModel, default_models, in_bfloat16, load, without_weights
 from framebench.user_code import foreign, reason
 
 
-def load_models(models: Sequence[str | LoadedModel], precision: str = "fp32") -> list[LoadedModel]:
+def load_models(models: Sequence[str | LoadedModel], precision: str = "fp32", *,
+                known: bool = False) -> list[LoadedModel]:
     """Load models by name, the default ones where none is named; those at hand are taken as they are.
 
     Args:
         models: Names, and models at hand.
         precision: "fp32", or "bf16" for models that compute in bfloat16.
+        known: Whether to know what they are is enough, since others compute: all but the first, of which `reading` asks
+            more, come without weights, so that a thousand of them find room.
 
     Raises:
         InputError: for names that can't be loaded, and for models that tables could not tell apart.
@@ -28,9 +31,11 @@ def load_models(models: Sequence[str | LoadedModel], precision: str = "fp32") ->
     names = list(models) or default_models()
     if not names:
         raise InputError("no checkpoint is shipped with this version; name models with --models")
-    loaded = [model if isinstance(model, LoadedModel) else load(model) for model in names]
-    if precision == "bf16":
-        loaded = [in_bfloat16(model) for model in loaded]
+    loaded: list[LoadedModel] = []
+    for name in names:
+        model = name if isinstance(name, LoadedModel) else load(name)
+        model = in_bfloat16(model) if precision == "bf16" else model
+        loaded.append(without_weights(model) if known and loaded else model)
     check_distinct(loaded)
     return loaded
 

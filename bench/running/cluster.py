@@ -8,10 +8,12 @@ that is finished depends on the worker, the scheduler or the client being alive.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +22,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
+import framebench
 from bench.analysis.reporting import Results, write_report
 from bench.options.common import Spread
 from bench.options.report import ReportSettings
-from bench.rows.evaluation import Evaluation
 from bench.running.computing import threads
-from bench.running.flags import flag
-from framebench import __version__
+from bench.running.watch import WATCH
 from framebench.domains import Domain
 from framebench.errors import InputError
 from framebench.extras import require
@@ -48,6 +49,8 @@ DEATHS = 3
 _RETRIES = 2
 #: Seconds within which a scheduler must answer.
 _PATIENCE = 20
+#: dask's topic of workers that hang.
+_HUNG = "framebench-hung"
 #: Slices for each worker, so that those who are done early find another one: half of the last one is lost.
 _SLICES = 8
 
@@ -59,10 +62,15 @@ _turn = threading.Lock()
 
 
 class Pool:
-    """Workers that are ready."""
+    """Workers that are ready.
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    Args:
+        client: dask's.
+        timeout: Seconds after which a worker without a sign of life is taken for dead; None for `Watch`'s own limit.
+    """
+
+    def __init__(self, client: Client, timeout: float | None = None) -> None:
+        self._client, self._timeout = client, timeout
 
     @property
     def workers(self) -> int:
@@ -80,14 +88,16 @@ class Pool:
         size = min(max(-(-sum(map(len, left)) // (_SLICES * self.workers)), least), most)
         return [[ids[start : start + size] for start in range(0, len(ids), size)] for ids in left]
 
-    def compute(self, function: Callable[[Task], Result], tasks: Sequence[Task], done: Callable[[Result], object],
-                ) -> list[Task]:
-        """Compute tasks on the workers.
+    def compute(self, function: Callable[[Task], Result], tasks: Sequence[Task],
+                done: Callable[[Task, Result], object], *, silent: bool = False) -> list[Task]:
+        """Compute tasks on the workers. Those that are lost meanwhile are named to the user.
 
         Args:
             function: What computes one; of a module, since workers import it.
-            tasks: Given out in this order.
-            done: Called here with each result, in the order in which they come.
+            tasks: Given out in this order; messages call them by their `str`.
+            done: Called here with each task and its result, in the order in which they come.
+            silent: Whether a task may be without a sign of life (`bench.running.watch`) for any time, unless the user
+                has set a limit.
 
         Returns:
             The tasks that were given up, since each has ended several workers.
@@ -100,9 +110,12 @@ class Pool:
         run = os.urandom(4).hex()
         # dask goes by the keys' alphabetical order.
         keys = [f"{function.__name__}-{run}-{i:09}" for i in range(len(tasks))]
-        calls = [_call(_computed, function, task, __version__, Path.cwd()) for task in tasks]
-        futures = self._client.map(pickle.loads, calls, key=keys, retries=_RETRIES, batch_size=1000)
+        timeout = math.inf if silent and self._timeout is None else self._timeout
+        calls = [_call(_computed, function, task, _versions(), Path.cwd(), timeout) for task in tasks]
         given, lost = dict(zip(keys, tasks, strict=True)), []
+        for topic in (_HUNG, "all"):
+            self._client.subscribe_topic(topic, lambda event: _tell(event[1], given))
+        futures = self._client.map(pickle.loads, calls, key=keys, retries=_RETRIES, batch_size=1000)
         try:
             for future in as_completed(futures, loop=self._client.loop):
                 try:
@@ -120,11 +133,23 @@ class Pool:
                     future.release()  # dask would compute it anew where the worker dies that has it in memory
                 if isinstance(result, InputError):
                     raise result
-                done(result)
+                done(given[future.key], result)
         except BaseException:
             self._client.cancel(futures)
             raise
+        finally:
+            for topic in (_HUNG, "all"):
+                self._client.unsubscribe_topic(topic)
         return lost
+
+
+def _tell(event: Mapping[str, Any], given: Mapping[str, object]) -> None:
+    """Tell of a worker that hangs, as it has said, or that dask has lost, and with which of the tasks `given`."""
+    if event.get("key") in given:
+        _log.warning("the worker %s %s, with %s; it is ended", event["worker"], event["why"], given[event["key"]])
+    elif event.get("action") == "remove-worker" and not event["expected"]:
+        for key in given.keys() & set(event["processing-tasks"]):
+            _log.warning("the worker %s is lost, with %s", event["worker"], given[key])
 
 
 @contextmanager
@@ -152,7 +177,7 @@ def pool(options: Spread, models: Collection[LoadedModel] = (), domains: Collect
 
     if options.scheduler is not None:
         with _connected(options.scheduler) as client:
-            yield _ready(client)
+            yield _ready(client, options.worker_timeout)
         return
     assert options.workers is not None
     if options.threads is None:
@@ -160,18 +185,19 @@ def pool(options: Spread, models: Collection[LoadedModel] = (), domains: Collect
     cluster = _local(options.workers, _gpus(options.device))
     with cluster, Client(cluster, set_as_default=False) as client:
         client.wait_for_workers(options.workers)
-        yield _ready(client)
+        yield _ready(client, options.worker_timeout)
 
 
-def _ready(client: Client) -> Pool:
+def _ready(client: Client, timeout: float | None) -> Pool:
     if not client.nthreads():
         _log.info("the scheduler has no worker yet; waiting for the first one")
         client.wait_for_workers(1)
-    for worker, version in client.run(pickle.loads, _call(_version), on_error="return").items():
-        if version != __version__:
-            theirs = version if isinstance(version, str) else f"none that works ({' '.join(str(version).split())})"
-            raise InputError(f"the worker {worker} has another framebench: {theirs}; install {__version__} there")
-    found = Pool(client)
+    for worker, versions in client.run(pickle.loads, _call(_versions), on_error="return").items():
+        if versions != _versions():
+            theirs = versions if isinstance(versions, str) else \
+                f"no framebench that works ({' '.join(str(versions).split())})"
+            raise InputError(f"the worker {worker} has {theirs}; install {_versions()} there, as it is here")
+    found = Pool(client, timeout)
     _log.info("workers: %d; dask's dashboard: %s", found.workers, client.dashboard_link)
     return found
 
@@ -234,32 +260,42 @@ def _call(function: Callable[..., Any], *given: Any) -> bytes:
     return pickle.dumps(_Call(function, *given))
 
 
-def _version() -> str:
-    return __version__
+def _versions() -> str:
+    """Return the versions that must be the same everywhere; builds of torch for other devices may differ."""
+    return f"framebench {framebench.__version__} with torch {torch.__version__.partition('+')[0]}"
 
 
-def _computed(function: Callable[[Any], Any], task: Any, version: str, folder: Path) -> Any:
+def _computed(function: Callable[[Any], Any], task: Any, versions: str, folder: Path, timeout: float | None) -> Any:
     """Compute a task in a worker. An error of input is returned, since dask would repeat what raises it."""
     with _turn, quiet():  # a worker may have several threads, and models are not made for that
         try:
-            if version != __version__:
-                raise refused(f"has framebench {__version__}, and this process {version}; install the same")
+            if versions != _versions():
+                raise refused(f"has {_versions()}; install {versions} there, as it is in this process")
             try:
                 os.chdir(folder)  # names of files are relative to it
             except OSError as error:
                 raise refused(f"can't enter {folder} ({error.strerror}); it needs the same files") from None
             keep_freed_memory()
-            return function(task)
+            with WATCH.over(timeout, _end()):
+                return function(task)
         except InputError as error:
             return error
 
 
-def left_out(evaluation: Evaluation, ids: np.ndarray) -> str:
-    """Return the flag of images whose computing has ended several workers."""
-    cell = f" ({evaluation.corruption} {evaluation.severity})" if evaluation.corruption else ""
-    shown = ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
-    return flag("left-out", f"{evaluation.model} on {evaluation.domain}{cell}: {len(ids)} images have no row, since "
-                f"several workers died one after the other when they computed them (examples {shown})")
+def _end() -> Callable[[str], None]:
+    """Return what tells the client why this worker hangs, and ends it."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def end(why: str) -> None:
+        worker.log_event(_HUNG, {"worker": f"{worker.name} ({worker.address})", "key": key, "why": why})
+        if not worker.address.startswith("inproc://"):  # it is the user's own process, which can only be told
+            time.sleep(1)  # another thread sends it
+            os._exit(1)
+
+    return end
 
 
 def reported(out: Path, settings: ReportSettings) -> Results:

@@ -15,6 +15,7 @@ from bench.running.computing import Computing
 from bench.running.flags import flagged
 from bench.running.provenance import provenance
 from bench.running.timing import choose
+from bench.running.watch import WATCH
 from framebench.attacks.base import Predict
 from framebench.domains import Domain
 from framebench.errors import InputError
@@ -67,13 +68,13 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comput
         InputError: if the model does not fit the images, or `kind` can't be had here.
     """
     black_box = isinstance(model.module, BlackBoxModel)  # which is asked for the queries of the attack alone
-    model, predict = fitted(model, domain), predictor(model, domain, kind=kind, how=how, gradients=gradients)
-    example, _ = domain.load(domain.order[:_EXAMPLES])
+    model, form = fitted(model, domain), predictor(model, domain, kind=kind, how=how, gradients=gradients)
+    predict, (example, _) = WATCH.heard(form), domain.load(domain.order[:_EXAMPLES])
     check_model(model, predict, domain, example)
     flags = () if black_box else tuple(flagged(predict, domain, model))
     if not gradients:
-        choose(predict, model, example, how=how, passes=passes)
-    return Prepared(predict, predict.kind, flags, provenance(how.device), predict.chunk)
+        choose(form, model, example, how=how, passes=passes)
+    return Prepared(predict, form.kind, flags, provenance(how.device), form.chunk)
 
 
 def predictor(model: LoadedModel, domain: Domain, *, kind: str | None, how: Computing, gradients: bool,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,13 +22,13 @@ from bench.rows.kept import DUPLICATES
 from bench.rows.store import Rows, Store
 from bench.running.cells import Cell, default_domains, list_cells
 from bench.running.checks import check_classes, load_models, reading
-from bench.running.cluster import Pool, left_out, pool, reported
+from bench.running.cluster import Pool, pool, reported
 from bench.running.computing import Computing, computing
 from bench.running.evaluate import classify_all, finish, tabled
 from bench.running.matching import match_clean
 from bench.running.overlap import training_images, write_training_images
-from bench.running.prepare import Prepared, facts_of, prepare
-from bench.running.slices import Form, Images, ShiftSlice, Wanted, shift_slice
+from bench.running.prepare import facts_of, prepare
+from bench.running.slices import Form, Images, ShiftSlice, Wanted, left_out, shift_slice, tried
 from framebench.domains import Reading, data_root
 from framebench.errors import InputError
 from framebench.files import writable_folder
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from tqdm.std import tqdm
 
 _log = logging.getLogger(__name__)
+
+#: Models that a worker holds at a time: enough that making the pixels of an image counts for little.
+_TOGETHER = 16
 
 
 def run(options: ShiftOptions) -> Results:
@@ -65,12 +69,12 @@ def run(options: ShiftOptions) -> Results:
         DUPLICATES.read(options.out)  # a damaged file is refused before anything is evaluated
         with tabled(store, options.made_by(tuple(notes))):
             lost: tuple[str, ...] = ()
-            planned = plan(cells, models, store, options.n, how=how, protocol=protocol_facts(options))
+            planned = plan(cells, models, store, options.n, protocol=protocol_facts(options))
             if options.spread and planned.models:
                 with pool(options, models, domains) as workers:
                     lost = _spread(workers, planned, options, root, read)
             else:
-                evaluate(planned, how.batch_size)
+                evaluate(planned, how)
         write_training_images(options.out, cells, duplicates)
         return reported(options.out, options.made_by(tuple(notes), lost))
 
@@ -78,14 +82,15 @@ def run(options: ShiftOptions) -> Results:
 def _models(options: ShiftOptions) -> tuple[list[LoadedModel], list[str]]:
     """Return the models, and what was matched in clean accuracy, one sentence per model."""
     if options.match_clean is None:
-        return load_models(options.models, options.precision), []
+        return load_models(options.models, options.precision, known=options.spread), []
     names = options.models or tuple(model.name for model in load_models(()))
     matches = match_clean([name for name in names if isinstance(name, str)], options.match_clean)
     matched = [match.model for match in matches] + [match.reference for match in matches if match.reference]
     modules = [model for model in names if isinstance(model, LoadedModel)]  # from Python: there is no run to match
     for match in matches:
         _log.info("%s", match.note)
-    return load_models([*dict.fromkeys(matched), *modules], options.precision), [match.note for match in matches]
+    chosen: list[str | LoadedModel] = [*dict.fromkeys(matched), *modules]
+    return load_models(chosen, options.precision, known=options.spread), [match.note for match in matches]
 
 
 def _check_alike(cells: Sequence[Cell]) -> None:
@@ -110,13 +115,13 @@ class Plan:
         cells: The cells.
         ids: Of each cell, the ids of the images that are asked for, int64 [n].
         rows: Of each cell, the rows so far of every model.
-        models: Number of a model -> it, and its form; those that have no image left are not there.
+        models: The models by their numbers; those that have no image left are not there.
     """
 
     cells: Sequence[Cell]
     ids: Sequence[np.ndarray]
     rows: Sequence[Sequence[Rows]]
-    models: Mapping[int, tuple[LoadedModel, Prepared]]
+    models: Mapping[int, LoadedModel]
 
     @property
     def total(self) -> int:
@@ -128,40 +133,50 @@ class Plan:
         left = {i: self.ids[cell][~np.isin(self.ids[cell], rows.ids)] for i, rows in enumerate(self.rows[cell])}
         return {i: ids for i, ids in left.items() if len(ids)}
 
+    def left(self, model: int) -> int:
+        """Return how many images of all cells a model has no row of."""
+        return sum(int((~np.isin(wanted, own[model].ids)).sum()) for wanted, own in
+                   zip(self.ids, self.rows, strict=True))
 
-def plan(cells: Sequence[Cell], models: Sequence[LoadedModel], store: Store, n: int | None, *, how: Computing,
+    def kind(self, model: int) -> str | None:
+        """Return the form that a model's rows so far were made with, if there are some."""
+        return next((kind for own in self.rows if (kind := own[model].facts.predictor)), None)
+
+
+def plan(cells: Sequence[Cell], models: Sequence[LoadedModel], store: Store, n: int | None, *,
          protocol: dict[str, object] | None = None) -> Plan:
-    """Open the rows of every model on every cell, and make the models ready that have images left.
+    """Open the rows of every model on every cell.
 
     Args:
         cells: What `list_cells` returned.
         models: The models.
         store: Where the rows are kept.
         n: Images of each cell; None for all.
-        how: Where and with what to compute.
         protocol: The protocol that asks, to be kept with the rows.
 
     Raises:
-        InputError: if a model does not fit the images; all are tried before anything is evaluated.
+        InputError: if a model was trained for other classes.
     """
     ids = [cell.images.first(n if n is None else min(n, len(cell.images))) for cell in cells]
     asked = [[_opened(store, model, cell, protocol) for model in models] for cell in cells]
     _warn_of_names(cells, asked)
-    prepared: dict[int, tuple[LoadedModel, Prepared]] = {}
+    planned, left = Plan(cells, ids, asked, {}), dict[int, LoadedModel]()
     for i, model in enumerate(models):
         check_classes(model, cells[0].images)  # though all rows may be there already; the other cells have the same
-        left = sum(int((~np.isin(wanted, own[i].ids)).sum()) for wanted, own in zip(ids, asked, strict=True))
-        if not left:
-            continue  # a predictor takes seconds to make
-        kind = next((kind for own in asked if (kind := own[i].facts.predictor)), None)
-        prepared[i] = model, prepare(model, cells[0].images, kind=kind, how=how, passes=left)
-    store.expect(sum(int((~np.isin(wanted, rows.ids)).sum()) for wanted, own in zip(ids, asked, strict=True)
-                     for rows in own))
-    return Plan(cells, ids, asked, prepared)
+        if planned.left(i):
+            left[i] = model
+    store.expect(sum(map(planned.left, left)))
+    return dataclasses.replace(planned, models=left)
 
 
-def evaluate(planned: Plan, batch_size: int) -> None:
-    """Give every model a row for each image that has none; `batch_size` are images per forward pass."""
+def evaluate(planned: Plan, how: Computing) -> None:
+    """Give every model a row for each image that has none.
+
+    Raises:
+        InputError: if a model does not fit the images; all are tried before anything is evaluated.
+    """
+    ready = {i: prepare(model, planned.cells[0].images, kind=planned.kind(i), how=how, passes=planned.left(i))
+             for i, model in planned.models.items()}
     with _bar(planned) as bar:
         for k, cell in enumerate(planned.cells):
             missing = planned.missing(k)  # now: two cells can be of the same images
@@ -169,8 +184,8 @@ def evaluate(planned: Plan, batch_size: int) -> None:
             if missing:
                 bar.set_description(_title(cell), refresh=False)
                 bar.update(0)  # shows it, but in a log file no more often than the bar writes lines
-                classify_all(cell.images, [(planned.rows[k][i], planned.models[i][1], ids)
-                                           for i, ids in missing.items()], batch_size=batch_size, report=bar.update)
+                classify_all(cell.images, [(planned.rows[k][i], ready[i], ids) for i, ids in missing.items()],
+                             batch_size=how.batch_size, report=bar.update)
             for rows in planned.rows[k]:
                 finish(rows)
 
@@ -179,22 +194,34 @@ def _spread(workers: Pool, planned: Plan, options: ShiftOptions, root: Path | No
     """Let workers evaluate, and join what they write; return what they had to leave out."""
     images = [Images(cell.name, root, read, cell.images.digest, cell.corruption, cell.severity, options.seed, cell.set)
               for cell in planned.cells]
-    forms = tuple(Form(model.given, model.digest, ready.kind, ready.flags, False, images[0], ready.chunk)
-                  for model, ready in planned.models.values())
+    asked = {i: Form(model.given, model.digest, planned.kind(i), (), False, images[0], None)
+             for i, model in planned.models.items()}
+    found = tried(workers, options, {form: planned.left(i) for i, form in asked.items()})
+    going = [i for i in asked if asked[i] in found]
     missing = [planned.missing(k) for k in range(len(planned.cells))]
-    left = [np.unique(np.concatenate([np.zeros(0, np.int64), *ids.values()])) for ids in missing]
-    tasks = []
-    for k, parts in enumerate(workers.slices(left, least=options.batch_size, most=4 * options.batch_size)):
-        for part in parts:
-            own = {i: ids[np.isin(ids, part)] for i, ids in missing[k].items()}
-            wanted = (Wanted.of(planned.rows[k][i], own[i]) if len(own.get(i, ())) else None for i in planned.models)
-            tasks.append(ShiftSlice(options, images[k], forms, tuple(wanted)))
+    groups = [(going[start : start + _TOGETHER], k) for start in range(0, len(going), _TOGETHER)
+              for k in range(len(planned.cells))]
+    left = [np.unique(np.concatenate([np.zeros(0, np.int64), *(missing[k][i] for i in group if i in missing[k])]))
+            for group, k in groups]
+    parts = workers.slices(left, least=options.batch_size, most=4 * options.batch_size)
+    tasks = [_slice(planned, k, {i: found[asked[i]] for i in group}, missing[k], part, options, images[k])
+             for (group, k), own in zip(groups, parts, strict=True) for part in own]
     with _bar(planned) as bar:
         bar.update(planned.total - sum(len(ids) for own in missing for ids in own.values()))
-        lost = workers.compute(shift_slice, tasks, bar.update)
+        lost = workers.compute(shift_slice, tasks, lambda task, new: bar.update(new))
     for rows in itertools.chain(*planned.rows):
         finish(rows)
-    return tuple(left_out(wanted.evaluation, wanted.ids) for task in lost for wanted in task.wanted if wanted)
+    untried = [Wanted.of(planned.rows[k][i], ids) for k, own in enumerate(missing) for i, ids in own.items()
+               if i not in going]
+    return tuple(map(left_out, [*untried, *(wanted for task in lost for wanted in task.wanted if wanted)]))
+
+
+def _slice(planned: Plan, cell: int, forms: Mapping[int, Form], missing: Mapping[int, np.ndarray], part: np.ndarray,
+           options: ShiftOptions, images: Images) -> ShiftSlice:
+    """Return the slice of some images of a cell, for the models that have no rows of them."""
+    own = {i: missing[i][np.isin(missing[i], part)] for i in forms if i in missing}
+    wanted = (Wanted.of(planned.rows[cell][i], own[i]) if len(own.get(i, ())) else None for i in forms)
+    return ShiftSlice(options, images, tuple(forms.values()), tuple(wanted))
 
 
 def _bar(planned: Plan) -> tqdm[Any]:

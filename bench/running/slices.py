@@ -7,7 +7,10 @@ which the client joins.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,16 +23,21 @@ from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
 from bench.rows.store import Rows
 from bench.running.asking import attack_of, attacked
-from bench.running.cluster import refused
+from bench.running.cluster import Pool, refused
 from bench.running.computing import Computing, computing
 from bench.running.evaluate import attack_images, classify_all
-from bench.running.prepare import Prepared, fitted, predictor
+from bench.running.flags import flag
+from bench.running.prepare import Prepared, fitted, predictor, prepare
 from bench.running.progress import Tally
 from bench.running.provenance import provenance
+from bench.running.watch import WATCH
 from framebench.attacks.base import Finished
 from framebench.domains import Domain, Reading, load_domain
 from framebench.domains.corrupted import CorruptedSet, load_corrupted
 from framebench.models.registry import LoadedModel, load
+from framebench.progress import progress
+
+_log = logging.getLogger(__name__)
 
 #: Images of the smallest slice of an attack. Towards its end few images are left to fill a core's vector units: against
 #: slices of 64, those of 32 cost 7% more per image, of 16 11%, of 8 22% (`baseline`, 100 iterations).
@@ -68,8 +76,8 @@ class Form:
     Attributes:
         model: The name by which it is loaded.
         digest: Its digest; another one under the same name is loaded anew.
-        kind: "fused" or "eager".
-        flags: What looks wrong with it.
+        kind: "fused" or "eager"; before it is tried None, or that of its rows so far.
+        flags: What looks wrong with it, once it is tried.
         gradients: Whether gradients with respect to the images are needed.
         images: The images that it is made ready on.
         chunk: Images per pass of a thread; None where the model gets batches whole.
@@ -77,11 +85,65 @@ class Form:
 
     model: str
     digest: str
-    kind: str
+    kind: str | None
     flags: tuple[str, ...]
     gradients: bool
     images: Images
     chunk: int | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model that is to be made ready for the first time, with all checks.
+
+    Attributes:
+        options: The command's options.
+        form: The model.
+        passes: Images that it is to be asked about, about as many or more.
+    """
+
+    options: AttackOptions | ShiftOptions
+    form: Form
+    passes: float
+
+    def __str__(self) -> str:
+        return f"the first look at {self.form.model}"
+
+
+def tried(workers: Pool, options: AttackOptions | ShiftOptions, forms: Mapping[Form, float]) -> dict[Form, Form]:
+    """Let workers make models ready for the first time, which takes seconds for each; see `Trial`.
+
+    Returns:
+        The form that all slices are to have, of each model but those that have ended several workers.
+
+    Raises:
+        InputError: see `prepare`.
+    """
+    trials, found = [Trial(options, form, passes) for form, passes in forms.items()], dict[Form, Form]()
+    with progress(len(trials), desc="models", unit="model") as bar:
+        def done(trial: Trial, form: Form) -> None:
+            found[trial.form] = form
+            for text in form.flags:  # the worker's log has them too
+                _log.warning("%s: %s", form.model, text)
+            bar.update()
+
+        workers.compute(try_model, trials, done)
+    return found
+
+
+def try_model(trial: Trial) -> Form:
+    """Make a model ready, and return its form.
+
+    Raises:
+        InputError: if this worker has another model or data set under the same name; and see `prepare`.
+    """
+    form, how = trial.form, computing(trial.options)
+    model, domain = _model(form), _domain(form.images)
+    if isinstance(trial.options, AttackOptions):
+        for epsilon in trial.options.epsilon or (None,):
+            attack_of(trial.options, epsilon).on(fitted(model, domain).module)
+    ready = prepare(model, domain, kind=form.kind, how=how, gradients=form.gradients, passes=trial.passes)
+    return dataclasses.replace(form, kind=ready.kind, flags=ready.flags, chunk=ready.chunk)
 
 
 @dataclass(frozen=True)
@@ -109,6 +171,13 @@ class Wanted:
         """Return these rows, without those that there are already."""
         return Rows(self.folder, self.evaluation, self.facts)
 
+    def __str__(self) -> str:
+        """What messages call them."""
+        asked = self.evaluation
+        cell = f" ({asked.corruption} {asked.severity})" if asked.corruption else ""
+        shown = ", ".join(map(str, self.ids[:8])) + (", ..." if len(self.ids) > 8 else "")
+        return f"{asked.model} on {asked.domain}{cell}: {len(self.ids)} images (examples {shown})"
+
 
 @dataclass(frozen=True)
 class AttackSlice:
@@ -127,6 +196,9 @@ class AttackSlice:
     images: Images
     form: Form
     wanted: Wanted
+
+    def __str__(self) -> str:
+        return str(self.wanted)
 
 
 def attack_slice(task: AttackSlice) -> Tally:
@@ -166,6 +238,9 @@ class ShiftSlice:
     images: Images
     forms: tuple[Form, ...]
     wanted: tuple[Wanted | None, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(str(wanted) for wanted in self.wanted if wanted)
 
 
 def shift_slice(task: ShiftSlice) -> int:
@@ -208,12 +283,23 @@ def _ready(forms: tuple[Form, ...], how: Computing) -> list[tuple[LoadedModel, P
     """Return models made ready; those of the last slice stay in memory."""
     made = []
     for form in forms:
-        model = load(form.model)
-        _check("model", model.name, model.digest, form.digest)
+        model = _model(form)
         predict = predictor(model, _domain(form.images), kind=form.kind, how=how, gradients=form.gradients,
                             chunk=None if form.gradients else form.chunk)
-        made.append((model, Prepared(predict, form.kind, form.flags, provenance(how.device))))
+        made.append((model, Prepared(WATCH.heard(predict), predict.kind, form.flags, provenance(how.device))))
     return made
+
+
+def _model(form: Form) -> LoadedModel:
+    model = load(form.model)
+    _check("model", model.name, model.digest, form.digest)
+    return model
+
+
+def left_out(wanted: Wanted) -> str:
+    """Return the flag of images whose computing has ended several workers."""
+    return flag("left-out", f"{wanted} have no row, since several workers died or hung one after the other when they "
+                "computed them")
 
 
 def _check(what: str, name: str, ours: str, asked: str) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from bench.options.train import TrainOptions
 from bench.running.cluster import pool
 from bench.running.computing import device as device_of
 from bench.running.computing import threads
 from bench.running.provenance import provenance
+from bench.running.watch import WATCH
 from bench.training.accuracy import measure
 from framebench.domains import Domain, data_root, load_domain, load_training
 from framebench.errors import InputError
@@ -45,15 +47,17 @@ def run(options: TrainOptions) -> list[tuple[Path, Card]]:
         return train_seeds(options, options.seeds, root, device)
     written: list[tuple[Path, Card]] = []
     with pool(options) as workers, progress(len(options.seeds), unit="training", desc="train") as bar:
-        def done(found: tuple[Path, Card]) -> None:
+        def done(task: Training, found: tuple[Path, Card]) -> None:
             written.append(found)
             bar.update()
 
-        lost = workers.compute(_train_seed, [Training(options, seed, root) for seed in options.seeds], done)
+        lost = workers.compute(_train_seed, [Training(options, seed, root) for seed in options.seeds], done,
+                               silent=True)
     if lost:
         seeds = ", ".join(str(task.seed) for task in lost)
-        raise InputError(f"the trainings with the seeds {seeds} were given up, since several workers died of each; "
-                         "give the workers more memory, or look into their logs; the same command goes on with them")
+        raise InputError(f"the trainings with the seeds {seeds} were given up, since several workers died of each or "
+                         "hung; give the workers more memory, or look into their logs; the same command goes on with "
+                         "them")
     return sorted(written, key=lambda entry: options.seeds.index(entry[1].recipe["seed"]))
 
 
@@ -71,9 +75,16 @@ class Training:
     seed: int
     root: Path | None
 
+    def __str__(self) -> str:
+        return f"the training with the seed {self.seed}"
+
 
 def _train_seed(task: Training) -> tuple[Path, Card]:
-    (written,) = train_seeds(task.options, [task.seed], task.root, device_of(task.options.device))
+    hook = register_optimizer_step_post_hook(lambda *_: WATCH.alive())
+    try:
+        (written,) = train_seeds(task.options, [task.seed], task.root, device_of(task.options.device))
+    finally:
+        hook.remove()
     return written
 
 

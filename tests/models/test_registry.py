@@ -4,13 +4,23 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 
 from bench.run import main
 from framebench.errors import InputError
-from framebench.models.registry import CHECKPOINTS, SOURCES, card_of, default_models, load, shipped, wrap
+from framebench.models.registry import (
+    CHECKPOINTS,
+    SOURCES,
+    card_of,
+    default_models,
+    load,
+    shipped,
+    without_weights,
+    wrap,
+)
 from framebench.models.source import Found, Source
 
 
@@ -205,3 +215,16 @@ def test_the_list_shows_all_sources_and_imports_no_zoo():
 def test_the_list_of_a_zoo(capsys):
     assert main(["list", "torchvision"]) == 0
     assert "torchvision:resnet18" in capsys.readouterr().out.splitlines()
+
+
+def test_a_model_without_weights_says_what_it_is_and_leaves_the_other_whole(model_file, images):
+    model = load("baseline")
+    logits = model.module(images)
+    known = without_weights(model)
+    assert {tensor.device.type for tensor in known.module.state_dict().values()} == {"meta"}
+    assert type(known.module) is type(model.module) and list(known.module.state_dict()) == list(
+        model.module.state_dict())
+    assert (known.digest, known.card, known.classes) == (model.digest, model.card, model.classes)
+    assert torch.equal(model.module(images), logits)
+    model.module.lock = threading.Lock()  # can't be copied
+    assert without_weights(model) is model

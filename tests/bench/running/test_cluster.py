@@ -19,7 +19,7 @@ from framebench.errors import InputError
 distributed = pytest.importorskip("distributed")
 
 _MODELS = """
-import multiprocessing, os, signal, torch
+import multiprocessing, os, signal, time, torch
 from pathlib import Path
 from torch import nn
 from factories import linear, other
@@ -28,19 +28,21 @@ if multiprocessing.parent_process():  # in a worker
     Path(__file__).with_name("gpu-" + os.environ.get("CUDA_VISIBLE_DEVICES", "none")).touch()
 
 class Deadly(nn.Module):
-    "Ends its process on the image that a file marks, if that is a worker's."
+    "In a slice of a worker, hangs on the image that a file marks, and, unless that was once, ends its process then."
     def __init__(self, mark):
         super().__init__()
         self.model, self.mark = linear(), mark
     def forward(self, x):
-        mark = Path(__file__).with_name(self.mark)
+        mark, hung = Path(__file__).with_name(self.mark), Path(__file__).with_name("hung-" + self.mark)
         try:
             marked = bool((x[:, 0, 0, 0] == float(mark.read_text())).any())
         except FileNotFoundError:  # the other worker may remove it at any moment
             marked = False
-        if multiprocessing.parent_process() and marked:
+        if multiprocessing.parent_process() and marked and len(x) <= 8:
             if self.mark == "once": mark.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+            if hung.exists(): os.kill(os.getpid(), signal.SIGKILL)
+            hung.touch()
+            time.sleep(600)
         return self.model(x)
 
 class Late(nn.Module):
@@ -112,7 +114,8 @@ def test_an_attack_by_workers_leaves_the_files_that_one_process_leaves(tmp_path,
         assert ours.images.equal(theirs.images)
 
 
-def test_a_shift_by_workers_leaves_the_files_that_one_process_leaves(tmp_path, command, scheduler):
+def test_a_shift_by_workers_leaves_the_files_that_one_process_leaves(tmp_path, command, scheduler, monkeypatch):
+    monkeypatch.setattr("bench.running.shifting._TOGETHER", 1)
     serial, spread = tmp_path / "serial", tmp_path / "spread"
     asked = ["--corruptions", "fog", "contrast", "--severities", "1", "5", "--batch-size", "8"]
     assert command("shift", serial, *asked, models_=["good", "different"]) == 0
@@ -141,6 +144,26 @@ def test_a_worker_with_another_model_of_the_name_is_refused_and_named(tmp_path, 
     assert not list(tmp_path.rglob("*.parquet"))
 
 
+def test_a_worker_with_another_version_is_refused_and_named(tmp_path, command, capfd, monkeypatch):
+    asked = ["--budgets", "2", "--scheduler"]
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, \
+            distributed.Client(cluster, set_as_default=False) as client:
+        (address,) = client.scheduler_info()["workers"]
+        for package in ("framebench", "torch"):
+            (right,) = client.run(eval, f"__import__('{package}').__version__").values()
+            client.run(exec, f"import {package}; {package}.__version__ = '0.0.7'")
+            assert command("attack", tmp_path, *asked, cluster.scheduler_address) == 2
+            with monkeypatch.context() as patch:  # as if the worker had come when the others had been asked
+                patch.setattr("distributed.Client.run", lambda *args, **more: {})
+                assert command("attack", tmp_path, *asked, cluster.scheduler_address) == 2
+            early, late = errors(capfd)
+            for line in (early, late):
+                assert f"{package} 0.0.7" in line and address in line
+            client.run(exec, f"import {package}; {package}.__version__ = {right!r}")
+        client.run(exec, "import torch; torch.__version__ += '+other'")
+        assert command("attack", tmp_path, *asked, cluster.scheduler_address) == 0, "a build for other devices"
+
+
 def test_a_model_that_fails_in_a_worker_is_one_line_and_costs_no_finished_row(tmp_path, command, scheduler, capfd):
     more = ["--budgets", "60", "--batch-size", "4", "--targeted", "--scheduler", scheduler]
     assert command("attack", tmp_path, *more, models_=["good", "late"]) == 2
@@ -150,7 +173,9 @@ def test_a_model_that_fails_in_a_worker_is_one_line_and_costs_no_finished_row(tm
 
 
 @pytest.mark.parametrize(("more", "word"), [
-    (["--workers", "0"], "--workers"), (["--workers", "2", "--scheduler", "tcp://127.0.0.1:9"], "exclude"),
+    (["--workers", "0"], "--workers"), (["--worker-timeout", "9"], "--worker-timeout"),
+    (["--workers", "2", "--worker-timeout", "0"], "--worker-timeout"),
+    (["--workers", "2", "--scheduler", "tcp://127.0.0.1:9"], "exclude"),
     (["--scheduler", "nowhere"], "nowhere"), (["--scheduler", "tcp://127.0.0.1:9"], "127.0.0.1:9"),
     (["--scheduler", "odd://1"], "odd://1")])
 def test_what_can_not_be_is_refused_in_one_line(tmp_path, command, capfd, more, word, monkeypatch):
@@ -172,7 +197,7 @@ def test_a_model_that_no_worker_can_load_is_refused(tmp_path):
         framebench.attack(("mine", module), n=5, budgets=[1], workers=2, out=tmp_path)
 
 
-def test_a_killed_worker_costs_nothing_and_a_slice_that_kills_them_all_is_left_out_and_named(
+def test_a_worker_that_hangs_costs_nothing_and_a_slice_that_ends_them_all_is_left_out_and_named(
         tmp_path, command, models, data_root, capfd, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -183,11 +208,16 @@ def test_a_killed_worker_costs_nothing_and_a_slice_that_kills_them_all_is_left_o
     serial, spread = tmp_path / "serial", tmp_path / "spread"
     more, both = ["--budgets", "1", "20", "--batch-size", "8"], ["deadly_once", "deadly"]
     assert command("attack", serial, *more, models_=both) == 0
-    assert command("attack", spread, *more, "--workers", "2", models_=both) == 2
-    assert not models.with_name("once").exists(), "a worker was killed"
+    assert command("attack", spread, *more, "--workers", "2", "--worker-timeout", "6", models_=both) == 2
+    assert not models.with_name("once").exists(), "a worker hung"
     assert {path.name for path in models.parent.glob("gpu-*")} == {"gpu-0", "gpu-1"}, "each has its own"
-    (line,) = errors(capfd)
+    said, shown = capfd.readouterr()
+    (line,) = [line for line in shown.splitlines() if line.startswith("error: ")]
     assert "1 slice" in line
+    hung = [line for line in said.splitlines() if "mine.py" in line and "forward" in line]
+    lost = [line for line in said.splitlines() if "lost" in line]
+    assert len(hung) == 2 and len(lost) == 4 and all("tcp://127.0.0.1:" in line for line in hung + lost)
+    assert sum("mine:deadly_once on cifar10" in line for line in hung + lost) == 2, "the slice is named"
     deadly, once = Store(spread).all()
     assert len(deadly.ids) == 22 and len(once.ids) == 30
     (warning,) = pd.read_csv(spread / "warnings.csv")["warning"]
