@@ -61,7 +61,9 @@ class Watch:
             self.alive()
 
     def heard(self, predict: Predict) -> Predict:
-        """Return a model whose answers are signs of life."""
+        """Return a model whose answers are signs of life, as it is that there is one."""
+        self.alive()
+
         def answered(x: torch.Tensor) -> torch.Tensor:
             logits = predict(x)
             self.alive()

@@ -34,7 +34,7 @@ def test_every_flag_has_its_section():
     root = Path(__file__).parents[3]
     page = (root / PAGE).read_text()
     sources = [(root / "bench" / name).read_text()
-               for name in ("running/flags.py", "running/cluster.py", "analysis/flags.py")]
+               for name in ("running/flags.py", "running/slices.py", "analysis/flags.py")]
     anchors = {anchor for source in sources for anchor in re.findall(r'\bflag\("([a-z-]+)"', source)}
     assert len(anchors) == 12 and anchors == set(re.findall(r"^## ([a-z-]+)$", page, re.MULTILINE))
 
