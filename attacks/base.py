@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from framebench.errors import InputError
+
 #: Maps images [m, C, H, W] in [0, 1] to logits [m, classes].
 Predict = Callable[[torch.Tensor], torch.Tensor]
 #: Maps ids, int64 [r], to images float [r, C, H, W] in [0, 1] and labels int64 [r].
@@ -200,7 +202,14 @@ def guarded(predict: Predict) -> Predict:
     """
     if getattr(predict, "copies", False):
         return predict
-    return lambda x: predict(x.clone()).clone()
+
+    def ask(x: torch.Tensor) -> torch.Tensor:
+        answer: Any = predict(x.clone())
+        if not isinstance(answer, torch.Tensor):
+            raise InputError(f"the model must return logits as a tensor, not a {type(answer).__name__}")
+        return answer.clone()
+
+    return ask
 
 
 def label(name: str, words: Iterable[str] = (), *, linf: float | None = None, max_queries: int | None = None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from framebench.errors import InputError, unknown
 
@@ -63,6 +64,7 @@ class SimBAOptions:
             if getattr(self, name) not in choices:
                 raise unknown(name, str(getattr(self, name)), choices)
         check_common(self.budget, self.epsilon, self.max_queries)
+        _check_number("the Linf bound", self.linf, Real)
         if self.linf is not None and not 0 < self.linf <= 1:
             raise InputError(f"the Linf bound must lie in (0, 1], not {self.linf}")
         if self.order != "random" and self.basis != "dct":
@@ -132,9 +134,18 @@ def check_common(budget: int, epsilon: float | None, max_queries: int | None) ->
     Raises:
         InputError: for a value that can't be.
     """
+    _check_number("the number of iterations", budget, Integral)
+    _check_number("epsilon", epsilon, Real)
+    _check_number("the query limit", max_queries, Integral)
     if budget < 0:
         raise InputError(f"the number of iterations must not be negative, not {budget}")
     if epsilon is not None and not 0 < epsilon <= 1e6:
         raise InputError(f"epsilon must be above 0 and finite, at most 1e6, not {epsilon}")
     if max_queries is not None and max_queries < 1:
         raise InputError(f"the query limit must be at least 1, not {max_queries}")
+
+
+def _check_number(what: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        word = "a whole number" if kind is Integral else "a number, such as 8 / 255"
+        raise InputError(f"{what} must be {word}, not {value!r}")

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 
 from framebench.attacks.base import Attack, Finished, Load, Predict, Traits, guarded, label
@@ -107,17 +109,19 @@ class SimBAResult:
     linf: torch.Tensor
 
 
-def simba(predict: Predict, x: torch.Tensor, y: torch.Tensor, *, max_iterations: int, epsilon: float = 0.2,
+def simba(predict: Predict, x: ArrayLike, y: ArrayLike, *, max_iterations: int, epsilon: float = 0.2,
           basis: str = "pixel", order: str = "random", step: str = "first-improving", objective: str = "margin",
-          targeted: bool = False, targets: torch.Tensor | None = None, linf: float | None = None,
-          max_queries: int | None = None, clip: str = "anew", ids: Sequence[int] | torch.Tensor | None = None,
+          targeted: bool = False, targets: ArrayLike | None = None, linf: float | None = None,
+          max_queries: int | None = None, clip: str = "anew", ids: ArrayLike | None = None,
           seed: int = 0, batch_size: int = 256) -> SimBAResult:
     """Attack images with SimBA; `SimBAOptions` says more about the options.
 
     Args:
-        predict: Maps images [m, C, H, W] in [0, 1] to logits [m, classes]; sees at most `batch_size` live images.
-        x: Images, float [n, C, H, W] in [0, 1].
-        y: Labels, int [n].
+        predict: Maps images [m, C, H, W] in [0, 1] to logits [m, classes]; sees at most `batch_size` live images. A
+            module is attacked in eval mode, and has its own mode back afterwards.
+        x: Images, float [n, C, H, W] in [0, 1], a tensor, an array or lists. A module gets them in the type of its
+            parameters; a function gets a tensor as it is, and others as float32.
+        y: Labels, int [n], likewise.
         max_iterations: Directions to try, at most C H W.
         epsilon: Step along a direction, in pixel units of [0, 1].
         basis: "pixel" or "dct".
@@ -134,31 +138,77 @@ def simba(predict: Predict, x: torch.Tensor, y: torch.Tensor, *, max_iterations:
         batch_size: Images per forward pass; changes the speed, not the result.
 
     Raises:
-        InputError: for options, shapes or values that can't be, and for logits that are not finite.
+        InputError: for options, types, shapes or values that can't be, and for logits that are not finite.
     """
     options = SimBAOptions(max_iterations, epsilon, basis, order, step, objective, targeted or targets is not None,
                            linf, max_queries, clip)
+    if not callable(predict):
+        raise InputError(f"a model must be a module or a function, not a {type(predict).__name__}; "
+                         "framebench.load_model(NAME) gives one by name")
+    images, labels = _images(x, predict), _integers(y, "labels")
+    aims = None if targets is None else _integers(targets, "targets")
+    count = images.shape[:1]
+    if labels.shape != count or (aims is not None and aims.shape != count):
+        raise InputError(f"there are {len(images)} images; labels and targets must have as many entries")
+    if any(len(given) and int(given.min()) < 0 for given in (labels, *([] if aims is None else [aims]))):
+        raise InputError("labels and targets must be classes, from 0 up")
+    numbers = np.arange(len(images)) if ids is None else _integers(ids, "ids").numpy()
+    if numbers.shape != count:
+        raise InputError(f"there are {len(images)} images but {numbers.size} ids")
+    n = len(images)
+    result = SimBAResult(images.clone(), torch.full((n,), -1), torch.zeros(n, dtype=torch.int64),
+                         torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64))
+    with _in_eval_mode(predict):
+        for done, at in _attack(predict, lambda i: (images[torch.from_numpy(i).to(images.device)], labels[i]), numbers,
+                                np.arange(n), options, seed, batch_size, None if aims is None else aims.numpy()):
+            index = torch.from_numpy(at)
+            result.x_adv[index.to(images.device)] = done.x_adv.to(images)
+            for name in ("success_iteration", "queries", "l2", "linf"):
+                getattr(result, name)[index] = torch.from_numpy(getattr(done, name))
+    return result
+
+
+def _images(given: Any, predict: Predict) -> torch.Tensor:
+    """Return images as a tensor without a graph, in the type that the model computes in."""
+    x = _tensor(given, "images")
     if x.ndim != 4 or not x.is_floating_point():
         raise InputError(f"images must be floating point [n, C, H, W], not {x.dtype} {list(x.shape)}")
-    if y.shape != x.shape[:1] or (targets is not None and targets.shape != y.shape):
-        raise InputError(f"there are {len(x)} images; labels and targets must have as many entries")
-    if any(len(labels) and int(labels.min()) < 0 for labels in (y, *([] if targets is None else [targets]))):
-        raise InputError("labels and targets must be classes, from 0 up")
     if len(x) and not (float(x.min()) >= 0 and float(x.max()) <= 1):
         raise InputError("images must lie in [0, 1]; put the normalisation inside the model")
-    numbers = np.arange(len(x)) if ids is None else np.asarray(ids, dtype=np.int64)
-    if numbers.shape != (len(x),):
-        raise InputError(f"there are {len(x)} images but {numbers.size} ids")
-    result = SimBAResult(x.clone(), torch.full((len(x),), -1), torch.zeros(len(x), dtype=torch.int64),
-                         torch.zeros(len(x), dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64))
-    aims = None if targets is None else targets.cpu().numpy()
-    for done, at in _attack(predict, lambda i: (x[torch.from_numpy(i).to(x.device)], y.cpu()[i]), numbers,
-                            np.arange(len(x)), options, seed, batch_size, aims):
-        index = torch.from_numpy(at)
-        result.x_adv[index.to(x.device)] = done.x_adv.to(x)
-        for name in ("success_iteration", "queries", "l2", "linf"):
-            getattr(result, name)[index] = torch.from_numpy(getattr(done, name))
-    return result
+    if isinstance(predict, nn.Module):
+        own = (tensor.dtype for tensor in predict.parameters() if tensor.is_floating_point())
+        return x.to(next(own, torch.float32))
+    return x if isinstance(given, torch.Tensor) else x.float()  # arrays and lists are float64 unless someone cares
+
+
+def _integers(given: Any, what: str) -> torch.Tensor:
+    """Return classes or ids as int64 on the CPU."""
+    values = _tensor(given, what).cpu()
+    if values.numel() and (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool):
+        raise InputError(f"{what} must be integers, not {values.dtype}")
+    return values.long()
+
+
+def _tensor(given: Any, what: str) -> torch.Tensor:
+    if isinstance(given, torch.Tensor):
+        return given.detach()
+    try:
+        return torch.from_numpy(np.array(given, order="C"))
+    except (TypeError, ValueError, RuntimeError):  # of objects, and of rows of several lengths
+        raise InputError(f"{what} must be a tensor or an array, not a {type(given).__name__} of other things") from None
+
+
+@contextmanager
+def _in_eval_mode(predict: Predict) -> Iterator[None]:
+    """Evaluate a module, and give each of its parts its mode back."""
+    modes = [(part, part.training) for part in predict.modules()] if isinstance(predict, nn.Module) else []
+    try:
+        if isinstance(predict, nn.Module):
+            predict.eval()
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def _attack(predict: Predict, load: Load, ids: np.ndarray, keys: np.ndarray, options: SimBAOptions, seed: int,

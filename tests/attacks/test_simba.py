@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.fft import dctn
+from torch import nn
 
 from framebench.attacks.options import SimBAOptions
 from framebench.attacks.simba import SimBAAttack, simba
@@ -275,3 +276,52 @@ def test_bad_images_and_answers_are_refused(mlp, data):
         simba(lambda b: mlp(b)[:, :3], x, torch.full((30,), 4), max_iterations=1)
     with pytest.raises(InputError, match="must return logits"):
         simba(lambda b: mlp(b)[:1], x, y, max_iterations=1)
+
+
+def _network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Flatten(), nn.Linear(32, 5))
+
+
+def test_a_module_is_attacked_in_eval_mode_and_has_its_modes_back():
+    model, x, y = _network(), torch.rand(6, *SHAPE), torch.arange(6) % 5
+    model[2].eval()
+    mean = model[1].running_mean.clone()
+    result = simba(model, x, y, max_iterations=20)
+    assert [part.training for part in model] == [True, True, False, True, True] and model.training
+    assert torch.equal(model[1].running_mean, mean)
+    assert torch.equal(result.x_adv, simba(model.eval(), x, y, max_iterations=20).x_adv)
+
+
+@pytest.mark.parametrize("form", [
+    lambda x, y: (x.numpy(), y.numpy()), lambda x, y: (x.tolist(), y.tolist()), lambda x, y: (x.double(), y.int()),
+    lambda x, y: (x.clone().requires_grad_(), tuple(y.tolist())), lambda x, y: (list(x), y.numpy().astype(np.uint8)),
+], ids=["arrays", "lists", "float64", "with a graph", "a list of tensors"])
+def test_images_and_labels_may_have_any_form(form):
+    model, x, y = _network(), torch.rand(6, *SHAPE), torch.arange(6) % 5
+    expected, result = (simba(model, *given, max_iterations=20) for given in ((x, y), form(x, y)))
+    for name in ("x_adv", "success_iteration", "queries"):
+        assert torch.equal(getattr(expected, name), getattr(result, name)), name
+
+
+def test_a_module_of_float64_is_attacked_in_float64():
+    result = simba(_network().double(), torch.rand(2, *SHAPE), [0, 1], max_iterations=5)
+    assert result.x_adv.dtype == torch.float64
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"predict": "baseline"}, "load_model"),
+    ({"predict": lambda x: (torch.zeros(len(x), 5),)}, "tuple"),
+    ({"epsilon": "8/255"}, "a number"),
+    ({"linf": "8/255"}, "a number"),
+    ({"max_iterations": 5.5}, "whole number"),
+    ({"max_queries": "9"}, "whole number"),
+    ({"y": [0.0, 1.0]}, "integers"),
+    ({"y": ["cat", "dog"]}, "labels"),
+    ({"ids": [0.5, 1]}, "integers"),
+    ({"x": [[[[0.1]]], [[[0.1, 0.2]]]]}, "images"),
+])
+def test_what_is_no_number_and_no_model_is_refused(change, message):
+    given = {"predict": _network(), "x": torch.rand(2, *SHAPE), "y": [0, 1], "max_iterations": 5, **change}
+    with pytest.raises(InputError, match=message):
+        simba(**given)
