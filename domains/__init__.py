@@ -117,12 +117,13 @@ def describe() -> dict[str, str]:
             **CORRUPTED, "SET-c/CORRUPTION/SEVERITY": "one corruption at one severity, such as cifar10-c/fog/3"}
 
 
-def load_domain(name: str, root: str | Path | None = None, reading: Reading = USUAL) -> Domain:
+def load_domain(name: str | os.PathLike[str], root: str | Path | None = None, reading: Reading = USUAL) -> Domain:
     """Load a domain by name.
 
     Args:
         name: A name of `DOMAINS`, ``folder:PATH``, or a cell of a corrupted set such as ``cifar10-c/fog/3``. Of sets of
-            image files, the name may say how they are resized, as in ``imagenet@256-224-bicubic``.
+            image files, the name may say how they are resized, as in ``imagenet@256-224-bicubic``. A path is that of
+            a folder, as ``folder:PATH``.
         root: The folder that holds the data sets; None for ``$BENCH_DATA``, if that is set.
         reading: How image files are read, and the class lists of the models that they are for.
 
@@ -131,6 +132,7 @@ def load_domain(name: str, root: str | Path | None = None, reading: Reading = US
             damaged.
     """
     root = data_root(root)
+    name = name if isinstance(name, str) else f"folder:{os.fspath(name)}"
     if sized := _SIZED.fullmatch(name):
         name, resize, size, interpolation = sized.groups()
         reading = replace(reading, resize=int(resize), size=int(size), interpolation=interpolation)

@@ -10,6 +10,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ def load_function(kind: str, name: str) -> UserFunction:
     if not where or not function:
         raise InputError(f"'{kind}:{name}' must read {kind}:MODULE:FUNCTION or {kind}:FILE.py:FUNCTION")
     with foreign(lambda error: InputError(f"can't import {where} ({reason(error)}); correct it, or name another")):
-        container = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
+        container = _import_file(Path(os.path.expanduser(where))) if where.endswith(".py") else _import_module(where)
     if not hasattr(container, function):
         raise unknown(f"function in {where}", function, _functions(container))
     found = getattr(container, function)

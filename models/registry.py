@@ -9,6 +9,7 @@ import contextlib
 import copy
 import dataclasses
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def default_models() -> list[str]:
     return list(_shipped())
 
 
-def load(name: str) -> LoadedModel:
+def load(name: str | os.PathLike[str]) -> LoadedModel:
     """Load a model by name.
 
     Args:
@@ -81,6 +82,7 @@ def load(name: str) -> LoadedModel:
     Raises:
         InputError: for an unknown name, and for files and functions that don't give a model.
     """
+    name = os.path.expanduser(os.fspath(name))
     if name.startswith(BF16):
         return in_bfloat16(load(name.removeprefix(BF16)))
     source, colon, rest = name.partition(":")
@@ -164,7 +166,7 @@ def kept_epochs(run: str) -> dict[float, Card]:
     return dict(sorted(found.items()))
 
 
-def load_model(name: str) -> nn.Module:
+def load_model(name: str | os.PathLike[str]) -> nn.Module:
     """Load a model by name (see `load`): an `nn.Module` in eval mode, from [0, 1] images to logits."""
     return load(name).module
 

@@ -7,6 +7,7 @@ compared in one call.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -104,7 +105,7 @@ def _parse(name: str) -> tuple[str, dict[str, Any], Path]:
             options[option] = readers[option](value)
         except ValueError as error:
             raise InputError(f"state:{name}: {option} must be {error}, not '{value}'") from None
-    return arch, options, Path(path)
+    return arch, options, Path(os.path.expanduser(path))
 
 
 def _count(text: str) -> int:

@@ -64,9 +64,9 @@ def _text(value: Any) -> str:
 
 
 def _model(value: Any) -> Any:
-    """Return a name as it is, and a module as a `framebench.models.registry.LoadedModel`."""
-    if isinstance(value, str):
-        return _text(value)
+    """Return a name or path as text, and a module as a `framebench.models.registry.LoadedModel`."""
+    if isinstance(value, str | os.PathLike):
+        return os.path.expanduser(_text(value))
     from torch import nn
 
     from framebench.models.registry import LoadedModel, wrap
@@ -80,8 +80,11 @@ def _model(value: Any) -> Any:
 
 
 def _domain(value: Any) -> Any:
+    """Return a name as it is, a path as the name of the folder there, and a domain as it is."""
     if isinstance(value, str):
         return _text(value)
+    if isinstance(value, os.PathLike):
+        return f"folder:{_text(value)}"
     from framebench.domains import Domain
 
     return _instance(Domain)(value)
@@ -115,7 +118,7 @@ def _shard(value: Any) -> Shard:
 INTEGER = Kind("an integer", _exactly(int), int)
 NUMBER = Kind("a number, or a fraction such as 8/255", _number, parse_number)
 TEXT = Kind("a string", _text)
-PATH = Kind("a path", lambda value: Path(_text(value)))
+PATH = Kind("a path", lambda value: Path(os.path.expanduser(_text(value))))
 TRUTH = Kind("true or false", _exactly(bool))
 MODEL = Kind("a name, a torch.nn.Module, or a pair (name, torch.nn.Module)", _model)
 DOMAIN = Kind("a name or a Domain", _domain)

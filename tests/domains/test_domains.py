@@ -159,6 +159,13 @@ def test_the_data_root_may_be_text_a_path_or_the_environments(data_root_folder, 
         load_domain("cifar10", "/no/such/folder")
 
 
+def test_a_path_is_a_folder_of_images(data_root_folder):
+    folder = data_root_folder / "cifar10" / "test"
+    assert load_domain(folder).digest == load_domain(f"folder:{folder}").digest
+    with pytest.raises(InputError, match="nowhere"):
+        load_domain(folder / "nowhere")
+
+
 @pytest.fixture
 def data_root_folder(tmp_path):
     write_class_folders(tmp_path / "root", 1, "test")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from framebench.models.registry import (
     card_of,
     default_models,
     load,
+    load_model,
     shipped,
     without_weights,
     wrap,
@@ -147,6 +149,20 @@ def test_a_factory_can_be_interrupted(model_file):
     model_file.write_text("def slow(): raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):
         load(f"python:{model_file}:slow")
+
+
+def test_a_path_may_be_an_object_and_begin_with_the_home_folder(tmp_path, monkeypatch, model_file):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for suffix in (".json", ".safetensors"):
+        shutil.copy(CHECKPOINTS / f"baseline{suffix}", tmp_path / f"mine{suffix}")
+    digest = load("baseline").digest
+    assert load(tmp_path / "mine.safetensors").digest == load("~/mine.safetensors").digest == digest
+    assert load("python:~/factories.py:linear").digest == load(f"python:{model_file}:linear").digest
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "weights.pt")
+    with pytest.raises(InputError, match="lacks the tensor"):  # it was found
+        load("state:resnet18:~/weights.pt")
+    with pytest.raises(InputError, match="there is no checkpoint"):
+        load_model(Path("nowhere.safetensors"))
 
 
 def test_unknown_names_are_answered_with_a_suggestion():

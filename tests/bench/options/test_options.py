@@ -47,6 +47,10 @@ def typed(command, *words):
     ({"models": ["baseline", "ocnn"], "out": "a", "data_root": Path("b")},
      ["--models", "baseline", "ocnn", "--out", "a", "--data-root", "b"]),
     ({"models": "baseline", "log": Path("run")}, ["--models", "baseline", "--log", "run"]),
+    ({"models": Path("a.safetensors"), "domain": Path("photos")},
+     ["--models", "a.safetensors", "--domain", "folder:photos"]),
+    ({"models": Path.home() / "a", "out": Path.home() / "b", "log": str(Path.home())},
+     ["--models", "~/a", "--out", "~/b", "--log", "~"]),
     ({"shard": (1, 4)}, ["--shard", "1/4"]),
     ({"shard": "2/2", "n": 5, "protocol": "demo"}, ["-n", "5", "--protocol", "demo", "--shard", "2/2"]),
 ], ids=str)
