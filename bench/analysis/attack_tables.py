@@ -53,7 +53,8 @@ def attack_table(found: Iterable[Measured]) -> pd.DataFrame:
                     "queries_mean": float(spent[:, column].mean()) if n_correct else np.nan,
                     "queries_median": float(np.median(spent[:, column])) if n_correct else np.nan,
                     "l2_median": float(frame["l2"][won].median()), "norm": norm, "bound": bound})
-    return pd.DataFrame(entries, columns=ATTACK_COLUMNS)
+    numbers = {"epsilon": float, "bound": float}  # of attacks that have none too
+    return pd.DataFrame(entries, columns=ATTACK_COLUMNS).astype(numbers)
 
 
 def parts_table(found: Iterable[Measured]) -> pd.DataFrame:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from bench.analysis.attack_tables import ATTACK_COLUMNS, PART_COLUMNS
+from bench.analysis.comparisons import PAIRED_COLUMNS, SHIFT_PAIRED_COLUMNS
 from bench.analysis.findings import find
+from bench.analysis.frame_tables import FRAME_COLUMNS
+from bench.analysis.published import PUBLISHED_COLUMNS
+from bench.analysis.seeds import ATTACK_SEED_COLUMNS, TRAINING_COLUMNS
+from bench.analysis.shift_tables import SHIFT_COLUMNS, SUMMARY_COLUMNS
 from bench.options.report import ReportOptions, ReportSettings
 from bench.rows.frames import kept_frames
 from bench.rows.joining import take
+from bench.rows.kept import DUPLICATES, TRANSFER
 from bench.rows.store import Store
 from framebench.derived import write_derived
 from framebench.errors import InputError
 
+#: Name of a table -> its columns, which it has also where nothing was measured.
+COLUMNS = {"attack": ATTACK_COLUMNS, "paired": PAIRED_COLUMNS, "attack_seeds": ATTACK_SEED_COLUMNS,
+           "autoattack": PART_COLUMNS, "shift": SHIFT_COLUMNS, "shift_summary": SUMMARY_COLUMNS,
+           "shift_paired": SHIFT_PAIRED_COLUMNS, "trainings": TRAINING_COLUMNS, "frames": FRAME_COLUMNS,
+           "published": PUBLISHED_COLUMNS, "transfer": TRANSFER.columns, "duplicates": DUPLICATES.columns}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Results:
-    """The tables under an output folder, empty where nothing was measured, and the report; a notebook shows it.
+    """The tables under an output folder, without rows where nothing was measured, and the report.
+
+    A notebook shows the report; elsewhere the answer, the tables' lengths and the report's file are shown.
 
     Attributes:
         attack: ``attack.csv``.
@@ -32,6 +46,9 @@ class Results:
         shift_paired: ``shift_paired.csv``, models compared under shift.
         trainings: ``trainings.csv``, attacks and shifts over the seeds of trainings.
         frames: ``frames.csv``.
+        published: ``published.csv``, what others have published of the models.
+        transfer: ``transfer.csv``, models on images that others were attacked with.
+        duplicates: ``duplicates.csv``, images that are training images.
         warnings: What the reader must know before the numbers.
         answer: What the results say, in sentences.
         page: The report's file.
@@ -46,9 +63,16 @@ class Results:
     shift_paired: pd.DataFrame
     trainings: pd.DataFrame
     frames: pd.DataFrame
+    published: pd.DataFrame
+    transfer: pd.DataFrame
+    duplicates: pd.DataFrame
     warnings: tuple[str, ...]
     answer: tuple[str, ...]
     page: Path
+
+    def __repr__(self) -> str:
+        lengths = ", ".join(f"{name} ({len(getattr(self, name))})" for name in COLUMNS if len(getattr(self, name)))
+        return "\n".join([*self.answer, f"tables, with their lengths: {lengths}", f"report: {self.page}"])
 
     def _repr_html_(self) -> str:
         text = html.escape(self.page.read_text(encoding="utf-8"))
@@ -81,9 +105,9 @@ def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Resu
     texts["report/index.html"] = page_of(document, drawn(document), payload(found, document))
     write_derived(out, texts)
     write_exports(page.parent, document, settings.formats, settings.figure_width)
-    names = [field.name for field in dataclasses.fields(Results) if field.name not in ("warnings", "answer", "page")]
-    return Results(**{name: found.tables.get(name, pd.DataFrame()) for name in names}, warnings=tuple(found.warnings),
-                   answer=tuple(answer), page=page)
+    tables = {**found.tables, TRANSFER.name: found.transfers, DUPLICATES.name: DUPLICATES.read(out)}
+    return Results(**{name: tables.get(name, pd.DataFrame(columns=list(columns))) for name, columns in COLUMNS.items()},
+                   warnings=tuple(found.warnings), answer=tuple(answer), page=page)
 
 
 def run(options: ReportOptions) -> Results:

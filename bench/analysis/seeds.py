@@ -54,7 +54,7 @@ def attack_seeds_table(found: Iterable[Measured]) -> pd.DataFrame:
             reached = [enough for runs in group.values() if (enough := reaching(runs, budget)) is not None]
             if len(reached) > 1 and (entry := _attack_entry(reached, cap, unit, budget)) is not None:
                 entries.append(entry)
-    return pd.DataFrame(entries, columns=ATTACK_SEED_COLUMNS)
+    return pd.DataFrame(entries, columns=ATTACK_SEED_COLUMNS).astype({"epsilon": float})
 
 
 def _attack_entry(runs: Sequence[Measured], cap: float | None, unit: str, budget: int) -> dict[str, Any] | None:

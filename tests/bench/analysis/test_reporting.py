@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from bench.analysis.labels import meant
-from bench.analysis.reporting import Results, run, write_report
+from bench.analysis.reporting import COLUMNS, Results, run, write_report
 from bench.options.report import ReportOptions, ReportSettings
+from bench.rows.kept import DUPLICATES, TRANSFER
 from framebench.errors import InputError
 from framebench.reports import SECTIONS
 from framebench.reports.document import Part, Section, Text
@@ -148,3 +149,29 @@ def test_the_page_says_where_classes_are_missing(tmp_path):
     kept(cell_of(tmp_path / "examples", [True, False, True], domain="tiny", labels=[0, 1, 6], classes=CLASSES))
     page = write_report(tmp_path).page.read_text()
     assert "tiny has images of 3 of the 10 classes" in page and "(12)" in page
+
+
+def test_every_table_has_its_columns_and_numbers_are_numbers(out):
+    results = write_report(out)
+    for name, columns in COLUMNS.items():
+        assert list(getattr(results, name).columns) == list(columns), name
+    assert results.frames.empty and results.transfer.empty and results.duplicates.empty
+    assert results.attack["bound"].dtype == results.attack["epsilon"].dtype == np.float64
+    assert results.attack["bound"].isna().all(), "of SimBA any distance counts"
+
+
+def test_kept_tables_are_among_the_results(out):
+    transfer = dict.fromkeys(TRANSFER.columns, 1) | dict.fromkeys(TRANSFER.texts, "a")
+    duplicate = dict.fromkeys(DUPLICATES.columns, 1) | dict.fromkeys(DUPLICATES.texts, "a")
+    TRANSFER.write(out, pd.DataFrame([transfer]))
+    DUPLICATES.write(out, pd.DataFrame([duplicate]))
+    results = write_report(out)
+    assert results.transfer["source"].tolist() == ["a"] and results.duplicates["example"].tolist() == [1]
+
+
+def test_results_are_shown_as_text_too(out):
+    results = write_report(out)
+    shown = repr(results)
+    assert all(sentence in shown for sentence in results.answer) and results.answer
+    assert f"attack ({len(results.attack)})" in shown and str(results.page) in shown and len(shown) < 3000
+    assert "frames (" not in shown, "an empty table is no news"
