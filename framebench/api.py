@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import atexit
+import inspect
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
 from bench.options.attack import AttackOptions
-from bench.options.common import Options
+from bench.options.common import Options, default_of, described, in_python, options_of
 from bench.options.frames import FramesOptions
 from bench.options.report import ReportOptions
 from bench.options.shift import ShiftOptions
@@ -26,19 +30,52 @@ if TYPE_CHECKING:
     from bench.analysis.reporting import Results
     from framebench.models.checkpoint import Card
 
-#: A model: its name (`framebench.models.registry.load`), a module from images [n, C, H, W] in [0, 1] to logits [n,
-#: classes], which is put into eval mode and called by its class, or a pair (name, module).
-Model = str | nn.Module | tuple[str, nn.Module]
+#: A model: its name or path (`framebench.models.registry.load`), a module from images [n, C, H, W] in [0, 1] to logits
+#: [n, classes], which is put into eval mode and called by its class, or a pair (name, module).
+Model = str | os.PathLike[str] | nn.Module | tuple[str, nn.Module]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Chosen = TypeVar("Chosen", bound=Options)
 
 
+def _listing(kind: type[Options], *, keep: bool = False, without: Iterable[str] = ()) -> Callable[[Function], Function]:
+    """Give a function the signature and the help that a command's options make.
+
+    Args:
+        kind: The options.
+        keep: Whether results are kept where no folder is given.
+        without: Names of options that it has not, or not as keywords.
+    """
+    def decorated(function: Function) -> Function:
+        given = inspect.signature(function)
+        parameters = [one for one in given.parameters.values() if one.kind is inspect.Parameter.VAR_POSITIONAL]
+        lines = []
+        for name, how in sorted(options_of(kind).items(), key=lambda item: item[1].group != ""):  # its own first
+            if name in without:
+                continue
+            default = default_of(kind, name)
+            if name == "out" and not keep:
+                how, default = replace(how, known_as="a folder that is removed when Python ends"), None
+            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default))
+            if how.choices and isinstance(how.choices, tuple):
+                how = replace(how, help=f"{how.help}; one of {', '.join(how.choices)}")
+            lines.append(textwrap.fill(f"{name}: {in_python(described(how, default), kind)}", 110,
+                                       initial_indent=" " * 4, subsequent_indent=" " * 8))
+        function.__signature__ = given.replace(parameters=parameters)  # type: ignore[attr-defined]
+        function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Options:", *lines])
+        return function
+    return decorated
+
+
+@_listing(AttackOptions, without=("models", "transfer_from"))
 def attack(*models: Model, **options: Any) -> Results:
     """Attack models, as `bench attack` does.
 
     Args:
-        models: See `Model`; none for the shipped ones.
-        options: The fields of `AttackOptions`, such as ``n=100, basis="dct", data_root="data"``. They override those of
-            a ``protocol``; one that is None is as if it were not given. Without ``out``, results go to a temporary
-            folder, which is removed when Python ends, and nothing is kept from one call to the next.
+        models: See `Model`, or one list of them; none for the shipped ones.
+        options: See below, such as ``n=100, basis="dct", data_root="data"``. They override those of a ``protocol``; one
+            that is None is as if it were not given. Without ``out``, results go to a temporary folder, which is
+            removed when Python ends, and nothing is kept from one call to the next.
 
     Returns:
         Tables as data frames, and the report.
@@ -48,45 +85,46 @@ def attack(*models: Model, **options: Any) -> Results:
     """
     from bench.running.attacking import run
 
-    chosen = AttackOptions(**_joined("models", models, options))
-    if chosen.transfer_from is not None:
-        raise InputError("attack gives no table of transfers; call bench.running.transferring.run(AttackOptions(...))")
-    with _running(chosen):
+    with _running(AttackOptions, _joined("models", models, options)) as chosen:
+        if chosen.transfer_from is not None:
+            raise InputError("attack gives no table of transfers; call "
+                             "bench.running.transferring.run(AttackOptions(...))")
         results = run(chosen)
-    if results is None:
-        raise InputError(f"the shard {chosen.shard} has none of the images; make fewer shards")
-    return results
+        if results is None:
+            raise InputError(f"the shard {chosen.shard} has none of the images; make fewer shards")
+        return results
 
 
+@_listing(ShiftOptions, without=["models"])
 def shift(*models: Model, **options: Any) -> Results:
-    """Measure models under domain shift, as `bench shift` does; options are the fields of `ShiftOptions`.
+    """Measure models under domain shift, as `bench shift` does.
 
     See `attack` for the rest.
     """
     from bench.running.shifting import run
 
-    chosen = ShiftOptions(**_joined("models", models, options))
-    with _running(chosen):
+    with _running(ShiftOptions, _joined("models", models, options)) as chosen:
         return run(chosen)
 
 
+@_listing(FramesOptions, without=["models"])
 def frames(*models: Model, **options: Any) -> Results:
-    """Compute the frame bounds of models' layers, as `bench frames` does; options are the fields of `FramesOptions`.
+    """Compute the frame bounds of models' layers, as `bench frames` does.
 
     See `attack` for the rest.
     """
     from bench.frames.bounds import run
 
-    chosen = FramesOptions(**_joined("models", models, options))
-    with _running(chosen):
+    with _running(FramesOptions, _joined("models", models, options)) as chosen:
         return run(chosen)
 
 
+@_listing(TrainOptions, keep=True)
 def train(**options: Any) -> list[tuple[Path, Card]]:
     """Train a checkpoint for every seed, as `bench train` does.
 
     Args:
-        options: The fields of `TrainOptions`, such as ``arch="resnet20", regularizer="frame", data_root="data"``.
+        options: See below, such as ``arch="resnet20", regularizer="frame", data_root="data"``.
 
     Returns:
         The path of the weights, and the card, of each; the path is a model's name.
@@ -96,44 +134,59 @@ def train(**options: Any) -> list[tuple[Path, Card]]:
     """
     from bench.training.train import run
 
-    chosen = TrainOptions(**options)
-    with _running(chosen, keep=True):
+    with _running(TrainOptions, options, keep=True) as chosen:
         return run(chosen)
 
 
-def report(*out: str | Path, **options: Any) -> Results:
+@_listing(ReportOptions, keep=True, without=["out"])
+def report(*out: str | os.PathLike[str], **options: Any) -> Results:
     """Rebuild tables and report of an output folder, as `bench report` does.
 
     Args:
         out: The folder, and those that are joined into it; none for ``runs``.
-        options: The other fields of `ReportOptions`.
+        options: See below.
 
     Raises:
         InputError: for what the command would refuse.
     """
     from bench.analysis.reporting import run
 
-    chosen = ReportOptions(**_joined("out", out, options))
-    with _running(chosen, keep=True):
+    with _running(ReportOptions, _joined("out", out, options), keep=True) as chosen:
         return run(chosen)
 
 
 def _joined(name: str, values: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
     """Return options with the one that stands first without a name; it may be given by its name instead."""
-    if values and name in options:
+    if not values:
+        return options
+    if name in options:
         raise InputError(f"{name} are given twice, without a name and as {name}=; give them once")
-    return {name: values, **options} if values else options
+    (first, *others) = values
+    several = isinstance(first, list | Set | Iterator) or (isinstance(first, tuple) and not _is_pair(first))
+    return {name: first if several and not others else values, **options}
+
+
+def _is_pair(value: tuple[Any, ...]) -> bool:
+    """Tell a model with its name from two names."""
+    return len(value) == 2 and isinstance(value[0], str) and not isinstance(value[1], str | os.PathLike)
 
 
 @contextmanager
-def _running(options: Options, *, keep: bool = False) -> Iterator[None]:
-    """Give a run a folder, unless it has one or is to be kept, and set torch's threads back after it."""
-    if not keep and "out" not in options.given:
-        options.fill("out", _temporary_folder())
+def _running(kind: type[Chosen], given: dict[str, Any], *, keep: bool = False) -> Iterator[Chosen]:
+    """Run with the options given: in a folder of their own, unless they have one or all is to be kept.
+
+    Messages name keywords, not flags, and torch's threads are set back afterwards.
+    """
     before = torch.get_num_threads()
     try:
-        with quiet(options.quiet):
-            yield
+        chosen = kind(**given)
+        if not keep and "out" not in chosen.given:
+            chosen.fill("out", _temporary_folder())
+        with quiet(chosen.quiet):
+            yield chosen
+    except InputError as error:
+        error.args = (in_python(str(error), kind),)
+        raise
     finally:
         torch.set_num_threads(before)  # a predictor sets them, but this process has other things to do
 

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import MISSING
 from typing import Any
 
-from bench.options.common import Option, Options, default_of, options_of
+from bench.options.common import Option, Options, default_of, described, options_of
 from bench.options.kinds import PAIRS, TRUTH
 
 
@@ -34,7 +34,7 @@ def _settings(name: str, how: Option, default: Any) -> dict[str, Any]:
     """Return an option's settings for argparse, which only collects texts."""
     if how.kind is TRUTH:
         return {"dest": name, "action": "store_true", "help": how.help, "default": argparse.SUPPRESS}
-    settings: dict[str, Any] = {"help": _help(how, default), "default": argparse.SUPPRESS}
+    settings: dict[str, Any] = {"help": described(how, default).replace("%", "%%"), "default": argparse.SUPPRESS}
     settings["metavar"] = how.metavar or (f"{{{','.join(how.choices)}}}" if isinstance(how.choices, tuple)
                                           and how.choices else how.flag.lstrip("-").upper())
     if how.many:
@@ -44,12 +44,6 @@ def _settings(name: str, how: Option, default: Any) -> dict[str, Any]:
     if how.positional:
         return settings | ({} if default is MISSING else {"nargs": "*" if how.many else "?"})
     return settings | {"dest": name, "required": default is MISSING}
-
-
-def _help(how: Option, default: Any) -> str:
-    values = default if isinstance(default, tuple) else (default,)
-    shown = how.known_as or " ".join(str(value) for value in values if value not in (None, MISSING, {}))
-    return (f"{how.help} (default: {shown})" if shown else how.help).replace("%", "%%")
 
 
 def _read(how: Option, typed: Any) -> Any:

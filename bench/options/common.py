@@ -7,13 +7,27 @@ messages. Nothing here imports what takes time, so that ``--help`` is instant.
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.options.kinds import AT_LEAST_ONE, INTEGER, PAIRS, PATH, PIXELS, TEXT, THREADS, TRUTH, Kind, Rule, resolve
+from bench.options.kinds import (
+    AT_LEAST_ONE,
+    DEVICE,
+    INTEGER,
+    PAIRS,
+    PATH,
+    PIXELS,
+    TEXT,
+    THREADS,
+    TRUTH,
+    Kind,
+    Rule,
+    resolve,
+)
 from framebench.errors import InputError, printable, unknown
 from framebench.keyvalue import parse_pairs
 
@@ -81,11 +95,25 @@ def default_of(kind: type[Options], name: str) -> Any:
     return found.default if found.default_factory is MISSING else found.default_factory()
 
 
+def described(how: Option, default: Any) -> str:
+    """Return what an option does, and its default."""
+    values = default if isinstance(default, tuple) else (default,)
+    shown = how.known_as or " ".join(str(value) for value in values if value not in (None, MISSING, {}))
+    return f"{how.help} (default: {shown})" if shown else how.help
+
+
+def in_python(text: str, kind: type[Options]) -> str:
+    """Return a text about a command with Python's keywords in the place of its flags."""
+    names = {how.flag: name for name, how in options_of(kind).items()}
+    return re.sub(r"(?<![\w/.-])--?[a-z][a-z0-9-]*", lambda found: names.get(found[0], found[0]), text)
+
+
 @dataclass(frozen=True, init=False)
 class Options:
     """Options of a command; an option that is None is as if it were not given.
 
-    Values may be numpy's; where an option takes several, a list, a tuple, a range, an array or a single value will do.
+    Values may be numpy's. Where an option takes several, a list, a tuple, a range, an array, an iterator, a set (which
+    is sorted) or a single value will do.
 
     Attributes:
         command: The command's name.
@@ -102,8 +130,11 @@ class Options:
 
     def __init__(self, **given: Any) -> None:
         known = options_of(type(self))
+        flags = {how.key.replace("-", "_"): name for name, how in known.items()}
         for name in given:
             if name not in known:
+                if name in flags:
+                    raise InputError(f"the option {name} of {self.command} is called {flags[name]} in Python")
                 raise unknown(f"option of {self.command}", name, known)
         given = self._completed({name: value for name, value in given.items() if value is not None})
         object.__setattr__(self, "given", frozenset(given))
@@ -165,13 +196,23 @@ def convert(how: Option, value: Any, what: str) -> Any:
         return _pairs(value, what)
     if not how.many:
         return _single(how, value, what)
-    values = value if isinstance(value, list | tuple | range) else [value]
+    values = _listed(value)
     if not values and how.many == "+":
         raise InputError(f"{what} needs one or more values")
     converted = tuple(_single(how, entry, what) for entry in values)
     if how.distinct and len(set(converted)) != len(converted):
         raise InputError(f"{what} {' '.join(map(str, converted))}: give each value once")
     return converted
+
+
+def _listed(value: Any) -> list[Any]:
+    """Return the values of an option that takes several. A module can be iterated too, but is one value."""
+    if isinstance(value, Set):
+        try:
+            return sorted(value)  # a set of texts has another order in every process
+        except TypeError:
+            return list(value)
+    return list(value) if isinstance(value, list | tuple | range | Iterator) else [value]
 
 
 def _single(how: Option, value: Any, what: str) -> Any:
@@ -215,7 +256,7 @@ def out_folder(default: str) -> Any:
 class Computed(Options):
     """Options of a command that computes."""
 
-    device: str = option("--device", "auto", TEXT, "cpu, cuda, cuda:1, mps, or auto: a GPU if there is one",
+    device: str = option("--device", "auto", DEVICE, "cpu, cuda, cuda:1, mps, or auto: a GPU if there is one",
                          group=COMPUTING)
     threads: int | None = option("--threads", None, INTEGER, "CPU threads", rule=THREADS, group=COMPUTING,
                                  known_as="all cores that this process may use")

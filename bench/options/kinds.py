@@ -98,6 +98,14 @@ def _instance(kind: type) -> Callable[[Any], Any]:
     return take
 
 
+def _device(value: Any) -> str:
+    if isinstance(value, str):
+        return _text(value)
+    import torch
+
+    return str(_instance(torch.device)(value))
+
+
 class Shard(NamedTuple):
     """The I-th of N parts, with 1 <= I <= N."""
 
@@ -119,6 +127,7 @@ INTEGER = Kind("an integer", _exactly(int), int)
 NUMBER = Kind("a number, or a fraction such as 8/255", _number, parse_number)
 TEXT = Kind("a string", _text)
 PATH = Kind("a path", lambda value: Path(os.path.expanduser(_text(value))))
+DEVICE = Kind("a device, such as cpu or cuda:1", _device)
 TRUTH = Kind("true or false", _exactly(bool))
 MODEL = Kind("a name, a torch.nn.Module, or a pair (name, torch.nn.Module)", _model)
 DOMAIN = Kind("a name or a Domain", _domain)

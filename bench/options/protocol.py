@@ -50,7 +50,7 @@ class WithProtocol(Options):
 
     protocol: Protocol | None = option(
         "--protocol", None, Kind("a name or the path of a TOML file", _protocol),
-        f"options of a protocol, which flags override: {', '.join(NAMES)}, or a FILE.toml with a table [COMMAND]",
+        f"options of a protocol, which those given override: {', '.join(NAMES)}, or a FILE.toml with a table [COMMAND]",
         metavar="P", in_protocol=False)
 
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from functools import partial
@@ -14,6 +15,8 @@ from torch import nn
 
 import framebench
 from bench.analysis import stats
+from bench.cli.main import COMMANDS
+from bench.options.common import options_of
 from bench.run import main
 from framebench.attacks.simba import simba
 
@@ -105,7 +108,10 @@ def test_the_temporary_folder_goes_when_python_ends(monkeypatch):
     ("attack", {"shard": "4/4", "n": 3}, "has none of the images"),
     ("attack", {"transfer_from": ["x"]}, "transferring"),
     ("attack", {"bugdets": [1]}, "did you mean budgets"),
-    ("attack", {"n": 21}, "-n 21 is not possible"),
+    ("attack", {"n": 21}, "^n 21 is not possible"),
+    ("attack", {"budgets": {"a": 1}}, "^budgets must be an integer"),
+    ("attack", {"batch_size": 0}, "^batch_size must be"),
+    ("attack", {"resize": 40, "domain": "samples"}, "image_size, resize"),
     ("shift", {"corruptions": "fogg"}, "did you mean fog"),
     ("frames", {"log": "nowhere"}, "nowhere is not a log of a training"),
     ("frames", {"images": 21}, "between 0 and 20"),
@@ -149,6 +155,32 @@ def test_every_public_name_is_there_and_no_other():
 def test_importing_it_imports_nothing_that_takes_time():
     code = "import sys, framebench\nprint(sorted({'torch', 'numpy', 'bench'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["attack", "shift", "frames", "train", "report"])
+def test_help_and_signature_have_every_option(name):
+    function = getattr(framebench, name)
+    parameters = inspect.signature(function).parameters
+    assert {*options_of(COMMANDS[name].OPTIONS)} - {"transfer_from"} == {*parameters}
+    named = [one for one in parameters.values() if one.kind is one.KEYWORD_ONLY]
+    assert all(f"\n    {one.name}: " in function.__doc__ for one in named) and len(named) > 5
+    assert "--" not in function.__doc__, "flags are the command line's"
+
+
+def test_help_says_defaults_and_choices():
+    assert inspect.signature(framebench.attack).parameters["budgets"].default == (1, 10, 50, 100, 1000)
+    text = " ".join(framebench.attack.__doc__.split())
+    assert "one of pixel, dct (default: pixel)" in text and "(default: 1 10 50 100 1000)" in text
+    assert "cifar10 under data_root" in text
+
+
+def test_several_may_be_one_list(tmp_path):
+    options = {"images": 0, "threads": 1}
+    models = [("mine", _model()), ("other", _model(20.0))]
+    for given in ([models], [tuple(models)], [iter(models)], models):
+        assert set(framebench.frames(*given, **options).frames["model"]) == {"mine", "other"}
+    framebench.frames(models, out=tmp_path, **options)
+    assert set(framebench.report([tmp_path]).frames["model"]) == {"mine", "other"}
 
 
 def test_models_and_folders_may_be_given_by_name_but_not_twice(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from torch import nn
 
 from bench.cli.flags import read_flags
@@ -52,6 +53,9 @@ def typed(command, *words):
     ({"models": Path.home() / "a", "out": Path.home() / "b", "log": str(Path.home())},
      ["--models", "~/a", "--out", "~/b", "--log", "~"]),
     ({"shard": (1, 4)}, ["--shard", "1/4"]),
+    ({"budgets": {10, 9, 8}, "seeds": (k for k in (2, 1)), "models": {"b", "a"}},
+     ["--budgets", "8", "9", "10", "--seeds", "2", "1", "--models", "a", "b"]),
+    ({"device": torch.device("cuda", 1)}, ["--device", "cuda:1"]),
     ({"shard": "2/2", "n": 5, "protocol": "demo"}, ["-n", "5", "--protocol", "demo", "--shard", "2/2"]),
 ], ids=str)
 def test_python_and_the_command_line_mean_the_same(keywords, words):
@@ -89,7 +93,10 @@ def test_bad_models(model):
     ({"budgets": "x"}, "--budgets must be an integer, not 'x'"),
     ({"budgets": "3"}, "--budgets must be an integer, not '3'"),
     ({"budgets": np.array([[1, 3]])}, r"--budgets must be an integer, not \[1, 3\]"),
-    ({"budgets": {1, 3}}, "--budgets must be an integer"),
+    ({"budgets": {"a": 1}}, "--budgets must be an integer"),
+    ({"budgets": {1, "3"}}, "--budgets must be an integer"),
+    ({"attack_option": ["a=1"]}, "attack_options"),
+    ({"device": 0}, "--device must be a device"),
     ({"budgets": pd.DataFrame({"a": [1]})}, "--budgets must be an integer"),
     ({"budgets": [5, 1]}, "each must be larger"),
     ({"budgets": [1, 1]}, "each must be larger"),
@@ -151,6 +158,10 @@ def test_bad_options(options, message):
     (TrainOptions, {"lr": 0}, "learning rate"),
     (TrainOptions, {"lr": "fast"}, "--lr must be a number"),
     (TrainOptions, {"seeds": [1, 1]}, "give each value once"),
+    (TrainOptions, {"option": {"relative": True}}, "regularizer_options"),
+    (TrainOptions, {"batch": 5}, "batch_size"),
+    (PruneOptions, {"structured": "filters"}, "units"),
+    (ReportOptions, {"format": "md"}, "formats"),
     (ReportOptions, {"out": []}, "OUT needs one or more"),
 ], ids=str)
 def test_bad_options_of_other_commands(kind, options, message):
