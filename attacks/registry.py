@@ -12,12 +12,13 @@ from framebench.errors import unknown
 
 if TYPE_CHECKING:
     from framebench.attacks.base import Attack
+    from framebench.user_code import UserFunction
 
 
 class Factory(Protocol):
     """What makes an attack from its options."""
 
-    def __call__(self, name: str, *, budget: int, epsilon: float | None, max_queries: int | None,
+    def __call__(self, name: Any, *, budget: int, epsilon: float | None, max_queries: int | None,
                  options: Mapping[str, Any]) -> Attack:
         """Make the attack; see `make`."""
 
@@ -67,21 +68,21 @@ ATTACKS = {
 }
 
 
-def canonical(name: str) -> str:
+def canonical(name: str | UserFunction) -> str:
     """Return the name under which an attack's rows are kept; an alias of foolbox's stands for its class.
 
     Raises:
         InputError: for an unknown attack.
     """
-    return _entry(name).canonical(name)
+    return _entry(name).canonical(name) if isinstance(name, str) else str(name)
 
 
-def make(name: str, *, budget: int, epsilon: float | None = None, max_queries: int | None = None,
+def make(name: str | UserFunction, *, budget: int, epsilon: float | None = None, max_queries: int | None = None,
          options: Mapping[str, Any] | None = None) -> Attack:
     """Make an attack from its name and options.
 
     Args:
-        name: As the user gives it; see `ATTACKS`.
+        name: As the user gives it; see `ATTACKS`. A function at hand is a `UserFunction`.
         budget: The largest number of iterations; of attacks besides SimBA, queries after the clean image's.
         epsilon: The step (simba, noise) or the bound, in [0, 1] pixel units; None for the attack's default.
         max_queries: Hard limit of forward passes per image, or None.
@@ -91,7 +92,8 @@ def make(name: str, *, budget: int, epsilon: float | None = None, max_queries: i
         InputError: for an unknown attack, an option that it does not have, or a value that can't be.
     """
     check_common(budget, epsilon, max_queries)
-    return _entry(name).factory(name, budget=budget, epsilon=epsilon, max_queries=max_queries, options=options or {})
+    return _entry(str(name)).factory(name, budget=budget, epsilon=epsilon, max_queries=max_queries,
+                                     options=options or {})
 
 
 def _entry(name: str) -> Entry:

@@ -1,4 +1,4 @@
-"""A user's function as an attack, named ``python:FILE.py:FUNCTION``; docs/attacks.md tells how to write one."""
+"""A user's function as an attack, by ``python:FILE.py:FUNCTION`` or at hand; docs/attacks.md tells how to write one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from framebench.attacks.queries import NORMS, CountedModel
 from framebench.attacks.signatures import check_options, plain
 from framebench.attacks.single import SingleImageAttack
 from framebench.errors import InputError, unknown
+from framebench.identity import fingerprint
 from framebench.seeding import generator
-from framebench.user_code import load_function, settings_of
+from framebench.user_code import UserFunction, load_function, settings_of
 
 #: Attributes of a function that say what it is.
 _ATTRIBUTES = ("needs", "norm", "epsilon")
@@ -31,7 +32,7 @@ class UserAttack(SingleImageAttack):
     """A function as an attack: ``FUNCTION(model, images, labels, *, epsilon, budget, generator) -> images``.
 
     Args:
-        name: ``python:FILE.py:FUNCTION``.
+        attack: ``python:FILE.py:FUNCTION``, or what `at_hand` returns.
         budget: Queries after the clean image's.
         epsilon: The bound; None for the function's attribute `epsilon`.
         max_queries: Hard limit of forward passes per image, or None.
@@ -41,9 +42,10 @@ class UserAttack(SingleImageAttack):
         InputError: if the function can't be loaded, can't be called so, or has attributes that can't be.
     """
 
-    def __init__(self, name: str, budget: int, epsilon: float | None, max_queries: int | None,
+    def __init__(self, attack: str | UserFunction, budget: int, epsilon: float | None, max_queries: int | None,
                  options: Mapping[str, Any]) -> None:
-        user = load_function("python", name.removeprefix("python:"))
+        name = str(attack)
+        user = load_function("python", name.removeprefix("python:")) if isinstance(attack, str) else attack
         self.name, self.max_queries, self._function, self._options = name, max_queries, user.function, dict(options)
         _check_call(name, user.function, options)
         needs, norm, usual = _attributes(name, user.function)
@@ -113,6 +115,13 @@ class _AskedModel:
         return images.to(self._clean) if self._needs == "gradients" else images.detach().to(self._clean)
 
 
+def at_hand(function: Callable[..., Any]) -> UserFunction:
+    """Take a function that is at hand. It is told from others by its code (`framebench.identity`) and its settings."""
+    settings = {name: getattr(function, name) for name in _ATTRIBUTES if hasattr(function, name)}
+    return UserFunction(function, getattr(function, "__name__", type(function).__name__),
+                        fingerprint(function, settings).encode())
+
+
 def canonical(name: str) -> str:
     """Return ``python:FILE:FUNCTION``, without the folder; the file is not read.
 
@@ -125,7 +134,7 @@ def canonical(name: str) -> str:
     return f"python:{Path(where).name.removesuffix('.py')}:{function}"
 
 
-def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | None,
+def make(name: str | UserFunction, *, budget: int, epsilon: float | None, max_queries: int | None,
          options: Mapping[str, Any]) -> UserAttack:
     """Make the attack; see `framebench.attacks.registry.make`."""
     return UserAttack(name, budget, epsilon, max_queries, options)

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from framebench.attacks.simba import simba
     from framebench.domains import load_domain
     from framebench.errors import InputError
+    from framebench.models.blackbox import black_box
     from framebench.models.registry import load_model
 
 __version__ = "0.1.0"
 
 __all__ = ["AttackOptions", "FramesOptions", "InputError", "ReportOptions", "ShiftOptions", "TrainOptions",
-           "__version__", "attack", "frames", "load_domain", "load_model", "report", "shift", "simba", "stats",
-           "train"]
+           "__version__", "attack", "black_box", "frames", "load_domain", "load_model", "report", "shift", "simba",
+           "stats", "train"]
 
 #: Name -> the module that has it.
 _HOMES = {
@@ -37,7 +38,8 @@ _HOMES = {
     "AttackOptions": "bench.options.attack", "FramesOptions": "bench.options.frames",
     "ReportOptions": "bench.options.report", "ShiftOptions": "bench.options.shift",
     "TrainOptions": "bench.options.train", "InputError": "framebench.errors", "load_domain": "framebench.domains",
-    "load_model": "framebench.models.registry", "simba": "framebench.attacks.simba", "stats": "bench.analysis.stats",
+    "black_box": "framebench.models.blackbox", "load_model": "framebench.models.registry",
+    "simba": "framebench.attacks.simba", "stats": "bench.analysis.stats",
 }
 
 

@@ -40,6 +40,9 @@ class UserFunction:
     label: str
     source: bytes
 
+    def __str__(self) -> str:
+        return f"python:{self.label}"
+
 
 def load_function(kind: str, name: str) -> UserFunction:
     """Import ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``.

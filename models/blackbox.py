@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from framebench.errors import InputError
+from framebench.errors import InputError, unknown
 from framebench.user_code import reason, settings_of
 
 Function = Callable[[np.ndarray], Any]
@@ -128,12 +128,21 @@ class BlackBoxModel(nn.Module):
         return scores.clamp_min(_SMALLEST).log() if self._answers == "probabilities" else scores
 
 
-def black_box(function: Function) -> BlackBoxModel:
-    """Wrap a function whose settings, where they differ from the defaults, are its own attributes.
+def black_box(function: Function, **settings: Any) -> BlackBoxModel:
+    """Wrap a function from images float32 [n, H, W, C] in [0, 1], an array, to scores or labels, as a model.
 
-    For example ``classify.answers = "labels"``, ``classify.classes = 10``, ``classify.rate = 5``.
+    Args:
+        function: The function. Its attributes may be settings too, such as ``classify.answers = "labels"``.
+        **settings: answers, classes, rate, retries and backoff, see `BlackBoxModel`; they override the attributes.
 
     Raises:
-        InputError: for settings that can't be, and for an attribute that is nearly called like one.
+        InputError: for a setting that there is not or that can't be, for an attribute that is nearly called like one,
+            and for what is no function.
     """
-    return BlackBoxModel(function, **settings_of(function, "the black box", _SETTINGS))
+    if not callable(function) or isinstance(function, nn.Module):
+        raise InputError(f"a black box is a function of arrays, not a {type(function).__name__}; a module is a model "
+                         "by itself")
+    for name in settings:
+        if name not in _SETTINGS:
+            raise unknown("setting of a black box", name, _SETTINGS)
+    return BlackBoxModel(function, **{**settings_of(function, "the black box", _SETTINGS), **settings})

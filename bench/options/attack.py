@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.options.common import Batched, Spread, WithImages, option, out_folder
 from bench.options.kinds import (
     AT_LEAST_ONE,
+    ATTACK,
     DOMAIN,
     INTEGER,
     MODEL,
@@ -34,6 +35,7 @@ from framebench.errors import InputError
 if TYPE_CHECKING:
     from framebench.domains import Domain
     from framebench.models.registry import LoadedModel
+    from framebench.user_code import UserFunction
 
 #: Options of SimBA, which other attacks may lack.
 _SIMBA = ("basis", "order", "step", "objective", "targeted", "linf", "clip", "convention")
@@ -65,8 +67,8 @@ class AttackOptions(WithProtocol, Reported, WithImages, Batched, Spread):
         known_as="cifar10 under --data-root, else the 20 images that foolbox ships")
     n: int | None = option("-n", None, INTEGER, "the first N images of the common, class-balanced order", metavar="N",
                            rule=AT_LEAST_ONE, known_as=f"at most {_IMAGES}")
-    attack: str = option("--attack", "simba", TEXT, f"{', '.join(ATTACKS)}; `bench list` says what each is",
-                         metavar="A")
+    attack: str | UserFunction = option(
+        "--attack", "simba", ATTACK, f"{', '.join(ATTACKS)}; `bench list` says what each is", metavar="A")
     attack_options: Mapping[str, Any] = option(
         "--attack-option", None, PAIRS, "further options of an attack other than simba, as its documentation has them",
         many="+", metavar="KEY=VALUE")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from framebench.errors import InputError
 from framebench.keyvalue import parse_number
 
 
@@ -74,9 +75,24 @@ def _model(value: Any) -> Any:
     if isinstance(value, LoadedModel):
         return value
     name, module = value if isinstance(value, tuple) and len(value) == 2 else (type(value).__name__, value)
+    if callable(module) and not isinstance(module, nn.Module):
+        raise InputError("a function is no model by itself; give framebench.black_box(FUNCTION), whose function gets "
+                         "arrays [n, H, W, C], or a torch.nn.Module")
     if not isinstance(name, str) or not isinstance(module, nn.Module):
         raise TypeError
     return wrap(module, name)
+
+
+def _attack(value: Any) -> Any:
+    """Return a name as it is, and a function as a `framebench.user_code.UserFunction`."""
+    if isinstance(value, str):
+        return _text(value)
+    from framebench.attacks.user import at_hand
+    from framebench.user_code import UserFunction
+
+    if not callable(value) and not isinstance(value, UserFunction):
+        raise TypeError
+    return value if isinstance(value, UserFunction) else at_hand(value)
 
 
 def _domain(value: Any) -> Any:
@@ -130,6 +146,7 @@ PATH = Kind("a path", lambda value: Path(os.path.expanduser(_text(value))))
 DEVICE = Kind("a device, such as cpu or cuda:1", _device)
 TRUTH = Kind("true or false", _exactly(bool))
 MODEL = Kind("a name, a torch.nn.Module, or a pair (name, torch.nn.Module)", _model)
+ATTACK = Kind("a name or a function", _attack)
 DOMAIN = Kind("a name or a Domain", _domain)
 SHARD = Kind("I/N with 1 <= I <= N, such as 1/4", _shard)
 #: KEY=VALUE texts (`framebench.keyvalue`), or a mapping; taken as a whole.

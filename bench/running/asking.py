@@ -8,6 +8,7 @@ from framebench.attacks.base import Attack
 from framebench.attacks.registry import canonical, make
 from framebench.domains import Domain
 from framebench.models.registry import LoadedModel
+from framebench.user_code import UserFunction
 
 
 def attack_of(options: AttackOptions, epsilon: float | None) -> Attack:
@@ -20,7 +21,7 @@ def attack_of(options: AttackOptions, epsilon: float | None) -> Attack:
                 options={**options.simba_options(), **options.attack_options})
 
 
-def attacked(model: LoadedModel, domain: Domain, attack: Attack, name: str, seed: int) -> Evaluation:
-    """Return the evaluation of a model on images that are attacked; `name` is the attack's, as the user gives it."""
+def attacked(model: LoadedModel, domain: Domain, attack: Attack, name: str | UserFunction, seed: int) -> Evaluation:
+    """Return the evaluation of a model on images that are attacked; `name` is the attack, as the user gives it."""
     return Evaluation(model.name, model.digest, domain.name, domain.digest, canonical(name), attack.settings,
                       attack.traits.budget, seed)

@@ -101,7 +101,7 @@ def run(options: AttackOptions) -> Results | None:
             store.expect(sum(len(planned.left) for planned in runs))
             given_up: tuple[str, ...] = ()
             if options.spread and any(len(planned.left) for planned in runs):
-                with pool(options, models, [chosen]) as workers:
+                with pool(options, models, [chosen], [options.attack]) as workers:
                     given_up = _spread(workers, runs, part, Images(str(chosen), root, read, domain.digest), options)
             else:
                 _attack_all(runs, domain, part, how)
@@ -115,7 +115,7 @@ def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attack
     for model in models:
         check_classes(model, domain)  # though all rows may be there already, of the same weights under another card
         for (epsilon, attack), seed in itertools.product(attacks.items(), options.all_seeds):
-            _check_needs(model, attack, options.attack)
+            _check_needs(model, attack, str(options.attack))
             evaluation = attacked(model, domain, attack, options.attack, seed)
             facts = Facts(**facts_of(model, domain), traits=attack.traits, budgets=options.budgets,
                           l2_caps=() if options.l2 is None else (options.l2,), protocol=protocol_facts(options),

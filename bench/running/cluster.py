@@ -34,6 +34,7 @@ from framebench.extras import require
 from framebench.memory import keep_freed_memory
 from framebench.models.registry import LoadedModel
 from framebench.progress import quiet
+from framebench.user_code import UserFunction
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
@@ -154,22 +155,24 @@ def _tell(event: Mapping[str, Any], given: Mapping[str, object]) -> None:
 
 @contextmanager
 def pool(options: Spread, models: Collection[LoadedModel] = (), domains: Collection[str | Domain] = (),
-         ) -> Iterator[Pool]:
+         attacks: Collection[str | UserFunction] = ()) -> Iterator[Pool]:
     """Yield the workers that options ask for. Local ones end with this.
 
     Args:
         options: The options, which ask for some; where local workers are to share the cores, `threads` is filled in.
         models: What they are to load by name.
         domains: Likewise.
+        attacks: Likewise.
 
     Raises:
-        InputError: if dask is not installed, models or domains have no name to load them by, or there is no scheduler
-            at the address.
+        InputError: if dask is not installed, models, domains or attacks have no name to load them by, or there is no
+            scheduler at the address.
     """
     flag = "--workers" if options.scheduler is None else "--scheduler"
     require("distributed", "cluster")
     for kind, names in (("model", [model.name for model in models if not model.given]),
-                        ("domain", [domain.name for domain in domains if isinstance(domain, Domain)])):
+                        ("domain", [domain.name for domain in domains if isinstance(domain, Domain)]),
+                        ("attack", [str(attack) for attack in attacks if isinstance(attack, UserFunction)])):
         if names:
             raise InputError(f"the {kind} {names[0]} is an object of this process, which no worker can load; give "
                              f"{kind}s by name, or leave {flag} out")

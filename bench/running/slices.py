@@ -210,7 +210,7 @@ def attack_slice(task: AttackSlice) -> Tally:
     domain, attack, how = _domain(task.images), attack_of(task.options, task.epsilon), computing(task.options)
     ((model, ready),) = _ready((task.form,), how)
     asked, name, rows = task.wanted.evaluation, task.options.attack, task.wanted.rows()
-    _check("attack", name, attacked(model, domain, attack, name, asked.seed).key, asked.key)
+    _check("attack", str(name), attacked(model, domain, attack, name, asked.seed).key, asked.key)
     saved = Adversarial(rows, new=True) if task.options.save_adversarial else None
     tally = Tally()
 

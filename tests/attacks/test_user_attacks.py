@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from framebench.attacks.registry import canonical, make
+from framebench.attacks.user import at_hand
 from framebench.errors import InputError
+from framebench.user_code import load_function
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = f"python:{ROOT / 'examples' / 'my_attack.py'}:random_search"
@@ -273,3 +275,26 @@ def test_the_attack_of_the_documentation_is_added_by_one_line(mlp, data, tmp_pat
     assert attack.traits.label == "blend-schedule10" and any(d.success_iteration[0] > 0 for d in done.values())
     with pytest.raises(InputError, match="unknown option of blend"):
         make("blend", budget=10, options={"grays": 1})
+
+
+def test_a_function_at_hand_is_an_attack_like_one_in_a_file(mlp, data, write):
+    name = write(STEPS.replace("extra", "0"), 'needs = "labels"')
+    function = load_function("python", name.removeprefix("python:")).function
+    attack, other = make(at_hand(function), budget=25), make(name, budget=25)
+    ours, theirs = (rows(made, mlp, data, range(8)) for made in (attack, other))
+    assert all(torch.equal(ours[example].x_adv, theirs[example].x_adv) for example in range(8))
+    assert attack.traits.needs == "labels" and attack.traits.label == "python:f-schedule25"
+    assert canonical(at_hand(function)) == "python:f"
+
+
+def test_a_function_at_hand_is_told_by_its_code_and_its_settings():
+    def made(step, **attributes):
+        def darken(model, images, labels, *, epsilon, budget, generator):
+            model(images * step)
+        for name, value in attributes.items():
+            setattr(darken, name, value)
+        return make(at_hand(darken), budget=3).settings
+
+    assert made(0.5) == made(0.5)
+    different = [made(0.5), made(0.6), made(0.5, norm="l2", epsilon=1), made(0.5, norm="linf", epsilon=1)]
+    assert all(one != other for i, one in enumerate(different) for other in different[:i])

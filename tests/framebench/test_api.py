@@ -174,6 +174,36 @@ def test_help_says_defaults_and_choices():
     assert "cifar10 under data_root" in text
 
 
+def test_a_function_is_an_attack():
+    def darken(model, images, labels, *, epsilon, budget, generator, steps=5):
+        for step in range(steps):
+            model(images * (1 - step / steps))
+
+    results = framebench.attack(_model(), attack=darken, attack_options={"steps": 3}, n=4, budgets=[5], threads=1)
+    (label,) = set(results.attack["attack"])
+    assert label.startswith("python:darken") and "steps=3" in label
+    assert "--attack python:darken" in results.page.read_text()
+    pytest.importorskip("distributed")
+    with pytest.raises(framebench.InputError, match="attacks by name, or leave workers out"):
+        framebench.attack("baseline", attack=darken, n=1, budgets=[1], threads=1, workers=1)
+
+
+def test_a_black_box_is_a_model_and_a_bare_function_is_not():
+    def classify(images):
+        assert images.shape[1:] == (32, 32, 3)
+        return np.argsort(images.mean((1, 2)))[:, 0]
+
+    results = framebench.attack(("service", framebench.black_box(classify, answers="labels", classes=10)),
+                                attack="noise", n=4, budgets=[2], threads=1)
+    assert set(results.attack["model"]) == {"service"}
+    with pytest.raises(framebench.InputError, match="black_box"):
+        framebench.attack(("service", classify))
+    with pytest.raises(framebench.InputError, match="did you mean answers"):
+        framebench.black_box(classify, answer="labels")
+    with pytest.raises(framebench.InputError, match="module"):
+        framebench.black_box(_model())
+
+
 def test_several_may_be_one_list(tmp_path):
     options = {"images": 0, "threads": 1}
     models = [("mine", _model()), ("other", _model(20.0))]

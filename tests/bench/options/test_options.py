@@ -97,6 +97,7 @@ def test_bad_models(model):
     ({"budgets": {1, "3"}}, "--budgets must be an integer"),
     ({"attack_option": ["a=1"]}, "attack_options"),
     ({"device": 0}, "--device must be a device"),
+    ({"attack": 5}, "--attack must be a name or a function"),
     ({"budgets": pd.DataFrame({"a": [1]})}, "--budgets must be an integer"),
     ({"budgets": [5, 1]}, "each must be larger"),
     ({"budgets": [1, 1]}, "each must be larger"),
