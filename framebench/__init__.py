@@ -14,12 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.analysis import stats
-    from bench.options.attack import AttackOptions
-    from bench.options.frames import FramesOptions
-    from bench.options.report import ReportOptions
-    from bench.options.shift import ShiftOptions
-    from bench.options.train import TrainOptions
-    from framebench.api import attack, frames, report, shift, train
+    from framebench.api import attack, frames, report, shift, train, transfer
     from framebench.attacks.simba import simba
     from framebench.domains import load_domain
     from framebench.errors import InputError
@@ -28,18 +23,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["AttackOptions", "FramesOptions", "InputError", "ReportOptions", "ShiftOptions", "TrainOptions",
-           "__version__", "attack", "black_box", "frames", "load_domain", "load_model", "report", "shift", "simba",
-           "stats", "train"]
+__all__ = ["InputError", "__version__", "attack", "black_box", "frames", "load_domain", "load_model", "report", "shift",
+           "simba", "stats", "train", "transfer"]
 
 #: Name -> the module that has it.
 _HOMES = {
-    **dict.fromkeys(["attack", "frames", "report", "shift", "train"], "framebench.api"),
-    "AttackOptions": "bench.options.attack", "FramesOptions": "bench.options.frames",
-    "ReportOptions": "bench.options.report", "ShiftOptions": "bench.options.shift",
-    "TrainOptions": "bench.options.train", "InputError": "framebench.errors", "load_domain": "framebench.domains",
-    "black_box": "framebench.models.blackbox", "load_model": "framebench.models.registry",
-    "simba": "framebench.attacks.simba", "stats": "bench.analysis.stats",
+    **dict.fromkeys(["attack", "frames", "report", "shift", "train", "transfer"], "framebench.api"),
+    "InputError": "framebench.errors", "black_box": "framebench.models.blackbox", "load_domain": "framebench.domains",
+    "load_model": "framebench.models.registry", "simba": "framebench.attacks.simba", "stats": "bench.analysis.stats",
 }
 
 

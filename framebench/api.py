@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from bench.options.attack import AttackOptions
-from bench.options.common import Options, default_of, described, in_python, options_of
+from bench.options.common import Computed, Options, Spread, default_of, described, in_python, options_of
 from bench.options.frames import FramesOptions
 from bench.options.report import ReportOptions
 from bench.options.shift import ShiftOptions
@@ -27,6 +27,8 @@ from framebench.errors import InputError
 from framebench.progress import quiet
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bench.analysis.reporting import Results
     from framebench.models.checkpoint import Card
 
@@ -87,12 +89,43 @@ def attack(*models: Model, **options: Any) -> Results:
 
     with _running(AttackOptions, _joined("models", models, options)) as chosen:
         if chosen.transfer_from is not None:
-            raise InputError("attack gives no table of transfers; call "
-                             "bench.running.transferring.run(AttackOptions(...))")
+            raise InputError("attack gives no table of transfers; call framebench.transfer")
         results = run(chosen)
         if results is None:
             raise InputError(f"the shard {chosen.shard} has none of the images; make fewer shards")
         return results
+
+
+#: Options of `bench attack` that mean nothing to transfers: how is attacked, and by whom.
+_ATTACKING = {"models", *{*options_of(Spread)} - {*options_of(Computed)},
+              *(name for name, how in options_of(AttackOptions).items()
+                if not how.group and name not in ("transfer_from", "domain"))}
+
+
+@_listing(AttackOptions, without=_ATTACKING)
+def transfer(*models: Model, **options: Any) -> pd.DataFrame:
+    """Let models classify images that others were attacked with, as `bench attack --transfer-from` does.
+
+    >>> framebench.attack("baseline", save_adversarial=True, out="runs")
+    >>> framebench.transfer("ocnn", transfer_from=Path("runs/adversarial").iterdir(), out="runs")
+
+    Args:
+        models: See `attack`.
+        options: See below; ``transfer_from`` must be given.
+
+    Returns:
+        The new entries of ``transfer.csv``, see docs/definitions.md.
+
+    Raises:
+        InputError: for what the command would refuse.
+    """
+    from bench.running.transferring import run
+
+    with _running(AttackOptions, _joined("models", models, options)) as chosen:
+        if chosen.transfer_from is None:
+            raise InputError("transfer needs transfer_from, folders of attacked images (adversarial/EVALUATION below "
+                             "an output folder)")
+        return run(chosen)
 
 
 @_listing(ShiftOptions, without=["models"])

@@ -67,7 +67,9 @@ def check_distinct(models: Sequence[LoadedModel]) -> None:
     for i, model in enumerate(models):
         for other in models[:i]:
             if model.name == other.name:
-                raise InputError(f"two models have the same name {model.name}; tables could not tell them apart")
+                remedy = "" if model.given and other.given else "; give each as (name, module)"
+                raise InputError(f"two models have the same name {model.name}; tables could not tell them "
+                                 f"apart{remedy}")
             if model.digest == other.digest:
                 raise InputError(f"{other.name} and {model.name} are the same model; name it once")
 

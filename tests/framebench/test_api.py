@@ -106,7 +106,9 @@ def test_the_temporary_folder_goes_when_python_ends(monkeypatch):
 
 @pytest.mark.parametrize(("call", "options", "message"), [
     ("attack", {"shard": "4/4", "n": 3}, "has none of the images"),
-    ("attack", {"transfer_from": ["x"]}, "transferring"),
+    ("attack", {"transfer_from": ["x"]}, "framebench.transfer"),
+    ("transfer", {}, "needs transfer_from"),
+    ("transfer", {"transfer_from": "nowhere"}, "nowhere"),
     ("attack", {"bugdets": [1]}, "did you mean budgets"),
     ("attack", {"n": 21}, "^n 21 is not possible"),
     ("attack", {"budgets": {"a": 1}}, "^budgets must be an integer"),
@@ -122,7 +124,7 @@ def test_bad_options(call, options, message):
 
 
 def test_models_that_can_not_be_told_apart_are_refused():
-    with pytest.raises(framebench.InputError, match="two models have the same name Sequential"):
+    with pytest.raises(framebench.InputError, match=r"the same name Sequential.*\(name, module\)"):
         framebench.frames(_model(), _model(20.0))
 
 
@@ -172,6 +174,16 @@ def test_help_says_defaults_and_choices():
     text = " ".join(framebench.attack.__doc__.split())
     assert "one of pixel, dct (default: pixel)" in text and "(default: 1 10 50 100 1000)" in text
     assert "cifar10 under data_root" in text
+
+
+def test_attacked_images_are_classified_by_other_models(tmp_path):
+    options = {"threads": 1, "out": tmp_path}
+    framebench.attack(("mine", _model()), n=4, budgets=[60], epsilon=0.5, save_adversarial=True, **options)
+    saved = (tmp_path / "adversarial").iterdir()
+    table = framebench.transfer(("mine", _model()), ("other", _model(20.0)), transfer_from=saved, **options)
+    assert table["target"].tolist() == ["mine", "other"] and set(table["source"]) == {"mine"}
+    pd.testing.assert_frame_equal(framebench.report(tmp_path).transfer[["target", "asr"]], table[["target", "asr"]])
+    assert {"transfer_from", "domain", "out"} <= {*inspect.signature(framebench.transfer).parameters}
 
 
 def test_a_function_is_an_attack():
