@@ -32,7 +32,7 @@ class Domain:
         title: What the data are, in the words that results use (official, JPEG, sample, ...).
         classes: Class names; a label is an index into this tuple.
         images: uint8 [n, H, W, 3]: an array, which may be memory-mapped, or files that are decoded when needed.
-        labels: int64 [n].
+        labels: int64 [n]. Lists and tensors become arrays.
         hint: Advice for the user, such as how to get better data; may be empty.
         logits: Which logits of a model stand for `classes`, one index each, where the model knows more classes; None
             where the model's classes are these.
@@ -49,6 +49,10 @@ class Domain:
     def __post_init__(self) -> None:
         for name in ("name", "title"):
             object.__setattr__(self, name, printable(getattr(self, name)))
+        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        object.__setattr__(self, "labels", np.asarray(self.labels))
+        if not isinstance(self.images, ImageFiles):
+            object.__setattr__(self, "images", np.asanyarray(self.images))
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3:
             raise InputError(f"{self.title}: images must be uint8 [n, H, W, 3], not {self.images.dtype} "
                            f"{list(self.images.shape)}")
@@ -56,6 +60,8 @@ class Domain:
             raise InputError(f"{self.title}: {len(self.images)} images but labels of shape {list(self.labels.shape)}")
         if len(self.labels) == 0:
             raise InputError(f"{self.title}: there are no images")
+        if not np.issubdtype(self.labels.dtype, np.integer):
+            raise InputError(f"{self.title}: labels must be integers, not {self.labels.dtype}")
         if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
             raise InputError(f"{self.title}: labels from {self.labels.min()} to {self.labels.max()}, "
                            f"but there are {len(self.classes)} classes (0 to {len(self.classes) - 1})")

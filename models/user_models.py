@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from torch import nn
 
 from framebench.errors import InputError
@@ -28,8 +29,9 @@ def from_factory(name: str) -> Found:
 
 
 def classes_of(model: nn.Module) -> tuple[str, ...] | None:
-    """Return a model's attribute `classes` where its author names its logits there, as a list of strings."""
+    """Return a model's attribute `classes` where its author names its logits there, as a list or array of strings."""
     classes = getattr(model, "classes", None)
+    classes = classes.tolist() if isinstance(classes, np.ndarray) else classes
     if isinstance(classes, list | tuple) and classes and all(isinstance(name, str) for name in classes):
         return tuple(classes)
     return None  # none, or something else under that name, such as their number

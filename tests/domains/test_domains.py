@@ -184,6 +184,22 @@ def test_arrays_that_are_no_domain_are_refused(images, labels, message):
         Domain("d", "d", CIFAR10, images, np.array(labels, dtype=np.int64))
 
 
+@pytest.mark.parametrize("form", [
+    lambda x, y: (x, y.tolist()), lambda x, y: (torch.from_numpy(x), torch.from_numpy(y)),
+    lambda x, y: (list(x), tuple(y)),
+], ids=["a list of labels", "tensors", "a list of images"])
+def test_arrays_may_have_any_form(form):
+    x, y = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3), np.array([1, 0])
+    domain = Domain("mine", "mine", ["a", "b"], *form(x, y))
+    assert domain.digest == Domain("mine", "mine", ("a", "b"), x, y).digest and domain.classes == ("a", "b")
+    assert domain.load([0])[1].tolist() == [1] and len(domain.first(2)) == 2
+
+
+def test_labels_that_are_no_integers_are_refused():
+    with pytest.raises(InputError, match="integers"):
+        Domain("d", "d", CIFAR10, np.zeros((2, 4, 4, 3), np.uint8), [0.0, 1.0])
+
+
 @pytest.mark.parametrize("name", ["samples-c", "samples-c/fog", "cifar10-c"])
 def test_a_corrupted_set_is_no_domain_and_the_message_says_how_to_name_a_cell(name):
     with pytest.raises(InputError, match="-c/fog/3"):

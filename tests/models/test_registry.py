@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -244,3 +245,11 @@ def test_a_model_without_weights_says_what_it_is_and_leaves_the_other_whole(mode
     assert torch.equal(model.module(images), logits)
     model.module.lock = threading.Lock()  # can't be copied
     assert without_weights(model) is model
+
+
+def test_the_names_of_logits_may_be_an_array():
+    model = torch.nn.Flatten()
+    model.classes = np.array(["cat", "dog"])
+    assert wrap(model, "m").classes == ("cat", "dog")
+    model.classes = np.array([1, 2])
+    assert wrap(model, "m").classes is None
