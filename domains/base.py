@@ -104,7 +104,8 @@ class Domain:
         """sha256 of images and labels, and of the chosen logits."""
         if isinstance(self.images, ImageFiles):
             return hashlib.sha256(f"{self.images.digest} {digest(self.labels)} {self.logits}".encode()).hexdigest()
-        return digest(self.images, self.labels)
+        arrays = digest(self.images, self.labels)
+        return arrays if self.logits is None else hashlib.sha256(f"{arrays} {self.logits}".encode()).hexdigest()
 
     @cached_property
     def order(self) -> np.ndarray:

@@ -195,6 +195,12 @@ def test_arrays_may_have_any_form(form):
     assert domain.load([0])[1].tolist() == [1] and len(domain.first(2)) == 2
 
 
+def test_the_chosen_logits_tell_a_domain_from_others():
+    x, y = np.zeros((2, 4, 4, 3), np.uint8), [0, 1]
+    digests = {Domain("d", "d", ("a", "b"), x, y, logits=logits).digest for logits in (None, (0, 1), (2, 3))}
+    assert len(digests) == 3
+
+
 def test_labels_that_are_no_integers_are_refused():
     with pytest.raises(InputError, match="integers"):
         Domain("d", "d", CIFAR10, np.zeros((2, 4, 4, 3), np.uint8), [0.0, 1.0])
