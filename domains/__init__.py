@@ -131,6 +131,8 @@ def load_domain(name: str | os.PathLike[str], root: str | Path | None = None, re
         InputError: for an unknown name, for a root that is not a folder, and for data that are missing, incomplete or
             damaged.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(f"a domain is loaded by its name or path, not by a {type(name).__name__}")
     root = data_root(root)
     name = name if isinstance(name, str) else f"folder:{os.fspath(name)}"
     if sized := _SIZED.fullmatch(name):

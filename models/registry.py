@@ -82,6 +82,8 @@ def load(name: str | os.PathLike[str]) -> LoadedModel:
     Raises:
         InputError: for an unknown name, and for files and functions that don't give a model.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(f"a model is loaded by its name or path, not by a {type(name).__name__}")
     name = os.path.expanduser(os.fspath(name))
     if name.startswith(BF16):
         return in_bfloat16(load(name.removeprefix(BF16)))

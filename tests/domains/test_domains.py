@@ -164,6 +164,8 @@ def test_a_path_is_a_folder_of_images(data_root_folder):
     assert load_domain(folder).digest == load_domain(f"folder:{folder}").digest
     with pytest.raises(InputError, match="nowhere"):
         load_domain(folder / "nowhere")
+    with pytest.raises(InputError, match="by its name or path, not by a Domain"):
+        load_domain(load_domain(folder))
 
 
 @pytest.fixture

@@ -164,6 +164,8 @@ def test_a_path_may_be_an_object_and_begin_with_the_home_folder(tmp_path, monkey
         load("state:resnet18:~/weights.pt")
     with pytest.raises(InputError, match="there is no checkpoint"):
         load_model(Path("nowhere.safetensors"))
+    with pytest.raises(InputError, match="by its name or path, not by a Flatten"):
+        load_model(torch.nn.Flatten())
 
 
 def test_unknown_names_are_answered_with_a_suggestion():
