@@ -125,7 +125,7 @@ def run(options: ReportOptions) -> Results:
     for out in others or [first]:  # with others, the first may be new
         if not (out / "examples").is_dir() and not kept_frames(out):
             raise InputError(f"{out} is not the output of a run: it has no folder examples/ or frames/; name the "
-                             "folder that --out named")
+                             "folder that a command has written its results into")
     store = Store(first)
     with store.lock(repair=options.repair):
         for out in others:
