@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.options.common import Options, convert, option, options_of
+from bench.options.common import Options, option, options_of
 from bench.options.kinds import TEXT, Kind
+from bench.options.values import convert
 from framebench.errors import InputError, unknown
 
 FOLDER = Path(__file__).parent / "protocols"

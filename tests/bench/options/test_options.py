@@ -17,12 +17,13 @@ from torch import nn
 from bench.cli.flags import read_flags
 from bench.cli.main import COMMANDS, parser
 from bench.options.attack import AttackOptions
-from bench.options.common import convert, options_of
+from bench.options.common import options_of
 from bench.options.frames import FramesOptions
 from bench.options.prune import PruneOptions
 from bench.options.report import ReportOptions, ReportSettings
 from bench.options.shift import ShiftOptions
 from bench.options.train import TrainOptions
+from bench.options.values import convert
 from framebench.attacks.options import SimBAOptions
 from framebench.domains import load_domain
 from framebench.errors import InputError
