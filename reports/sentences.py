@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.analysis.answer import Difference, Question, Standing
 from bench.analysis.flags import OF_ATTACKS
-from framebench.reports.format import number_of, points, rate
+from framebench.reports.format import number_of, percent, points, rate
 from framebench.reports.names import KINDS, Labels
 
 if TYPE_CHECKING:
@@ -110,10 +110,11 @@ class _OneKind:
         return self._labels.place(question) + ("" if question.even else " on shared images")
 
     def _value(self, model: str, question: Question) -> str:
-        """Return a model's accuracy with its interval."""
+        """Return a model's accuracy with its interval, and what is left at its largest budget if this is a smaller."""
         value = question.values[model]
         cell = rate(value.value, value.low, value.high)
-        return f"{cell.text} {cell.below}".strip()
+        last = f"; {percent(question.last[model][1])} at {question.last[model][0]:,}" if model in question.last else ""
+        return f"{cell.text} {cell.below}".strip() + last
 
     def _best(self) -> list[str]:
         """Return who is best at what, and where no model is shown to be."""
@@ -147,12 +148,13 @@ class _OneKind:
         first, what = standing.first, f"{self._what} {self._place(question)}"
         leader = f"{self._name(first, question)} ({self._value(first, question)})"
         values = {model: value.value for model, value in question.values.items()}
+        alike = len(set(values.values())) == 1 and len({question.last.get(model) for model in values}) == 1
         apart = f" {self._names(standing.apart, question)} can't be compared with it: no image is shared." \
             if standing.apart else ""
         if standing.higher:
             return (f"No model can be called the best in {what}: {leader} is above most others, but shown to be below "
                     f"{self._names(standing.higher, question)}.{apart}")
-        if not standing.lower and not apart and len(set(values.values())) == 1:
+        if not standing.lower and not apart and alike:
             return f"The {what} of {self._names(values, question)} is the same: {self._value(first, question)}."
         if not standing.lower:
             last = min(values, key=lambda model: values[model])

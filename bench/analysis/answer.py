@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -113,6 +113,8 @@ class Question:
         differences: (a, b) -> a minus b, for both orders of every pair that was compared.
         attack: Name of the attack, with its seed.
         budget: Its iterations, see `_telling`.
+        last: Model -> the largest number of iterations that it is tabled at and its robust accuracy then, of those
+            where that is more than `budget`.
         part: Of a corrupted set "benchmark" or "extras", else "all".
         cells: The most cells of a model.
         targeted: Whether the attack has targets; then models are not compared.
@@ -128,6 +130,7 @@ class Question:
     differences: Mapping[tuple[str, str], Difference]
     attack: str = ""
     budget: int = 0
+    last: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     part: str = "all"
     cells: int = 1
     targeted: bool = False
@@ -190,6 +193,8 @@ def _under_attack(found: Findings) -> list[Question]:
         asked.append(Question(
             "robust", first.domain, first.facts.title, values,
             _differences(family[family["budget"] == budget], len(family)), first.seeded, budget,
+            {model: (most, float(robust(run.frame(), "iterations", most).mean())) for model, own in by_model.items()
+             if model in runs and (most := max(tabled[model])) > budget and (run := reaching(own, most)) is not None},
             targeted=first.traits.targeted,
             hopeless=tuple(model for model, run in runs.items() if not _correct(run).any()),
             left_out=tuple(model for model in by_model if model not in runs), even=_even(values)))
@@ -201,11 +206,12 @@ def _telling(by_model: Mapping[str, Sequence[Measured]], tabled: Mapping[str, se
 
     Without a bound an attack breaks nearly every image in the end, and then there is nothing left to compare. So it is
     compared at the largest such budget at which all models together still classify a tenth of the images correctly; at
-    the largest one if there is none. The rule does not look at which model does better.
+    the largest one if there is none. The rule does not look at which model does better. A single model is compared with
+    nothing, and a smaller budget would only flatter it.
     """
     budgets = [budget for own in tabled.values() for budget in own]
     common = sorted({one for one in budgets if budgets.count(one) == max(map(budgets.count, budgets))}, reverse=True)
-    if next(iter(by_model.values()))[0].traits.bound is None:
+    if len(by_model) > 1 and next(iter(by_model.values()))[0].traits.bound is None:
         for budget in common:
             held = [robust(run.frame(), "iterations", budget) for own in by_model.values()
                     if (run := reaching(own, budget)) is not None]

@@ -213,3 +213,10 @@ def test_a_set_that_a_warning_concerns_is_marked(seven):
 def test_lists_are_cut():
     assert listed([]) == "" and listed(["a"]) == "a" and listed("abc") == "a, b and c"
     assert listed("abcdefgh", 4) == "a, b, c and 5 more"
+
+
+def test_what_is_left_at_the_largest_budget_is_said_beside_a_smaller_one(tmp_path):
+    stored = [run_of(tmp_path / "examples", np.repeat([2, breaks, 90], [20, 60, 20]), model=model, budget=1000,
+                     budgets=(1, 10, 1000), attack="simba") for model, breaks in (("a", 50), ("b", 8))]
+    (ranked,) = _about(_said(found_of(tmp_path, *stored)), "at 10 iterations", "highest robust")
+    assert "80.0% [71.1, 86.7]; 0.0% at 1,000" in ranked

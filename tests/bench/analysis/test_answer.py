@@ -9,7 +9,9 @@ import pytest
 
 from bench.analysis.answer import questions
 from bench.analysis.findings import find
+from bench.analysis.reporting import write_report
 from bench.analysis.stats import images_needed, mcnemar, pairs_needed
+from bench.browsing.listing import Listing
 from bench.options.report import ReportSettings
 from tests.bench.analysis.making import cell_of, kept, run_of
 from tests.bench.analysis.shifting import shifted
@@ -215,6 +217,17 @@ def test_without_a_bound_models_are_compared_while_some_images_are_left(tmp_path
     (question,) = robust_of(found_of(tmp_path, *runs))
     assert question.budget == 10
     assert (question.values["a"].value, question.values["b"].value) == (0.8, 0.2)
+    assert question.last == {"a": (100, 0.0), "b": (100, 0.0)}
     bounded = [run_of(tmp_path / "bounded" / "examples", np.repeat([2, 50], [20, 80]), model=model, budget=100,
                       budgets=(10, 100), norm="linf", bound=0.1) for model in "ab"]
-    assert robust_of(found_of(tmp_path / "bounded", *bounded))[0].budget == 100
+    (question,) = robust_of(found_of(tmp_path / "bounded", *bounded))
+    assert question.budget == 100 and not question.last
+
+
+def test_a_single_model_has_its_largest_budget_as_in_the_index(tmp_path):
+    run = run_of(tmp_path / "examples", np.repeat([50, -1], [98, 2]), model="a", budget=100, budgets=(10, 100))
+    found = found_of(tmp_path, run)
+    (question,) = robust_of(found)
+    assert (question.budget, question.values["a"].value) == (100, 0.02) and not question.last
+    write_report(tmp_path)
+    assert [rate.value for rate in Listing(tmp_path.parent).run(tmp_path.name).robust] == [0.02]
