@@ -9,6 +9,7 @@ To add a domain, write ``domains/NAME.py`` with a function ``load_NAME``, and na
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -17,11 +18,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from framebench.domains import cifar
 from framebench.domains.base import Domain
-from framebench.domains.cifar import has_cifar10
 from framebench.domains.folder import load_folder
+from framebench.domains.layout import find
 from framebench.domains.reading import USUAL, Reading
-from framebench.errors import InputError, unknown
+from framebench.errors import InputError, MissingDataError, unknown
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["DOMAINS", "TRAINING", "USUAL", "Domain", "Entry", "Reading", "data_root", "default_domain", "describe",
            "load_domain", "load_training"]
@@ -103,9 +107,28 @@ def data_root(given: str | Path | None) -> Path | None:
     return root
 
 
-def default_domain(root: Path | None) -> str:
-    """Return the domain that is used by default: `cifar10` if the data root has it, else `samples`."""
-    return "cifar10" if root is not None and has_cifar10(root) else "samples"
+def default_domain(given: str | Path | None) -> str:
+    """Return the domain that is used by default: `cifar10` if the data root has it, else `samples`.
+
+    Args:
+        given: The data root, as for `data_root`. Whoever gives one wants its images, and not the samples. But
+            ``$BENCH_DATA`` may be set for other data sets: without CIFAR-10 in it the samples are taken, with a
+            warning.
+
+    Raises:
+        InputError: if the data root is not a folder, or one was given that has no CIFAR-10.
+    """
+    root = data_root(given)
+    if root is None:
+        return "samples"
+    try:
+        find(root, "cifar10", cifar.PLACES["cifar10"], split="test")
+    except MissingDataError as error:
+        if given:
+            raise MissingDataError(f"{error}; or name other images (--domain, --domains)") from None
+        _log.warning("BENCH_DATA: %s; the 20 samples are used", error)
+        return "samples"
+    return "cifar10"
 
 
 def describe() -> dict[str, str]:

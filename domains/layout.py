@@ -39,8 +39,9 @@ def find(root: Path | None, name: str, places: Places, **parts: str) -> Path:
         return found
     names = [place.format(**parts) for place in places]
     absent = f"neither {' nor '.join(names)}" if len(names) > 1 else f"no {names[0]}"
-    raise MissingDataError(f"{root} has {absent}, which {name} needs; put the data there, or get them with "
-                           "`bench fetch`")
+    above = next((folder for folder in root.absolute().parents[:2] if located(folder, places, **parts)), None)
+    advice = "put the data there, or get them with `bench fetch`" if above is None else f"{above} has it: give that one"
+    raise MissingDataError(f"{root} has {absent}, which {name} needs; {advice}")
 
 
 def folder_of(places: Places) -> str:

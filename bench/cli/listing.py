@@ -42,7 +42,8 @@ def run(options: ListOptions) -> None:
 
     from bench.options.protocol import NAMES
     from framebench.attacks.registry import ATTACKS
-    from framebench.domains import TRAINING, data_root, default_domain, describe
+    from framebench.domains import TRAINING, default_domain, describe
+    from framebench.errors import MissingDataError
     from framebench.models.architectures import ARCHITECTURES
     from framebench.models.registry import SOURCES, shipped
     from framebench.models.regularizers import REGULARIZERS
@@ -54,8 +55,11 @@ def run(options: ListOptions) -> None:
     print(f"models that others made (all names: bench list {' | '.join(ZOOS)}):")
     for name, source in SOURCES.items():
         print(f"  {name}:{source.form}: {source.summary}")
-    root = data_root(options.data_root)
-    print(f"domains (default here: {default_domain(root)}):")
+    try:
+        usual = default_domain(options.data_root)
+    except MissingDataError as error:
+        usual = f"none, {error}"
+    print(f"domains (default here: {usual}):")
     for name, what in describe().items():
         print(f"  {name}: {what}")
     print("attacks:")

@@ -64,7 +64,7 @@ class AttackOptions(WithProtocol, Reported, WithImages, Batched, Spread):
         "shipped names, .safetensors paths, python:FILE.py:FUNCTION")
     domain: str | Domain | None = option(
         "--domain", None, DOMAIN, "images to attack; `bench list` shows all", metavar="D",
-        known_as="cifar10 under --data-root, else the 20 images that foolbox ships")
+        known_as="cifar10 under --data-root; without one the 20 images that foolbox ships")
     n: int | None = option("-n", None, INTEGER, "the first N images of the common, class-balanced order", metavar="N",
                            rule=AT_LEAST_ONE, known_as=f"at most {_IMAGES}")
     attack: str | UserFunction = option(

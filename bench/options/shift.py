@@ -29,7 +29,7 @@ class ShiftOptions(WithProtocol, Reported, WithImages, Batched, Spread):
         "shipped names, .safetensors paths, RUN@EPOCH, python:FILE.py:FUNCTION")
     domains: tuple[str | Domain, ...] | None = option(
         "--domains", None, DOMAIN, "domains; `bench list` shows all", many="+", metavar="D",
-        known_as="those under --data-root and cifar10-c, else the samples and samples-c")
+        known_as="those under --data-root and cifar10-c; without one the samples and samples-c")
     n: int | None = option("-n", None, INTEGER, "the first N images of each cell in the common, class-balanced order",
                            metavar="N", rule=AT_LEAST_ONE, known_as="all")
     corruptions: tuple[str, ...] | None = option(

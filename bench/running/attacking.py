@@ -76,7 +76,7 @@ def run(options: AttackOptions) -> Results | None:
     attacks = {epsilon: attack_of(options, epsilon) for epsilon in options.epsilon or (None,)}
     root = data_root(options.data_root)
     models = load_models(options.models, options.precision, known=options.spread)
-    chosen = options.domain or default_domain(root)
+    chosen = options.domain or default_domain(options.data_root)
     read = reading(options, models, [chosen])
     domain = chosen if isinstance(chosen, Domain) else load_domain(chosen, root, read)
     height, width, channels = domain.shape

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from framebench.domains import USUAL, Domain, Reading, default_domain, load_domain
+from framebench.domains import USUAL, Domain, Reading, data_root, default_domain, load_domain
 from framebench.domains.corrupted import default_corrupted, load_corrupted
 from framebench.domains.generated import GeneratedSet
 from framebench.errors import InputError, MissingDataError, printable
@@ -59,12 +59,19 @@ class Cell:
             object.__setattr__(self, name, printable(getattr(self, name)))
 
 
-def default_domains(root: Path | None) -> list[str | Domain]:
+def default_domains(given: str | Path | None) -> list[str | Domain]:
     """Return what a bare ``shift`` uses: all that the data root has, CIFAR-10-C generated if need be, else samples.
 
     Other shifts of CIFAR-10 are loaded; one that is damaged is left out with a warning.
+
+    Args:
+        given: The data root, as for `default_domain`.
+
+    Raises:
+        InputError: as `default_domain`.
     """
-    domains: list[str | Domain] = [default_domain(root), default_corrupted(root)]
+    root = data_root(given)
+    domains: list[str | Domain] = [default_domain(given), default_corrupted(root)]
     for name in OTHERS:
         try:
             domains.append(load_domain(name, root))

@@ -55,7 +55,7 @@ def run(options: ShiftOptions) -> Results:
     writable_folder(options.out)
     models, notes = _models(options)
     how = computing(options)
-    domains = options.domains or default_domains(root)
+    domains = options.domains or default_domains(options.data_root)
     read = reading(options, models, domains)
     cells = list_cells(domains, root, options.corruptions, options.severities, options.n, options.seed,
                        workers=how.threads, reading=read)

@@ -150,6 +150,23 @@ def test_where_data_lie(data_root_folder, monkeypatch):
         data_root("/no/such/folder")
 
 
+def test_a_data_root_without_the_usual_images_is_refused_and_the_right_one_named(data_root_folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty has neither cifar-10-batches-py/ nor cifar10/test/.*--domain"):
+        default_domain(tmp_path / "empty")
+    for below in ("cifar10", "cifar10/test"):
+        with pytest.raises(InputError, match=f"{data_root_folder} has it"):
+            default_domain(str(data_root_folder / below))
+        with pytest.raises(InputError, match=f"{data_root_folder} has it"):
+            load_domain("cifar10", data_root_folder / below)
+
+
+def test_the_environments_data_root_may_be_for_other_images(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    assert default_domain(None) == "samples"
+    assert "cifar-10-batches-py/" in caplog.text and "samples" in caplog.text
+
+
 def test_the_data_root_may_be_text_a_path_or_the_environments(data_root_folder, monkeypatch):
     digest = load_domain("cifar10", data_root_folder).digest
     assert load_domain("cifar10", str(data_root_folder)).digest == digest

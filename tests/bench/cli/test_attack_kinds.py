@@ -280,7 +280,7 @@ def test_models_of_other_sizes_are_given_the_same_images_and_the_page_says_who_r
     torch.manual_seed(0)
     torch.save(torchvision.models.squeezenet1_1(num_classes=10).state_dict(), tmp_path / "squeeze.pt")
     state = f"state:torchvision/squeezenet1_1,size=48,interpolation=bicubic:{tmp_path / 'squeeze.pt'}"
-    common = ["--models", state, f"python:{networks}:small", "--data-root", str(tmp_path), "--out", str(out)]
+    common = ["--models", state, f"python:{networks}:small", "--out", str(out)]
     assert main(["attack", *common, "--budgets", "3", "--threads", "1"]) == 0
     assert main(["shift", *common, "--domains", "samples", "--threads", "1"]) == 0
     found = {rows.evaluation.model: rows.facts.resizing for rows in Store(out).all()}

@@ -29,6 +29,7 @@ from framebench.models.checkpoint import Card, save
     (["--domain", "cifar"], "unknown domain 'cifar'; did you mean cifar10"),
     (["--domain", "cifar10"], "needs --data-root"),
     (["--data-root", "/no/such/folder"], "is not a folder"),
+    (["--data-root", "{folder}"], "neither cifar-10-batches-py/ nor"),
     (["--basis", "dft"], "--basis 'dft'"),
     (["--attack", "simab"], "did you mean simba"),
     (["--epsilon", "0"], "--epsilon must be above 0"),
@@ -56,7 +57,7 @@ from framebench.models.checkpoint import Card, save
     (["--surprise"], "unrecognized arguments: --surprise"),
 ])
 def test_attack(tmp_path, model_file, capsys, options, message):
-    given = [option.format(file=model_file) for option in options]
+    given = [option.format(file=model_file, folder=model_file.parent) for option in options]
     defaults = {"--models": f"python:{model_file}:linear", "--out": str(tmp_path / "out"), "--budgets": "3"}
     more = [word for key, value in defaults.items() if key not in given for word in (key, value)]
     code = main(["attack", *given, *more])

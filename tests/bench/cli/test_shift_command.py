@@ -282,6 +282,7 @@ def test_killed_and_resumed_gives_the_same_rows(tmp_path, model_file, data_root)
     (["--severities", "2", "2"], "--severities 2 2: give each value once"),
     (["--domains", "cifar10-d"], "unknown domain 'cifar10-d'; did you mean cifar10"),
     (["--domains", "cifar10-c"], "needs --data-root"),
+    (["--data-root", "{folder}"], "neither cifar-10-batches-py/ nor"),
     (["--domains", "folder:/no/such"], "/no/such"),
     (["--baseline", "other"], "factories:linear"),
     (["--match-clean", "{file}"], "is not a .safetensors file"),
@@ -294,7 +295,7 @@ def test_killed_and_resumed_gives_the_same_rows(tmp_path, model_file, data_root)
     (["-n", "21"], "-n 21 is not possible: the largest set has 20 images"),
 ])
 def test_bad_input(tmp_path, model_file, capsys, options, message):
-    given = [option.format(file=model_file) for option in options]
+    given = [option.format(file=model_file, folder=model_file.parent) for option in options]
     models = [] if "--models" in given else ["--models", f"python:{model_file}:linear"]
     code = main(["shift", *models, *given, "--out", str(tmp_path / "out")])
     captured = capsys.readouterr()
