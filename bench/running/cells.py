@@ -6,7 +6,7 @@ import base64
 import hashlib
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,13 +98,14 @@ def list_cells(domains: Sequence[str | Domain], root: Path | None, corruptions: 
         reading: How image files are read.
 
     Raises:
-        InputError: for unknown names, for data that are missing or damaged, and where no set has a corruption that is
-            asked for, or as many images.
+        InputError: for unknown names, for different sets of one name, for data that are missing or damaged, and where
+            no set has a corruption that is asked for, or as many images.
     """
     plain: dict[str, Domain] = {}
     wanted: dict[str, list[tuple[str, int]] | None] = {}  # a corrupted set -> its cells; None for all that are asked
     for name in domains:
         if isinstance(name, Domain):
+            _refuse_another(plain, name.name, name)
             plain[name.name] = name
             continue
         base, *cell = name.rsplit("/", 2)
@@ -114,10 +115,13 @@ def list_cells(domains: Sequence[str | Domain], root: Path | None, corruptions: 
             if (cells_of := wanted.setdefault(base, [])) is not None:
                 cells_of.append((cell[0], int(cell[1])))
         else:
-            plain[name] = load_domain(name, root, reading)
+            domain = load_domain(name, root, reading)
+            _refuse_another(plain, name, domain)
+            plain[name] = domain
     corrupted = [(load_corrupted(name, root, seed=seed, reading=reading), chosen) for name, chosen in wanted.items()]
     for found, _ in corrupted:
         if found.clean is not None and found.clean.digest not in {domain.digest for domain in plain.values()}:
+            _refuse_another(plain, found.clean.name, found.clean)
             plain = {found.clean.name: found.clean, **plain}
     cells = [Cell(name, domain.title, domain.digest, domain) for name, domain in plain.items()]
     for found, chosen in corrupted:
@@ -137,6 +141,11 @@ def list_cells(domains: Sequence[str | Domain], root: Path | None, corruptions: 
     if n is not None and n > max(len(cell.images) for cell in cells):
         raise InputError(f"-n {n} is not possible: the largest set has {max(len(c.images) for c in cells)} images")
     return cells
+
+
+def _refuse_another(known: Mapping[str, Domain], name: str, domain: Domain) -> None:
+    if name in known and known[name].digest != domain.digest:
+        raise InputError(f"two different sets of images are called {name}; give each a name of its own")
 
 
 def _generate(found: GeneratedSet, cells: Sequence[tuple[str, int]], workers: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ import bench.running.attacking
 import bench.running.cells
 from bench.rows.store import Store
 from bench.run import main
+from framebench.domains import Domain
+from framebench.errors import InputError
 
 
 @pytest.fixture
@@ -107,6 +110,20 @@ def test_a_second_name_for_the_same_images_is_said(tmp_path, shift, data_root, c
     assert shift(tmp_path / "out", "--domains", f"folder:{mine}", f"folder:{copy}") == 0
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning:")]
     assert any(f"folder:{copy}" in line and f"folder:{mine}" in line for line in said)
+
+
+def test_two_sets_of_one_name_are_refused():
+    def made(value):
+        return Domain("mine", "mine", ("a", "b"), np.full((2, 4, 4, 3), value, np.uint8), np.array([0, 1]))
+
+    def listed(*domains):
+        return bench.running.cells.list_cells(domains, None, None, (1,), None, 0)
+
+    assert len(listed(made(1), made(1))) == 1, "the same images twice"
+    with pytest.raises(InputError, match="called mine"):
+        listed(made(1), made(2))
+    with pytest.raises(InputError, match="called samples"):
+        listed(replace(made(1), name="samples"), "samples-c/fog/1")
 
 
 def test_a_set_is_found_where_its_loader_finds_it(data_root):
