@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -62,7 +63,7 @@ def _setup(found: Findings, asked: Sequence[Question], labels: Labels) -> list[s
     sizes: dict[str, set[int]] = {}
     for question in asked:
         sizes.setdefault(question.domain, set()).update(value.n for value in question.values.values())
-    titles = {question.domain: question.title.partition(", ")[0] for question in asked}
+    titles = {question.domain: _short(question.title) for question in asked}
     warned_of = {domain: ", ".join(flag.name for flag in found.flags if domain in flag.domains and not flag.models)
                  for domain in sizes}
     sets = [f"{labels.domains[domain]} ({titles[domain]}; n = {_range(n)}"
@@ -186,9 +187,10 @@ class _OneKind:
                 shown += self._of(model, differing, total)
             hidden += self._of(model, [one for one in own if not one[1].shown], total)
         reference = self._name(self._reference or "", *self._asked)
-        said = [f"Shown against {reference}, in points: {listed(shown)}."] if shown else []
+        said = [f"Shown against {reference} in {self._what}, points: {listed(shown)}."] if shown else []
         if hidden:
-            start = f"Not shown against {reference}" if shown else f"No difference to {reference} is shown; in points"
+            start = f"Not shown against {reference} in {self._what}" if shown else \
+                f"No difference to {reference} in {self._what} is shown; in points"
             said.append(f"{start}: {listed(hidden)}{_images([pair for _, pair in pairs if not pair.shown])}.")
         return said
 
@@ -252,6 +254,11 @@ def _rounded(images: float) -> str:
         return f"{_MOST_IMAGES:,} or more"
     unit = 10 ** max(int(math.log10(images)) - 1, 0)
     return f"{math.ceil(images / unit) * unit:,}"
+
+
+def _short(title: str) -> str:
+    """Return a title up to its first comma outside of parentheses."""
+    return re.split(r", (?![^()]*\))", title, maxsplit=1)[0]
 
 
 def _range(sizes: Iterable[int]) -> str:

@@ -220,3 +220,18 @@ def test_what_is_left_at_the_largest_budget_is_said_beside_a_smaller_one(tmp_pat
                      budgets=(1, 10, 1000), attack="simba") for model, breaks in (("a", 50), ("b", 8))]
     (ranked,) = _about(_said(found_of(tmp_path, *stored)), "at 10 iterations", "highest robust")
     assert "80.0% [71.1, 86.7]; 0.0% at 1,000" in ranked
+
+
+def test_the_title_of_a_set_keeps_its_parentheses(tmp_path):
+    title = "folder photos/test (3,500 images, 7 of 7 classes), partial: all"
+    rows = attacked(tmp_path, 0.5, model="a", n=20)
+    rows.facts = dataclasses.replace(rows.facts, title=title)
+    assert "d (folder photos/test (3,500 images, 7 of 7 classes); n = 20)" in _said(found_of(tmp_path, rows))[0]
+
+
+def test_a_difference_says_of_which_accuracy(tmp_path):
+    stored = [run_of(tmp_path / "examples", np.repeat([0, 1, -1], [wrong, 50, 150 - wrong]), model=model)
+              for model, wrong in (("baseline", 10), ("b", 100))]
+    said = _about(_said(found_of(tmp_path, *stored)), "Shown against baseline")
+    assert [" in robust accuracy" in one for one in said] == [True, False]
+    assert [" in clean accuracy" in one for one in said] == [False, True]
