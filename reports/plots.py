@@ -55,15 +55,20 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
         group = alike.get((model, attack))
         if group is None:
             continue  # no ASR: its interval, from 0 to 1 everywhere, would hide the others
-        # With one model, each attack has a colour: there can be more attacks (one per epsilon) than dashes.
-        color = styles[model].color if len(models) > 1 else COLORS[attacks.index(attack) % len(COLORS)]
-        dashes: str | tuple[int, tuple[int, int]] = DASHES[
-            (attacks.index(attack) + DASHES.index(styles[model].dashes)) % len(DASHES)]
+        place = attacks.index(attack)
+        if len(models) > 1:  # those that share a colour have other dashes, and when these are used up, markers
+            color = styles[model].color
+            rounds, dash = divmod(DASHES.index(styles[model].dashes) * len(attacks) + place, len(DASHES))
+        else:  # each attack has a colour: there can be many of them (one per epsilon)
+            color, rounds, dash = COLORS[place % len(COLORS)], place // len(COLORS), place % len(DASHES)
+        marker = ("", *MARKERS)[rounds % (len(MARKERS) + 1)]
+        dashes: str | tuple[int, tuple[int, int]] = DASHES[dash]
         if len(group) > 1:  # each shows in the gaps of the others
             dashes = (-_DASH * group.index((model, attack)), (_DASH, _DASH * (len(group) - 1)))
-        axes.step(curve["budget"], curve["asr"], where="post", color=color, linewidth=1.8, linestyle=dashes)
+        axes.step(curve["budget"], curve["asr"], where="post", color=color, linewidth=1.8, linestyle=dashes,
+                  marker=marker, markersize=5, markevery=0.12)
         axes.plot([], [], color=color, label=shown(labels[model, attack]), linewidth=1.8,
-                  linestyle="-" if len(group) > 1 else dashes)
+                  linestyle="-" if len(group) > 1 else dashes, marker=marker, markersize=5)
         low, high = curve["ci_low"], curve["ci_high"]
         axes.fill_between(curve["budget"], low, high, step="post", color=color, alpha=0.13 / len(group), linewidth=0)
         axes.fill_between(curve["budget"], low, high, step="post", facecolor="none", edgecolor=color, alpha=0.4,

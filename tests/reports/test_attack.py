@@ -46,6 +46,18 @@ def test_curves_that_nothing_breaks_lie_off_the_axis_and_all_of_them_show():
     assert dash == gap and abs(offsets[0] - offsets[1]) == dash
 
 
+@pytest.mark.parametrize(("models", "attacks"), [(2, 7), (9, 6), (1, 20)])
+def test_every_curve_has_a_colour_dashes_or_a_marker_of_its_own(models, attacks):
+    curves = {(f"m{i}", f"a{j}"): _curve(RISING, 10 + attacks * i + j) for i in range(models) for j in range(attacks)}
+    for i, curve in enumerate(curves.values()):
+        curve["asr"] *= 1 - i / 100  # none coincide
+    axes = plots.asr_curves(curves, "iterations", [1, 10]).axes[0]
+    handles, _ = axes.get_legend_handles_labels()
+    legend, drawn = ([(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines]
+                     for lines in (handles, [line for line in axes.lines if len(line.get_xdata())]))
+    assert len(set(legend)) == len(curves) and drawn == legend
+
+
 def test_the_caption_names_curves_that_coincide_or_can_not_be():
     curves = {("a", "x"): _curve(ZERO), ("b", "x"): _curve(RISING), ("c", "x"): _curve(ZERO, 12, high=0.3)}
     assert coinciding(curves) == [[("a", "x"), ("c", "x")], [("b", "x")]]

@@ -3,6 +3,7 @@
 (() => {
   const { el, color, dash, percent, interval, number, select, kinds } = framebench;
   const palette = framebench.data.palette;
+  const patterns = ["", "6 4", "7 3 2 3", "2 3", "12 4", "12 3 2 3 2 3", "2 7", "7 3 2 3 2 3"];  // of an attack
 
   // chart: { x: { label, log }, step, measures: [{ key, label, percent, log }], lines: [{ label, y, x, measure }],
   //   series: [{ key, label, model, place, n, x: [..], values: { measure: [y[], low[], high[]] } }] }
@@ -10,7 +11,7 @@
     const several = new Set(chart.series.map((series) => series.model)).size > 1;
     const shade = (series) => several ? color(series.model)
       : palette[series.place % palette.length][framebench.dark() ? 1 : 0];
-    const dashes = (series) => several ? ["", "6 4", "7 3 2 3", "2 3"][series.attack % 4] || dash(series.model) : null;
+    const dashes = (series) => several ? patterns[series.attack % patterns.length] || dash(series.model) : null;
     const measureOf = (view) => chart.measures.find((measure) => measure.key === view.measure);
 
     function draw(width, view) {
