@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ from framebench.reports.plots import NARROW, shown
 
 #: Most columns of a map by class; the interactive chart has all.
 _MOST_COLUMNS = 24
+#: Inches of a row, and of a line of small letters; letters to an inch; letters of a word.
+_ROW, _LINE, _LETTERS, _WORD = 0.27, 0.15, 16, 10
+#: Most letters of a label, and most lines of a heading: they take the room that the rows need.
+_LABEL, _LINES = 32, 4
 
 
 def heat_map(cells: pd.DataFrame) -> Figure:
@@ -35,11 +40,13 @@ def heat_map(cells: pd.DataFrame) -> Figure:
     grid = common.pivot_table(index="corruption", columns=by, values="accuracy", sort=False)
     grid = grid.reindex(list(dict.fromkeys(cells["corruption"])), columns=list(dict.fromkeys(cells[by])))
     width = page_width(2.6 + 0.62 * max(grid.shape[1], 3))
-    figure = Figure(figsize=(width, 0.9 + 0.27 * len(grid)), layout="constrained")
+    labels = [shown(str(name), _LABEL) for name in grid.columns]
+    below = _LINE if by == "severity" else _beneath(labels, 30)
+    figure = Figure(figsize=(width, 0.5 + below + _ROW * len(grid)), layout="constrained")
     axes = figure.subplots()
     _shaded(axes, grid.to_numpy())
     axes.set_yticks(range(len(grid)), [name.replace("_", " ") for name in grid.index], fontsize=8)
-    axes.set_xticks(range(grid.shape[1]), [shown(str(name)) for name in grid.columns], fontsize=8,
+    axes.set_xticks(range(grid.shape[1]), labels, fontsize=8,
                     rotation=0 if by == "severity" else 30, ha="center" if by == "severity" else "right")
     if by == "severity":
         axes.set_xlabel("severity")
@@ -63,20 +70,38 @@ def class_map(chart: Mapping[str, Any]) -> Figure:
     columns = columns[:_MOST_COLUMNS]
     grid = np.array([values for *_, values in columns], dtype=float).T
     width = page_width(2.2 + 0.5 * max(len(columns), 4))
-    figure = Figure(figsize=(width, 1.6 + 0.27 * len(grid)), layout="constrained")
+    slope = 30 if width > NARROW else 90
+    models = [shown(model, _LABEL) for _, model, _ in columns]
+    starts = [i for i, (what, *_) in enumerate(columns) if i == 0 or columns[i - 1][0] != what]
+    spans = np.diff([*starts, len(columns)])
+    inches = [(width - 1.2) / len(columns) * span for span in spans]
+    upright = min(inches) * _LETTERS < _WORD
+    above = [_headed(columns[start][0], room, upright) for start, room in zip(starts, inches, strict=True)]
+    lines = [line for heading in above for line in heading] if upright else max(above, key=len)
+    height = max(map(len, lines)) / _LETTERS if upright else len(lines) * _LINE
+    figure = Figure(figsize=(width, 0.5 + height + _beneath(models, slope) + _ROW * len(grid)), layout="constrained")
     axes = figure.subplots()
     _shaded(axes, grid)
-    axes.set_yticks(range(len(grid)), [shown(name) for name in chart["classes"]], fontsize=8)
-    axes.set_xticks(range(len(columns)), [shown(model) for _, model, _ in columns], fontsize=8,
-                    rotation=30 if width > NARROW else 90, ha="right" if width > NARROW else "center")
-    starts = [i for i, (what, *_) in enumerate(columns) if i == 0 or columns[i - 1][0] != what]
-    for i, start in enumerate(starts):
-        end = (starts + [len(columns)])[i + 1]
+    axes.set_yticks(range(len(grid)), [shown(name, _LABEL) for name in chart["classes"]], fontsize=8)
+    axes.set_xticks(range(len(columns)), models, fontsize=8, rotation=slope, ha="right" if slope < 90 else "center")
+    for start, span, heading in zip(starts, spans, above, strict=True):
         axes.axvline(start - 0.5, color="white", linewidth=4)
-        letters = max(int(17 * (width - 1.2) / len(columns) * (end - start)), 4)
-        axes.text((start + end - 1) / 2, -0.7, "\n".join(textwrap.wrap(shown(columns[start][0], 120), letters)),
-                  ha="center", va="bottom", fontsize=7)
+        axes.text(start + (span - 1) / 2, -0.7, "\n".join(heading), ha="center", va="bottom", fontsize=7,
+                  rotation=90 if upright else 0)
     return figure
+
+
+def _headed(what: str, room: float, upright: bool) -> list[str]:
+    """Return the lines of a heading over columns that have some room beside each other, in inches."""
+    most, letters = (max(int(room / _LINE), 1), _LABEL) if upright else (_LINES, int(room * _LETTERS))
+    what = what.removeprefix("robust accuracy, ")  # what follows is the name of an attack, which says it
+    what = shown(what, most * letters - (most - 1) * letters // 3)  # lines that end with a word are not full
+    return textwrap.wrap(what, letters, max_lines=most, placeholder="…")
+
+
+def _beneath(labels: Iterable[str], slope: int) -> float:
+    """Return how high the labels of columns are, in inches, which rise by so many degrees."""
+    return max(map(len, labels)) / _LETTERS * math.sin(math.radians(slope)) + _LINE
 
 
 def _shaded(axes: Axes, grid: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
@@ -178,6 +179,36 @@ def test_texts_of_a_paper_s_figures_lie_apart_and_are_7_to_9_points(draw):
             assert all(a.x1 <= b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
         drawn = figure.get_tightbbox()
         assert drawn.x0 > -0.05 and drawn.x1 < 3.3, "nothing is cut off"
+
+
+@pytest.mark.parametrize("width", [3.25, 6.75, None])
+@pytest.mark.parametrize(("models", "attacks", "classes"), [(1, 0, 10), (2, 1, 10), (1, 5, 10), (3, 5, 2), (9, 9, 4)])
+def test_headings_of_classes_lie_apart_and_leave_the_rows_their_room(width, models, attacks, classes):
+    names = ["clean accuracy, cifar10", *(f"robust accuracy, autoattack-Linf-white-box-queries=5-eps{i}/255, cifar10"
+                                          for i in range(attacks))]
+    chart = {"classes": [f"class {i}" for i in range(classes)], "measures": [
+        {"label": name, "models": {f"my_file:make_model_{i}" * 3: [[0.5, 0.4, 0.6, 10]] * classes
+                                   for i in range(models)}} for name in names]}
+    with paper(width) if width else contextlib.nullcontext():
+        figure = maps.class_map(chart)
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        drawn, box = figure.get_tightbbox(), axes.get_window_extent()
+        assert drawn.y0 > -0.05 and drawn.y1 < figure.get_figheight() + 0.05, "nothing is cut off"
+        assert 0.2 < box.height / figure.dpi / classes < 0.6
+        headings = [text.get_window_extent() for text in axes.texts if "accuracy" in text.get_text()
+                    or "eps" in text.get_text()]
+        assert 1 <= len(headings) <= len(names)
+        assert all(a.x1 <= b.x0 for a, b in zip(headings, headings[1:], strict=False))
+        assert all(heading.y0 >= box.y1 for heading in headings)
+
+
+def test_a_map_of_one_corruption_has_room_for_long_names():
+    cells = pd.DataFrame([{"model": f"model-{i}-" * 8, "corruption": "fog", "severity": 1, "accuracy": 0.5}
+                          for i in range(4)])
+    figure = maps.heat_map(cells)
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_window_extent().height / figure.dpi > 0.2
 
 
 def test_ticks_that_would_touch_are_left_out():
