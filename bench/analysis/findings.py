@@ -23,7 +23,7 @@ from bench.analysis.seeds import attack_seeds_table, trainings_table
 from bench.analysis.shift_tables import Part, clean_domains, parts, shift_table, summary_table
 from bench.options.report import ReportSettings
 from bench.rows.evaluation import Evaluation
-from bench.rows.frames import read_frames
+from bench.rows.frames import KeptFrames, read_frames
 from bench.rows.kept import DUPLICATES, TRANSFER
 from bench.rows.store import Rows, Store
 from bench.training.logs import TrainingLogs, find_logs, read_logs
@@ -117,9 +117,7 @@ def find(out: Path, settings: ReportSettings) -> Findings:
     if not stored and not kept:
         raise InputError(f"{out} holds no results; run bench attack, shift or frames with --out {out} first")
     kept = sorted(kept, key=lambda entry: (entry.request["model"] != "baseline", *map(str, entry.request.values())))
-    names = unique_names([*((rows.evaluation.model, rows.evaluation.model_digest) for rows in stored),
-                          *((entry.request["model"], entry.request["digest"]) for entry in kept)])
-    found = measure(sorted(stored, key=rank), names)
+    names, found = _named(stored, kept)
     attacks = [run for run in found if run.facts.traits is not None]
     shifts = [cell for cell in found if cell.facts.traits is None]
     gathered, clean_of = parts(shifts), clean_domains(shifts)
@@ -158,6 +156,24 @@ def find(out: Path, settings: ReportSettings) -> Findings:
         parts=gathered, clean_of=clean_of, baseline=baseline, baseline_reason=reason,
         attack_trainings=trainings["attack"], shift_trainings=trainings["shift"], transfers=TRANSFER.read(out),
         frames=frames, frame_provenance=made, logs=logs)
+
+
+def answering(out: Path, asked: Iterable[Evaluation]) -> list[Measured]:
+    """Return the runs of an output folder, named as in its tables, that have the rows of these evaluations."""
+    _, found = _named(Store(out).all(), read_frames(out))
+    answers: dict[str, Measured] = {}
+    for evaluation in asked:
+        fitting = [run for run in found if run.evaluation.answers(evaluation)]
+        run = min(fitting, key=lambda run: run.length)  # its own, unless a longer one has taken it in
+        answers[run.evaluation.key] = run
+    return list(answers.values())
+
+
+def _named(stored: Sequence[Rows], kept: Sequence[KeptFrames]) -> tuple[dict[tuple[str, str], str], list[Measured]]:
+    """Return the unique names of all models of a folder, and what was measured of them in the order of the tables."""
+    names = unique_names([*((rows.evaluation.model, rows.evaluation.model_digest) for rows in stored),
+                          *((entry.request["model"], entry.request["digest"]) for entry in kept)])
+    return names, measure(sorted(stored, key=rank), names)
 
 
 def check_settings(settings: ReportSettings, models: Iterable[tuple[str, str]]) -> None:

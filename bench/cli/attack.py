@@ -14,7 +14,11 @@ from bench.cli.messages import print_answer, print_warnings, report_line
 from bench.options.attack import AttackOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
     import pandas as pd
+
+    from bench.analysis.measured import Measured
 
 OPTIONS = AttackOptions
 
@@ -27,31 +31,45 @@ def run(options: AttackOptions) -> None:
         _print_transfers(transfer(options))
         print(f"table: {options.out / 'transfer.csv'}")
         return
-    from bench.running.attacking import run as attack
+    from bench.analysis.findings import answering
+    from bench.running.attacking import attack
 
-    results = attack(options)
-    if results is None:  # a shard without images, which the library has said
+    done = attack(options)
+    if done is None:  # a shard without images, which the library has said
         return
-    print_warnings(results)
-    _print(results.attack)
-    print_answer(results)
+    print_warnings(done.results)
+    _print(done.results.attack, answering(options.out, done.asked))
+    print_answer(done.results)
     print(f"{report_line(options.out)}\n"
           f"tables: {options.out / 'attack.csv'}, {options.out / 'paired.csv'}; "
           f"one row per image: {options.out / 'examples'}")
 
 
-def _print(table: pd.DataFrame) -> None:
-    shown = table[table["unit"] == "iterations"]
-    for (model, domain, attack), group in shown.groupby(["model", "domain", "attack"], sort=False):
+def _print(table: pd.DataFrame, asked: Sequence[Measured]) -> None:
+    """Print what this call has asked for, and how much more the table of its folder has."""
+    from bench.analysis.attack_tables import capped
+
+    runs: dict[Hashable, Measured] = {
+        (run.model, run.domain, capped(run.name, cap)): run for run in asked for cap in run.caps}
+    others = 0
+    table = table[table["unit"] == "iterations"]
+    for (model, domain, attack), group in table.groupby(["model", "domain", "attack"], sort=False):
+        if (model, domain, attack) not in runs:
+            others += 1
+            continue
         first = group.iloc[0]
         clean = f"{model} · {attack} on {domain}: {first['clean_accuracy']:.1%} clean of n = {first['n']}"
         if not first["n_correct"]:
             print(f"{clean}; no image is correctly classified before the attack, so there is no ASR; check the labels "
                   "and the model's normalisation (docs/flags.md#labels, docs/flags.md#normalisation)")
             continue
-        print(f"{clean}; ASR of {first['n_correct']} at")
-        print("   " + "  ".join(f"{row['budget']}: {row['asr']:.1%} [{row['ci_low']:.1%}, {row['ci_high']:.1%}]"
-                                for row in group.to_dict("records")))
+        among = "not of their targets' classes" if runs[model, domain, attack].traits.targeted else \
+            "classified correctly"
+        print(f"{clean}; ASR of the {first['n_correct']} {among}, after K iterations")
+        print("   K = " + "  ".join(f"{row['budget']}: {row['asr']:.1%} [{row['ci_low']:.1%}, {row['ci_high']:.1%}]"
+                                    for row in group.to_dict("records")))
+    if others:
+        print(f"{others} more in the report")
 
 
 def _print_transfers(table: pd.DataFrame) -> None:

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,11 +64,29 @@ class _Run:
     passes: float
 
 
+class Attacked(NamedTuple):
+    """What an attack on models has led to.
+
+    Attributes:
+        results: The tables and the report of the whole output folder.
+        asked: What of it this call has asked for.
+    """
+
+    results: Results
+    asked: tuple[Evaluation, ...]
+
+
 def run(options: AttackOptions) -> Results | None:
+    """As `attack`; return the tables and the report alone."""
+    done = attack(options)
+    return None if done is None else done.results
+
+
+def attack(options: AttackOptions) -> Attacked | None:
     """Attack models, and write rows, tables and the report under ``options.out``.
 
     Returns:
-        The tables and the report; None where a shard has none of the images.
+        None where a shard has none of the images.
 
     Raises:
         InputError: for options, models, images or stored results that can't be used. All are tried before anything is
@@ -80,8 +99,8 @@ def run(options: AttackOptions) -> Results | None:
     read = reading(options, models, [chosen])
     domain = chosen if isinstance(chosen, Domain) else load_domain(chosen, root, read)
     height, width, channels = domain.shape
-    for attack in attacks.values():
-        attack.check((channels, height, width))
+    for each in attacks.values():
+        each.check((channels, height, width))
     ids = domain.first(options.count(len(domain)))
     part = ids if options.shard is None else ids[options.shard.part - 1 :: options.shard.parts]
     how = computing(options)
@@ -105,7 +124,8 @@ def run(options: AttackOptions) -> Results | None:
                     given_up = _spread(workers, runs, part, Images(str(chosen), root, read, domain.digest), options)
             else:
                 _attack_all(runs, domain, part, how)
-        return reported(options.out, options.made_by(left_out=given_up))
+        results = reported(options.out, options.made_by(left_out=given_up))
+        return Attacked(results, tuple(planned.rows.evaluation for planned in runs))
 
 
 def _plan(models: Sequence[LoadedModel], domain: Domain, ids: np.ndarray, attacks: Mapping[float | None, Attack],

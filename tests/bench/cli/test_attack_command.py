@@ -55,6 +55,22 @@ def test_samples_from_nothing(tmp_path, model_file, capsys):
     assert stored.facts.predictor in ("fused", "eager")
 
 
+def test_a_call_prints_its_own_results_and_counts_those_of_others(tmp_path, model_file, capsys):
+    def printed(*more):
+        assert attack(tmp_path / "out", model_file, "--quiet", *more) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return [line for line in lines if "ASR of" in line], [line for line in lines if "more in the report" in line]
+
+    first, none = printed()
+    assert len(first) == 1 and not none
+    second, more = printed("--seed", "1")
+    assert len(second) == 1 and "-s1 on" in second[0] and more[0].startswith("1 ")
+    assert printed() == (first, more), "rows that were there"
+    assert printed("--budgets", "1", "5")[0] == first, "rows of a longer run"
+    both, _ = printed("--seeds", "0", "1", "2")
+    assert len(both) == 3
+
+
 def test_a_second_call_adds_and_redoes_nothing(tmp_path, model_file, data_root, capsys, monkeypatch):
     out, root = tmp_path / "out", ["--data-root", str(data_root)]
     assert attack(out, model_file, *root, "-n", "10") == 0
