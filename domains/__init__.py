@@ -172,6 +172,8 @@ def load_domain(name: str | os.PathLike[str], root: str | Path | None = None, re
         if corrupted.removesuffix("-c") in DOMAINS and corrupted.endswith("-c"):
             raise InputError(f"{name} is not one set of images; name a corruption and a severity, as "
                              f"{corrupted}/fog/3")
+        if os.path.isdir(os.path.expanduser(name)):
+            raise InputError(f"unknown domain '{name}'; there is such a folder, which is named folder:{name}")
         raise unknown("domain", name, [*DOMAINS, "folder:PATH"])
     if DOMAINS[name].files:
         return DOMAINS[name].load(root, reading)

@@ -190,13 +190,19 @@ def _weights(name: str) -> Path:
             raise InputError(f"the run {run} keeps no epoch {epoch}; it keeps "
                              f"{', '.join(f'{number:g}' for number in kept_epochs(run))}")
         return kept
+    weights = Path(f"{name}.safetensors")
     if path.is_dir():
-        raise InputError(f"{name} is a folder; of a training run name an epoch, as {name}@EPOCH")
+        raise InputError(f"{name} is a folder; of a training run name an epoch, as {name}@EPOCH" +
+                         (f", or the trained model, {weights}" if weights.is_file() else ""))
+    if weights.is_file():
+        raise InputError(f"unknown model '{name}'; did you mean {weights}?")
     if path.suffix != ".safetensors":
         if path.exists():
             raise InputError(f"{name} is not a .safetensors file; pickled checkpoints are not read, since they can "
                              f"run code; name its architecture too, as state:ARCH:{name}, or a factory as "
                              "python:FILE.py:FUNCTION")
+        if name.partition(":")[0].endswith(".py"):
+            raise InputError(f"unknown source of models '{name.partition(':')[0]}'; did you mean python:{name}?")
         if ":" in name:
             raise unknown("source of models", name.partition(":")[0], SOURCES)
         raise unknown("model", name, _shipped())

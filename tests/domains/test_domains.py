@@ -161,6 +161,11 @@ def test_a_data_root_without_the_usual_images_is_refused_and_the_right_one_named
             load_domain("cifar10", data_root_folder / below)
 
 
+def test_the_path_of_a_folder_is_answered_with_its_name(data_root_folder):
+    with pytest.raises(InputError, match=f"folder:{data_root_folder}/cifar10/test"):
+        load_domain(f"{data_root_folder}/cifar10/test")
+
+
 def test_the_environments_data_root_may_be_for_other_images(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     assert default_domain(None) == "samples"

@@ -168,6 +168,17 @@ def test_a_path_may_be_an_object_and_begin_with_the_home_folder(tmp_path, monkey
         load_model(torch.nn.Flatten())
 
 
+def test_names_that_nearly_mean_a_model_are_answered_with_the_name(tmp_path):
+    (tmp_path / "run" / "mine").mkdir(parents=True)
+    for name in ("mine", "other@1.5"):
+        (tmp_path / "run" / f"{name}.safetensors").touch()
+        for load_ in (load, card_of):
+            with pytest.raises(InputError, match=rf" {tmp_path}/run/{name}\.safetensors"):
+                load_(str(tmp_path / "run" / name))
+    with pytest.raises(InputError, match=r"did you mean python:\./my_file\.py:make_model"):
+        load("./my_file.py:make_model")
+
+
 def test_unknown_names_are_answered_with_a_suggestion():
     with pytest.raises(InputError, match="unknown model 'basline'; did you mean baseline"):
         load("basline")
