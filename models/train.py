@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,13 @@ LOG = ("epoch", "lr", "train_loss", "penalty", "train_accuracy", "validation_acc
 STEEP = 1 / 3
 
 
-def split(labels: np.ndarray, validation: int) -> tuple[np.ndarray, np.ndarray]:
+def split(labels: np.ndarray, validation: int, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Split a training set into (training ids, validation ids), as many of every class; the same for every run.
+
+    Args:
+        labels: int64 [n], indices into `names`.
+        validation: Number of images that are held out.
+        names: Names of the classes.
 
     Raises:
         InputError: if fewer than half of a class's images would be left to train on.
@@ -52,8 +57,8 @@ def split(labels: np.ndarray, validation: int) -> tuple[np.ndarray, np.ndarray]:
     shares[: validation % len(classes)] += 1
     for c, share, count in zip(classes, shares, counts, strict=True):
         if 2 * share > count:
-            raise InputError(f"can't hold {validation} of {len(labels)} images out for validation: class {c} would "
-                             f"lose {share} of its {count}; choose fewer")
+            raise InputError(f"can't hold {validation} of {len(labels)} images out for validation: the class "
+                             f"{names[c]} would lose {share} of its {count}; choose a smaller --validation")
     held = [rng.permutation(np.flatnonzero(labels == c))[:share] for c, share in zip(classes, shares, strict=True)]
     held_out = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
@@ -83,7 +88,7 @@ class Trainer:
     Args:
         images: uint8 [n, H, W, 3], the training set.
         labels: int64 [n].
-        num_classes: Number of classes.
+        classes: Names of the classes.
         recipe: How to train.
         folder: Holds ``state-EPOCH-CHECKSUM.pt`` (model and optimiser after the last epoch) and ``log.csv``.
         device: Where to compute. The images lie there as well.
@@ -99,7 +104,7 @@ class Trainer:
             few for a batch or too small for the padding.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, num_classes: int, recipe: Recipe, folder: Path,
+    def __init__(self, images: np.ndarray, labels: np.ndarray, classes: Sequence[str], recipe: Recipe, folder: Path,
                  device: torch.device, data_digest: str, *,
                  keep: Callable[[nn.Module, float, float], None] | None = None, compile: bool = False,
                  provenance: dict[str, Any] | None = None) -> None:
@@ -107,7 +112,7 @@ class Trainer:
             raise InputError(f"a pad of {recipe.pad} needs images with more pixels per side than the {side} of these; "
                              "choose a smaller --pad")
         self.recipe, self.folder, self.device, self.keep = recipe, folder, device, keep
-        self.training, self.held_out = split(labels, recipe.validation)
+        self.training, self.held_out = split(labels, recipe.validation, classes)
         self.padded = pad_reflect(torch.from_numpy(images[self.training]).to(device), recipe.pad)
         self.targets = torch.from_numpy(labels[self.training]).to(device)
         self.validation = (torch.from_numpy(images[self.held_out]).to(device),
@@ -116,7 +121,7 @@ class Trainer:
         mean, std = ((float(r), float(g), float(b)) for r, g, b in (
             pixels.mean(0, dtype=np.float64) / 255, pixels.std(0, dtype=np.float64) / 255))
         torch.manual_seed(recipe.seed)
-        model = build(recipe.arch, width=recipe.width, num_classes=num_classes, mean=mean, std=std)
+        model = build(recipe.arch, width=recipe.width, num_classes=len(classes), mean=mean, std=std)
         if recipe.init == "delta-orthogonal":
             delta_orthogonal_(model, seed=recipe.seed)
         self.model = model.to(device).to(memory_format=torch.channels_last)

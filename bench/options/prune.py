@@ -40,7 +40,7 @@ class PruneOptions(WithData, Computed):
         if self.criterion == "taylor":
             self.fill("images", self.images or _IMAGES)
         elif self.images:
-            raise InputError("--images without --criterion taylor does nothing; leave it away")
+            raise InputError("--images without --criterion taylor does nothing; leave it out")
 
     def name_of(self, source: str) -> str:
         """Return what the pruned copy of a checkpoint is called."""

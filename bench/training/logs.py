@@ -91,5 +91,6 @@ def _read(path: Path) -> tuple[str, pd.DataFrame]:
             raise ValueError("it has no line")
         return kinds[0], log
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a log of a training ({' '.join(str(error).split())}); give OUT/NAME of a "
+        why = (isinstance(error, OSError) and error.strerror) or error  # pandas' own has no strerror
+        raise InputError(f"{path} is not a log of a training ({' '.join(str(why).split())}); give OUT/NAME of a "
                          f"training, or its {' or '.join(COLUMNS)}") from None

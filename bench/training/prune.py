@@ -140,7 +140,7 @@ def _held_out(card: Card, training: Domain | None) -> np.ndarray:
     n = card.data.get("n_validation", 0)
     if training is None or not n or training.digest != card.data.get("sha256"):
         return np.empty(0, dtype=np.int64)
-    return split(training.labels, n)[1]
+    return split(training.labels, n, training.classes)[1]
 
 
 def _scoring_ids(training: Domain, held_out: np.ndarray, n: int) -> np.ndarray:

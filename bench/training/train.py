@@ -159,7 +159,7 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
 
     with lock(folder / ".lock", f"another run is training in {folder}; wait for it, or choose another --name"):
         sweep(folder, below=True)
-        trainer = Trainer(training.images[:], training.labels, len(training.classes), recipe, folder, device,
+        trainer = Trainer(training.images[:], training.labels, training.classes, recipe, folder, device,
                           training.digest, keep=keep, compile=compile, provenance=made)
         if not trainer.epoch:
             for path in (folder / "epochs").glob(f"{name}@*"):

@@ -47,7 +47,7 @@ def test_what_decays_in_the_optimiser(tmp_path, name, options, decay):
     recipe = Recipe(arch="resnet20", width=4, epochs=1, batch_size=4, validation=0, regularizer=name,
                     regularizer_options=options)
     images, labels = np.zeros((8, 16, 16, 3), np.uint8), np.arange(8) % 4
-    trainer = Trainer(images, labels, 4, recipe, tmp_path, torch.device("cpu"), "")
+    trainer = Trainer(images, labels, "abcd", recipe, tmp_path, torch.device("cpu"), "")
     found = _decay_by_name(trainer.model, trainer.optimizer.param_groups)
     held, rest = decay if isinstance(decay, tuple) else (decay, decay)
     layers = options.get("layers", KINDS)

@@ -261,17 +261,17 @@ def test_too_large_a_batch_pad_or_validation_is_refused(data, tmp_path):
         with pytest.raises(InputError, match=f"a pad of {pad} needs .* {min(size)} of these; choose a smaller --pad"):
             prepare((images, data[1]), tmp_path, dataclasses.replace(RECIPE, pad=pad))
     prepare(data, tmp_path, dataclasses.replace(RECIPE, pad=15))
-    with pytest.raises(InputError, match="can't hold 61 of 120 .*: class 0 would lose 16 of its 30; choose fewer"):
-        split(data[1], 61)
+    with pytest.raises(InputError, match="can't hold 61 of 120 .*: the class a would .* 16 of its 30; .*--validation"):
+        split(data[1], 61, "abcd")
     uneven = np.repeat([0, 1], [90, 10])
-    with pytest.raises(InputError, match="can't hold 40 of 100 .*: class 1 would lose 20 of its 10; choose fewer"):
-        split(uneven, 40)
-    assert np.bincount(uneven[split(uneven, 10)[0]]).tolist() == [85, 5]
+    with pytest.raises(InputError, match="can't hold 40 of 100 .*: the class b would .* 20 of its 10; .*--validation"):
+        split(uneven, 40, "ab")
+    assert np.bincount(uneven[split(uneven, 10, "ab")[0]]).tolist() == [85, 5]
 
 
 def test_the_split_is_balanced_and_disjoint():
     labels = np.repeat(np.arange(10), 50)
-    training, held_out = split(labels, 25)
+    training, held_out = split(labels, 25, "abcdefghij")
     assert len(held_out) == 25 and not set(training) & set(held_out) and len(training) == 475
     assert set(np.bincount(labels[held_out])) == {2, 3}
 

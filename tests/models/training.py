@@ -22,7 +22,7 @@ def images_of(n):
 
 
 def prepare(data, folder, recipe=RECIPE, **options):
-    return Trainer(*data, 4, recipe, folder, torch.device("cpu"), "digest", **options)
+    return Trainer(*data, "abcd", recipe, folder, torch.device("cpu"), "digest", **options)
 
 
 def state_of(folder):

@@ -187,7 +187,7 @@ def test_the_shipped_baseline(tmp_path):
     ("small", ["--size", "10000000", "--images", "0"], "at most 16384"),
     ("small", ["--images", "21"], "between 0 and 20"),
     ("small", ["--padding", "zero"], "--padding 'zero'"),
-    ("small", ["--log", "none.csv"], "none.csv is not a log of a training"),
+    ("small", ["--log", "none.csv"], "none.csv is not a log of a training (No such file"),
     ("small", ["--log", "{file}"], "networks.py is not a log of a training"),
     ("small", ["--log", "{folder}"], "holds neither layers.csv nor log.csv"),
     ("small", ["--out", "{file}/out"], "can't write to the folder"),

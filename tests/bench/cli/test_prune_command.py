@@ -58,7 +58,7 @@ def test_a_pruned_checkpoint_says_what_it_is(tmp_path, data_root, capsys):
         assert f"{layer}: {count['removed']} of {count['of']} filters removed" in printed
     training = load_training("cifar10", data_root)
     sets = [(load_domain("samples"), range(20)), (load_domain("cifar10", data_root), range(30)),
-            (training, split(training.labels, 20)[1])]
+            (training, split(training.labels, 20, training.classes)[1])]
     assert [entry["n"] for entry in card["accuracy"]] == [20, 30, 20] and card["accuracy"][-1]["data"] == HELD_OUT
     for entry, (domain, ids) in zip(card["accuracy"], sets, strict=True):
         assert entry["accuracy"] == pytest.approx(accuracy(path, domain, ids)) == entry["correct"] / entry["n"]
@@ -68,7 +68,7 @@ def test_a_pruned_checkpoint_says_what_it_is(tmp_path, data_root, capsys):
 def test_held_out_images_score_nothing_and_the_first_of_the_order_do(tmp_path, data_root, monkeypatch):
     source = checkpoint(tmp_path, root=data_root)
     training = load_training("cifar10", data_root)
-    kept = training.order[~np.isin(training.order, split(training.labels, 20)[1])]
+    kept = training.order[~np.isin(training.order, split(training.labels, 20, training.classes)[1])]
     seen = []
     monkeypatch.setattr("bench.training.prune.prune_", lambda model, share, *, criterion, units, batches:
                         seen.extend(batches) or {})
