@@ -176,7 +176,7 @@ class _Walk:
 
 def _array(value: Any) -> str:
     if is_lazy(value):
-        raise InputError("the model has parameters that have no size as yet; call it once on images before")
+        raise InputError("the model has parameters that have no size yet; call it once on images before")
     if isinstance(value, torch.Tensor):
         if value.is_meta or value.layout != torch.strided or value.is_quantized:
             return f"tensor {value.dtype} {tuple(value.shape)}"
@@ -222,7 +222,7 @@ def _ordered(values: Iterable[Any]) -> list[Any]:
 def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # it has none as yet
+    except ValueError:  # it has none yet
         return None
 
 

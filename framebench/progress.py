@@ -1,4 +1,4 @@
-"""Progress bars: in a terminal, in a notebook, sparse in a log file, and none where it is to be quiet."""
+"""Progress bars: in a terminal, in a notebook, sparse in a log file, and none with --quiet."""
 
 from __future__ import annotations
 

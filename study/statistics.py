@@ -218,7 +218,7 @@ class Precision:
 
         Args:
             trainings: Per method.
-            images: Images, as a multiple of those in hand.
+            images: Images, as a multiple of those that there are.
         """
         of_images = (self.interaction + 2 * self.data.residual / trainings) / images
         return float((of_images + 2 * self.data.training / trainings) ** 0.5)

@@ -157,7 +157,7 @@ def verdict(ends: tuple[float, float], claim: float) -> str:
 
 
 def precision(results: Sequence[Result]) -> str:
-    """Standard deviations, and what the trainings in hand can tell."""
+    """Standard deviations, and what the trainings made so far can tell."""
     rows = []
     for result in results:
         if (found := result.precision) is None:

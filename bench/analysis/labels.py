@@ -14,7 +14,7 @@ def unique_names(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]
 
 
 def with_digest(name: str, digest: str) -> str:
-    """Return a name that is told from others like it by the start of a digest."""
+    """Return a name with the start of a digest, which tells it from others like it."""
     return f"{name} #{digest[:6]}"
 
 

@@ -41,7 +41,7 @@ class _Printer(logging.Handler):
 
 @contextmanager
 def printed(quiet: bool) -> Iterator[None]:
-    """Print what the library says inside: all of it, or only warnings where it is to be quiet."""
+    """Print what the library says inside: all of it, or only warnings with --quiet."""
     handler = _Printer(logging.WARNING if quiet else logging.INFO)
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
