@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.analysis.attack_tables import capped
 from bench.analysis.measured import Measured
-from bench.running.flags import PAGE, flag
+from bench.rows.flags import PAGE, flag
 
 #: Queries that an attack that takes gradients must have spent on some image to be called weak.
 STEPS = 20

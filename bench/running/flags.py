@@ -1,7 +1,7 @@
 """Signs that a model's numbers will not mean what they seem to; docs/flags.md says what to do about each.
 
-A flag is a sentence that ends with its anchor in docs/flags.md. These are looked for on a few labelled images before
-the model is evaluated; flags of results are in `bench.analysis.flags`.
+They are looked for on a few labelled images before the model is evaluated; flags of results are in
+`bench.analysis.flags`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
+from bench.rows.flags import flag
 from framebench.domains import Domain
 from framebench.models.registry import LoadedModel
 
@@ -21,7 +22,6 @@ _log = logging.getLogger(__name__)
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
 
-PAGE = "docs/flags.md"
 #: Images on which a model is looked at, and how many where they are larger than 64x64: each is classified often.
 IMAGES, LARGE_IMAGES = 256, 64
 #: Images of which a model is asked REPEATS times, since one that chooses between two ways at random often agrees.
@@ -35,11 +35,6 @@ GRADIENTS, MASKED = 16, 0.1
 FLAT = 1e-3
 #: From this margin on the softmax probability of a float32 is exactly 1.
 SATURATED = 17.0
-
-
-def flag(anchor: str, sentence: str) -> str:
-    """Return a flag: the sentence, and where the page says what to do."""
-    return f"{sentence} ({PAGE}#{anchor})"
 
 
 _NOT_DIFFERENTIABLE = flag("gradients", "the logits are not differentiable in the images: white-box attacks can't be "

@@ -21,12 +21,12 @@ from bench.options.shift import ShiftOptions
 from bench.rows.adversarial import Adversarial
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
+from bench.rows.flags import flag
 from bench.rows.store import Rows
 from bench.running.asking import attack_of, attacked
 from bench.running.cluster import Pool, refused
 from bench.running.computing import Computing, computing
 from bench.running.evaluate import attack_images, classify_all
-from bench.running.flags import flag
 from bench.running.prepare import Prepared, fitted, predictor, prepare
 from bench.running.progress import Tally
 from bench.running.provenance import provenance

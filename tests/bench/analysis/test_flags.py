@@ -12,7 +12,7 @@ import pytest
 from bench.analysis.attack_tables import attack_table
 from bench.analysis.flags import attack_flags, duplicate_flags, model_flags
 from bench.analysis.measured import measure
-from bench.running.flags import PAGE
+from bench.rows.flags import PAGE
 from tests.bench.analysis.making import cell_of, run_of
 
 
@@ -37,6 +37,11 @@ def test_every_flag_has_its_section():
                for name in ("running/flags.py", "running/slices.py", "analysis/flags.py")]
     anchors = {anchor for source in sources for anchor in re.findall(r'\bflag\("([a-z-]+)"', source)}
     assert len(anchors) == 12 and anchors == set(re.findall(r"^## ([a-z-]+)$", page, re.MULTILINE))
+
+
+def test_what_is_said_of_rows_does_not_depend_on_how_they_are_made():
+    for path in (Path(__file__).parents[3] / "bench" / "analysis").glob("*.py"):
+        assert not re.search(r"^\s*(from|import) bench\.running", path.read_text(), re.MULTILINE), path.name
 
 
 def test_results_without_a_sign_have_no_flag(tmp_path):

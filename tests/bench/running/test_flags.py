@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from bench.rows.flags import PAGE
 from bench.rows.store import Store
 from bench.run import main
-from bench.running.flags import PAGE, gradient_flags, model_flags
+from bench.running.flags import gradient_flags, model_flags
 from framebench.domains import load_domain
 from framebench.models import load_model
 
