@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -195,6 +196,18 @@ class Document:
     def tables(self) -> dict[str, Table]:
         """Return its tables by name."""
         return named(block for block in self.blocks if isinstance(block, Table))
+
+
+class Renderer(ABC):
+    """Writes a report as text, block by block."""
+
+    @abstractmethod
+    def block(self, block: Block) -> str:
+        """Return a block, empty where it has no place in such a text."""
+
+    def blocks(self, blocks: Iterable[Block]) -> str:
+        """Return blocks with an empty line between two."""
+        return "\n\n".join(filter(None, map(self.block, blocks)))
 
 
 def walk(blocks: Iterable[Block]) -> Iterator[Block]:

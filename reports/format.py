@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from framebench.errors import printable
@@ -38,6 +40,12 @@ def distance(value: float | None) -> str:
 def number_of(count: int, one: str, many: str = "") -> str:
     """Return a count with its noun: "1 query", "2 queries"; the plural is `many`, else `one` and an s."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def from_to(counts: Collection[int]) -> str:
+    """Return the least and the most of some counts: "20", "20 to 1,000"."""
+    least, most = min(counts), max(counts)
+    return f"{least:,}" + (f" to {most:,}" if most > least else "")
 
 
 def interval(low: float, high: float) -> str:

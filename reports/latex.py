@@ -6,7 +6,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from framebench.reports.best import RULE, best_cells
-from framebench.reports.document import Block, Cell, Code, Document, Folded, Markup, Part, Plot, Row, Table, Text
+from framebench.reports.document import (
+    Block,
+    Cell,
+    Code,
+    Document,
+    Folded,
+    Markup,
+    Part,
+    Plot,
+    Renderer,
+    Row,
+    Table,
+    Text,
+)
 from framebench.reports.format import visible
 
 _COMMANDS = {
@@ -110,7 +123,7 @@ def latex(document: Document, figures: Mapping[str, str], width: float) -> str:
     return _Renderer(document, figures, width).document(document)
 
 
-class _Renderer:
+class _Renderer(Renderer):
     def __init__(self, document: Document, figures: Mapping[str, str], width: float) -> None:
         self._paths = {id(plot): figures[name] for name, plot in document.plots().items()}
         self._width, self._heading = width, "section"
@@ -129,9 +142,6 @@ class _Renderer:
         parts.append(self.blocks(document.closing))
         body = "\n\n".join(filter(None, parts))
         return f"{_PREAMBLE}\\begin{{document}}\n{body}\n\\end{{document}}\n"
-
-    def blocks(self, blocks: Iterable[Block]) -> str:
-        return "\n\n".join(filter(None, map(self.block, blocks)))
 
     def block(self, block: Block) -> str:
         match block:

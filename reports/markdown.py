@@ -6,10 +6,10 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from framebench.reports.best import RULE, best_cells
-from framebench.reports.document import Block, Code, Document, Folded, Markup, Part, Plot, Row, Table, Text
+from framebench.reports.document import Block, Code, Document, Folded, Markup, Part, Plot, Renderer, Row, Table, Text
 from framebench.reports.format import visible
 
 #: What means something to Markdown or GitHub within a line; an escaped < or & is an entity.
@@ -56,7 +56,7 @@ def markdown(document: Document, figures: Mapping[str, str]) -> str:
     return _Renderer(document, figures).document(document)
 
 
-class _Renderer:
+class _Renderer(Renderer):
     def __init__(self, document: Document, figures: Mapping[str, str]) -> None:
         self._paths = {id(plot): figures[name] for name, plot in document.plots().items()}
         self._level = 2
@@ -76,9 +76,6 @@ class _Renderer:
                     Folded(entry["heading"], [Code(json.dumps(entry, indent=1))]) for entry in section.provenance])))
         self._level = 2
         return "\n\n".join(filter(None, [*parts, self.blocks(document.closing)])) + "\n"
-
-    def blocks(self, blocks: Iterable[Block]) -> str:
-        return "\n\n".join(filter(None, map(self.block, blocks)))
 
     def block(self, block: Block) -> str:
         match block:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.analysis.measured import Measured
 from framebench import __version__
 from framebench.reports.document import Block, Code, Folded, Part, Text
-from framebench.reports.format import distance, number, number_of
+from framebench.reports.format import distance, from_to, number, number_of
 
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings
@@ -71,7 +71,7 @@ def _images(found: Findings, cited: dict[str, None]) -> str:
         if run.evaluation.corruption:
             _cite(cited, ("hendrycks2019corruptions",))
         _cite(cited, _first(_MODELS, run.evaluation.model))
-    data = "; ".join(f"{title} (n = {_range(sizes)})" for title, sizes in titles.items())
+    data = "; ".join(f"{title} (n = {from_to(sizes)})" for title, sizes in titles.items())
     models = list(dict.fromkeys(run.model for run in (*found.attacks, *found.shifts)))
     return (f"We evaluated {number_of(len(models), 'model')} ({', '.join(models)}) on {data}. The images are the first "
             "n of one order per data set, which is seeded, class-balanced and nested, and the same for every model. "
@@ -182,10 +182,6 @@ def _first(table: dict[str, tuple[str, ...]], name: str) -> tuple[str, ...]:
 
 def _cite(cited: dict[str, None], keys: Iterable[str]) -> None:
     cited.update(dict.fromkeys(keys))
-
-
-def _range(sizes: set[int]) -> str:
-    return f"{min(sizes):,}" + (f" to {max(sizes):,}" if len(sizes) > 1 else "")
 
 
 def _flat(settings: dict[str, Any]) -> Iterable[tuple[str, Any]]:

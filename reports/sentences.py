@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.analysis.answer import Difference, Question, Standing
 from bench.analysis.flags import OF_ATTACKS
-from framebench.reports.format import number_of, percent, points, rate
+from framebench.reports.format import from_to, number_of, percent, points, rate
 from framebench.reports.names import KINDS, Labels
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _setup(found: Findings, asked: Sequence[Question], labels: Labels) -> list[s
     titles = {question.domain: _short(question.title) for question in asked}
     warned_of = {domain: ", ".join(flag.name for flag in found.flags if domain in flag.domains and not flag.models)
                  for domain in sizes}
-    sets = [f"{labels.domains[domain]} ({titles[domain]}; n = {_range(n)}"
+    sets = [f"{labels.domains[domain]} ({titles[domain]}; n = {from_to(n)}"
             f"{'; warned of: ' * bool(warned_of[domain])}{warned_of[domain]})" for domain, n in sizes.items()]
     said = [f"{number_of(len(models), 'model')} ({listed(models, _MOST_MODELS)}) on {listed(sets)}."]
     if warned := dict.fromkeys(flag.name for flag in found.flags if flag.name):
@@ -259,11 +259,6 @@ def _rounded(images: float) -> str:
 def _short(title: str) -> str:
     """Return a title up to its first comma outside of parentheses."""
     return re.split(r", (?![^()]*\))", title, maxsplit=1)[0]
-
-
-def _range(sizes: Iterable[int]) -> str:
-    sizes = sorted(sizes)
-    return f"{sizes[0]:,}" + (f" to {sizes[-1]:,}" if sizes[-1] > sizes[0] else "")
 
 
 def listed(things: Iterable[str], most: int = _MOST) -> str:
