@@ -17,7 +17,7 @@ from foolbox.distances import l2  # noqa: E402
 from framebench.attacks.simba import simba  # noqa: E402
 
 
-class SimBA(MinimizationAttack):  # type: ignore[misc]
+class SimBA(MinimizationAttack):  # type: ignore[misc]  # foolbox has no types
     """SimBA (Guo et al. 2019, arXiv 1905.07121) on foolbox's PyTorch models with bounds (0, 1).
 
     The images are those that `framebench.attacks.simba.simba` gives for the same options, ids and seed.

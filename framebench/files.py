@@ -21,7 +21,7 @@ from framebench.errors import DamagedError, InputError
 try:
     import fcntl
 except ImportError:  # Windows, which has no such locks
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module is never None to mypy
 
 #: Seconds for which a lock is tried: those who look whether it is held (`held`) hold it for a moment.
 _PATIENCE = 0.2

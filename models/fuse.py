@@ -39,9 +39,9 @@ class FusedConv(nn.Module):
     def forward(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
         """Map [n, c_in, H, W] to [n, c_out, H', W']."""
         if self.add:
-            return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]
+            return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]  # torch.ops has no types
                 x, other, self.weight, self.bias, *self.geometry, "add", 1.0, self.relu, [], "")
-        return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]
+        return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]  # torch.ops has no types
             x, self.weight, self.bias, *self.geometry, self.relu, [], "")
 
 
@@ -72,8 +72,10 @@ def fuse(model: nn.Module, example: torch.Tensor) -> nn.Module:
 
 def _replace(traced: fx.GraphModule, node: fx.Node, conv: nn.Conv2d, modules: dict[str, nn.Module]) -> None:
     """Replace one convolution and what follows it alone (a sum, a ReLU) by one fused node."""
-    input_size = list(node.args[0].meta["tensor_meta"].shape)  # type: ignore[union-attr]
-    last, other = node, None
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    input_size = list(source.meta["tensor_meta"].shape)
+    last, other, relu = node, None, False
     follower = _only_user(node)
     if follower is not None and _is(follower, _ADD, modules) and len(follower.args) == 2 and not follower.kwargs:
         a, b = follower.args
@@ -83,13 +85,12 @@ def _replace(traced: fx.GraphModule, node: fx.Node, conv: nn.Conv2d, modules: di
         if same_shape:
             last, other = follower, summand
             follower = _only_user(last)
-    relu = follower is not None and _is(follower, _RELU, modules, nn.ReLU)
-    if relu:
-        last = follower  # type: ignore[assignment]
+    if follower is not None and _is(follower, _RELU, modules, nn.ReLU):
+        last, relu = follower, True
     name = f"fused_{node.name}"
     traced.add_module(name, FusedConv(conv, input_size, relu=relu, add=other is not None))
     with traced.graph.inserting_after(last):
-        arguments = (node.args[0],) if other is None else (node.args[0], other)
+        arguments = (source,) if other is None else (source, other)
         fused = traced.graph.call_module(name, arguments)
     fused.meta = dict(last.meta)
     last.replace_all_uses_with(fused)

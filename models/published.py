@@ -61,6 +61,7 @@ def _all() -> dict[str, list[Published]]:
                       ("epsilon", "budget", "clean_accuracy", "robust_accuracy", "asr")}
             known = {name: value if value >= 0 else None for name, value in number.items()}
             budget = known.pop("budget")
+            # The table's columns are the fields, which mypy can't tell.
             entry = Published(**row, **known, budget=None if budget is None else int(budget))  # type: ignore[arg-type]
             found.setdefault(entry.model, []).append(entry)
     return found

@@ -74,9 +74,9 @@ class Recipe:
     seed: int = 0
     precision: str = "fp32"
     regularizer: str = "none"
-    gamma: float = None  # type: ignore[assignment]
+    gamma: float = None  # type: ignore[assignment]  # None until __post_init__ takes the regularizer's own
     regularizer_options: dict[str, Any] = field(default_factory=dict)
-    every: int = None  # type: ignore[assignment]
+    every: int = None  # type: ignore[assignment]  # likewise
     init: str = "default"
 
     def __post_init__(self) -> None:

@@ -174,7 +174,8 @@ def heat(parts: Sequence[Part]) -> dict[str, Any]:
             there = {model: outcomes.get((of, row, model)) for model in models}
             quiet = _noise(there, exact=of != _MEAN)
             for model, scores in there.items():
-                cells[of][model].append(None if scores is None else _share(scores)[:3])  # type: ignore[index]
+                share = None if scores is None else _share(scores)
+                cells[of][model].append(share and share[:3])
                 noise[of][model].append("".join("1" if (model, other) in quiet else "0" for other in models))
     return {"kind": "heat", "rows": rows, "models": models, "slices": slices, "n": len(common), "cells": cells,
             "noise": noise if len(models) > 1 else None}

@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def __init__(self, site: Site, *given: object) -> None:
         self._site = site
-        super().__init__(*given)  # type: ignore[arg-type]
+        super().__init__(*given)  # type: ignore[arg-type]  # what socketserver gives: request, address, server
 
     def do_GET(self) -> None:
         """Answer."""
