@@ -19,7 +19,7 @@ from bench.analysis.stats import (
     independent_difference,
     paired_difference,
     paired_proportions,
-    resample_weights,
+    resampled_means,
     wilson,
 )
 from bench.rows.evaluation import Evaluation
@@ -162,7 +162,7 @@ def summary_table(found: Sequence[Part], clean_of: dict[str, str], baseline: str
         reference = by_key.get((baseline or "", part.domain, part.name))
         if baseline is None and _is_imagenet_c(part):
             base = np.broadcast_to([ALEXNET[name] for name in BENCHMARK], (len(part.examples), len(BENCHMARK)))
-            mce = _ratio(part.errors()[1], base, resample_weights(len(part.examples)))
+            mce = _ratio(part.errors()[1], base)
             entry |= {**dict(zip(("mce", "mce_low", "mce_high"), mce, strict=True)), "mce_baseline": ALEXNET_NAME}
         elif part.name != "all" and baseline is None:
             entry |= {"mce": 1 - entry["accuracy"], "mce_low": 1 - high, "mce_high": 1 - low}
@@ -242,28 +242,27 @@ def _is_imagenet_c(part: Part) -> bool:
 def _mce(part: Part, reference: Part, clean: Part | None, reference_clean: Part | None) -> dict[str, float]:
     common, own, theirs = np.intersect1d(part.examples, reference.examples, return_indices=True)
     errors, base = part.errors()[1][own], reference.errors()[1][theirs]
-    weights = resample_weights(len(common))
-    result = dict(zip(("mce", "mce_low", "mce_high"), _ratio(errors, base, weights), strict=True))
+    result = dict(zip(("mce", "mce_low", "mce_high"), _ratio(errors, base), strict=True))
     if clean is not None and reference_clean is not None:
         shared = [np.intersect1d(common, c.examples, return_indices=True) for c in (clean, reference_clean)]
         if all(len(ids) == len(common) for ids, _, _ in shared):
             clean_error, base_error = (1 - c.scores[rows][:, None] for c, (_, _, rows) in
                                        zip((clean, reference_clean), shared, strict=True))
-            relative = _ratio(errors - clean_error, base - base_error, weights)
+            relative = _ratio(errors - clean_error, base - base_error)
             result |= dict(zip(("relative_mce", "relative_mce_low", "relative_mce_high"), relative, strict=True))
     return result
 
 
-def _ratio(own: np.ndarray, base: np.ndarray, weights: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean over corruptions of the ratio of mean errors, and its percentile interval over `weights`.
+def _ratio(own: np.ndarray, base: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean over corruptions of the ratio of mean errors, and its percentile interval over resamples.
 
     nan where the baseline makes no error (none beyond its clean error) on a corruption: then there is no ratio. A
     resample in which that happens counts as infinite.
     """
     if (base.mean(0) <= 0).any():
         return np.nan, np.nan, np.nan
-    drawn = weights @ base
+    of_own, of_base = resampled_means([own, base])
     with np.errstate(divide="ignore", invalid="ignore"):
-        draws = np.where((drawn > 0).all(1), ((weights @ own) / drawn).mean(1), np.inf)
+        draws = np.where((of_base > 0).all(1), (of_own / of_base).mean(1), np.inf)
     low, high = np.quantile(draws, [0.025, 0.975], method="inverted_cdf")
     return float((own.mean(0) / base.mean(0)).mean()), float(low), float(high)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -13,7 +14,7 @@ from bench.analysis.stats import (
     mcnemar,
     paired_difference,
     paired_proportions,
-    resample_weights,
+    resampled_means,
     sign_flip,
     wilson,
 )
@@ -132,11 +133,27 @@ def test_sign_flip_agrees_with_scipy_and_with_exact_enumeration():
     assert sign_flip(np.ones(100), np.zeros(100)) == (1 / 10000, True), "no flip reaches what was observed"
 
 
-def test_resample_weights_are_those_of_a_bootstrap():
-    weights = resample_weights(50, draws=4000)
-    assert weights.shape == (4000, 50) and np.allclose(weights.sum(1), 1)
-    assert np.allclose((weights * 50).var(0), 1 - 1 / 50, atol=0.15), "a multinomial's variance"
-    assert np.array_equal(weights, resample_weights(50, draws=4000))
+def test_resamples_are_those_of_a_bootstrap():
+    """Each column counts one example: a multinomial's number, which sums to n and varies by 1 - 1/n."""
+    ones, scores = np.eye(50), np.random.default_rng(0).random((50, 2))
+    counts, means = resampled_means([50 * ones, scores], draws=4000)
+    assert counts.shape == (4000, 50) and np.allclose(counts.sum(1), 50)
+    assert np.allclose(counts.var(0), 1 - 1 / 50, atol=0.15) and np.allclose(counts.mean(0), 1, atol=0.1)
+    assert np.allclose(means, counts @ scores / 50), "the same resamples for all"
+    assert np.array_equal(counts, resampled_means([50 * ones], draws=4000)[0])
+
+
+def test_resampling_takes_little_memory(monkeypatch):
+    scores = np.random.default_rng(0).random((400, 3))
+    at_once = resampled_means([scores], draws=50)[0]
+    for numbers in (1, 3 * 400, 7 * 400):  # one resample at a time, and parts that 50 is no multiple of
+        monkeypatch.setattr("bench.analysis.stats._DRAWN", numbers)
+        np.testing.assert_allclose(resampled_means([scores], draws=50)[0], at_once)
+    monkeypatch.undo()
+    tracemalloc.start()
+    resampled_means([np.zeros((20_000, 1))], draws=200)
+    assert tracemalloc.get_traced_memory()[1] < 25e6, "all at once they are 32 MB"
+    tracemalloc.stop()
 
 
 def test_newcombes_interval_against_his_own_examples():
