@@ -12,7 +12,7 @@ import pytest
 from safetensors import safe_open
 
 from bench.rows.facts import Facts
-from bench.rows.store import SCHEMA
+from bench.rows.parts import SCHEMA
 from bench.run import main
 
 PAGE = (Path(__file__).parent.parent / "docs" / "results.md").read_text(encoding="utf-8")

@@ -25,7 +25,8 @@ from bench.options.report import ReportSettings
 from bench.rows.evaluation import Evaluation
 from bench.rows.frames import KeptFrames, read_frames
 from bench.rows.kept import DUPLICATES, TRANSFER
-from bench.rows.store import Rows, Store
+from bench.rows.parts import Rows
+from bench.rows.store import Store
 from bench.training.logs import TrainingLogs, find_logs, read_logs
 from framebench.domains.corruptions import NAMES
 from framebench.errors import InputError

@@ -14,7 +14,7 @@ from bench.analysis.labels import unique_names
 from bench.analysis.outcomes import cut
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
-from bench.rows.store import Rows, seeded
+from bench.rows.parts import Rows, seeded
 from framebench.attacks.base import Traits
 
 

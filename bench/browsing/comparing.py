@@ -17,7 +17,8 @@ from bench.analysis.measured import Measured, measure
 from bench.analysis.shift_tables import parts, summary_table
 from bench.browsing.folders import stamp
 from bench.rows.evaluation import Evaluation
-from bench.rows.store import Rows, Store
+from bench.rows.parts import Rows
+from bench.rows.store import Store
 from framebench.errors import InputError
 
 

@@ -18,8 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from bench.rows.facts import from_json
+from bench.rows.parts import Rows
 from bench.rows.pictures import Pictures
-from bench.rows.store import Rows, Store
+from bench.rows.store import Store
 from framebench.errors import InputError
 from framebench.files import seal, unseal
 

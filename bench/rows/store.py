@@ -1,48 +1,19 @@
-"""Rows on disk: a folder for each evaluation, and in it parts, each of them whole.
-
-A part is a parquet file with rows, what they are of, and facts about them; its name carries its checksum, which is
-verified whenever it is read. Parts are only ever added, so several processes can write to one evaluation, and a killed
-run loses at most the rows since its last part. Whoever finishes an evaluation joins its parts into one. Where two parts
-have a row of the same example (a run was killed while it joined them), the rows are the same and one of them counts.
-"""
+"""The rows under an output folder: one folder of parts for each evaluation (`bench.rows.parts`)."""
 
 from __future__ import annotations
 
-import dataclasses
-import io
-import json
-import logging
 import re
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bench.rows.damage import remove_damaged
 from bench.rows.evaluation import Evaluation
-from bench.rows.facts import VERSION, Facts, from_json
+from bench.rows.facts import Facts
+from bench.rows.parts import Rows
 from bench.rows.pictures import Pictures
 from bench.rows.watching import expect, forget
-from framebench.errors import InputError
-from framebench.files import is_seal, lock, seal, sweep, unseal, writable_folder
-
-#: Columns of a row and their types; docs/results.md says what each means.
-SCHEMA = pa.schema([
-    ("example", pa.int64()), ("label", pa.int64()), ("goal", pa.int64()), ("clean_prediction", pa.int64()),
-    ("prediction", pa.int64()), ("success_iteration", pa.int64()), ("queries", pa.int64()), ("l2", pa.float64()),
-    ("linf", pa.float64()), ("margin", pa.float64()), ("confidence", pa.float64()), ("steps", pa.binary())])
-
-_log = logging.getLogger(__name__)
-_META = b"framebench"
-_WRITE_EVERY = 10.0  # seconds
-#: The columns that are classes.
-_CLASSES = ("label", "goal", "clean_prediction", "prediction")
+from framebench.files import lock, sweep, writable_folder
 
 
 class Store:
@@ -128,199 +99,9 @@ class Store:
         return self._known
 
 
-def seeded(label: str, seed: int) -> str:
-    """Return what an attack is called with its seed: a seed of 0 is left out."""
-    return f"{label}-s{seed}" if seed else label
-
-
 def folder_name(evaluation: Evaluation, facts: Facts) -> str:
     """Return the name of an evaluation's folder: readable, and unique by its key."""
     cell = [f"{evaluation.corruption}-{evaluation.severity}"] if evaluation.corruption else []
     attack = [] if facts.traits is None else [facts.traits.label, f"s{evaluation.seed}"]
     words = "-".join([evaluation.model, evaluation.domain, *cell, *attack, evaluation.key[:12]])
     return re.sub(r"[^A-Za-z0-9._-]+", "_", words)[-180:].lstrip(".")
-
-
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    """Turn what a file that is no part raises into the error that names it."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not a whole file of rows ({type(error).__name__}); remove it, and the same "
-                         "command computes its rows anew") from None
-
-
-class Rows:
-    """The rows of one evaluation, on disk and, once they are asked for, in memory.
-
-    Args:
-        folder: Where their parts are.
-        evaluation: What they are of.
-        facts: What else is known of them.
-        parts: Their files.
-    """
-
-    def __init__(self, folder: Path, evaluation: Evaluation, facts: Facts, parts: tuple[Path, ...] = ()) -> None:
-        self.folder, self.evaluation, self.facts = folder, evaluation, facts
-        self._parts, self._added = list(parts), list[pa.Table]()
-        self._kept = facts if parts else None  # the facts as they are on disk
-        self._frame: pd.DataFrame | None = None
-        self._written = time.monotonic()
-
-    @classmethod
-    def read(cls, folder: Path) -> Rows:
-        """Read what the parts in a folder are of; the rows themselves are read when they are asked for.
-
-        Raises:
-            InputError: if a part is damaged, or of another version.
-        """
-        parts = tuple(sorted(folder.glob("rows-*.parquet")))
-        found: list[tuple[Evaluation, Facts]] = []
-        for path in parts:
-            with _damage_named(path):
-                meta = json.loads(pq.read_schema(io.BytesIO(unseal(path))).metadata[_META])
-                if meta["version"] != VERSION:
-                    raise InputError(f"{path} was written by another version of framebench; use that one, or another "
-                                     "--out")
-                found.append((from_json(Evaluation, meta["evaluation"]), from_json(Facts, meta["facts"])))
-                if found[-1][0].key != found[0][0].key:
-                    raise ValueError("two evaluations in one folder")
-        evaluation, facts = found[0]
-        for _, more in found[1:]:
-            facts = facts.joined(more)
-        return cls(folder, evaluation, facts, parts)
-
-    @property
-    def label(self) -> str:
-        """What tables call the attack: its label, with the seed if that is not 0; "none" without an attack."""
-        return "none" if self.facts.traits is None else seeded(self.facts.traits.label, self.evaluation.seed)
-
-    @property
-    def ids(self) -> np.ndarray:
-        """Ids of the examples that have a row, int64, ascending; the other columns are not read."""
-        return np.unique(self._table(["example"]).column("example").to_numpy())
-
-    def outcomes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return example ids, labels and predictions, int64 [n] each, by id; the other columns are not read."""
-        table = self._table(["example", "label", "prediction"])
-        examples, labels, predictions = (table.column(name).to_numpy() for name in table.column_names)
-        _, first = np.unique(examples, return_index=True)
-        return examples[first], labels[first], predictions[first]
-
-    def some(self, ids: Sequence[int]) -> dict[int, tuple[int, int, float]]:
-        """Return label, prediction and confidence of those of the examples `ids` that have a row, by id."""
-        table = self._table(["example", "label", "prediction", "confidence"])
-        chosen = table.filter(np.isin(table.column("example").to_numpy(), ids)).to_pydict()
-        return {example: (label, *said) for example, label, *said in zip(*chosen.values(), strict=True)}
-
-    def frame(self) -> pd.DataFrame:
-        """Return the rows as a data frame, sorted by example id. It is shared: don't change it."""
-        if self._frame is None:
-            self._frame = _distinct(self._table(SCHEMA.names)).to_pandas()
-        return self._frame
-
-    def with_rows_of(self, other: Rows) -> Rows:
-        """Return the rows of both of the same evaluation, these first, as `join` would have it; nothing is written."""
-        return Rows(self.folder, self.evaluation, self.facts.joined(other.facts), (*self._parts, *other._parts))
-
-    def note(self, facts: Facts) -> None:
-        """Join more facts to those known; `finish` writes them."""
-        self.facts = self.facts.joined(facts)
-
-    def add(self, columns: dict[str, Any]) -> None:
-        """Add finished rows; `flush` writes them."""
-        self._added.append(pa.table(columns, schema=SCHEMA))
-        self._frame = None
-
-    def join(self, other: Rows) -> None:
-        """Add the rows of the same evaluation, of examples that have none here."""
-        table = other._table(SCHEMA.names)
-        self._added.append(table.filter(~np.isin(table.column("example").to_numpy(), self.ids)))
-        self._frame = None
-
-    def collect(self) -> None:
-        """Take up the parts that other processes have written meanwhile, and their facts."""
-        if not set(self.folder.glob("rows-*.parquet")) <= set(self._parts):
-            found = Rows.read(self.folder)
-            self._parts, self._frame = found._parts, None
-            self.note(found.facts)
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time to write again."""
-        return time.monotonic() - self._written > _WRITE_EVERY
-
-    def flush(self) -> None:
-        """Write what was added since the last time as a part."""
-        if self._added:
-            self._write(pa.concat_tables(self._added))
-            self._added = []
-
-    def finish(self) -> None:
-        """Write what is new, and join several parts into one; an evaluation without a row has no file."""
-        self.flush()
-        if len(self._parts) > 1 or (self._parts and self.facts != self._kept):
-            old, table = self._parts, self._table(SCHEMA.names)
-            if differ := _differing(table):
-                _log.warning("%d images of %s ended otherwise when they were attacked again (another machine or "
-                             "version, or draws of their own); their first rows stay", differ, self.folder)
-            self._parts = []
-            self._write(table, after=old)
-            for path in set(old) - set(self._parts):
-                path.unlink(missing_ok=True)
-
-    def _write(self, table: pa.Table, after: list[Path] | None = None) -> None:
-        meta = json.dumps({"version": VERSION, "evaluation": dataclasses.asdict(self.evaluation),
-                           "facts": dataclasses.asdict(self.facts)})
-        content = io.BytesIO()
-        pq.write_table(_distinct(table).replace_schema_metadata({_META: meta.encode()}), content, compression="zstd")
-        known = self._parts if after is None else after
-        number = max((int(path.name.split("-")[1]) for path in known), default=0) + 1
-        # What the others add to may be all there is: of images that were attacked again, the first rows count.
-        same = [path for path in known if is_seal(path, content.getvalue())]
-        self._parts.append(same[0] if same else seal(self.folder, f"rows-{number:05}", ".parquet", content.getvalue()))
-        self._kept, self._written = self.facts, time.monotonic()
-
-    def _table(self, names: list[str]) -> pa.Table:
-        """Return some columns of all rows, in the order of the parts."""
-        schema = pa.schema([SCHEMA.field(name) for name in names])
-        tables = [schema.empty_table()]
-        for path in self._parts:
-            with _damage_named(path):
-                tables.append(pq.read_table(io.BytesIO(unseal(path)), columns=names).cast(schema)
-                              .replace_schema_metadata(None))
-                _check(tables[-1], len(self.facts.classes))
-        return pa.concat_tables([*tables, *(table.select(names) for table in self._added)])
-
-
-def _check(table: pa.Table, classes: int) -> None:
-    """Check that a part has a value in every place, and of classes and counts only those that there are.
-
-    Raises:
-        ValueError: if not.
-    """
-    least = {"success_iteration": -1, **dict.fromkeys(("example", "queries", *_CLASSES), 0)}
-    for name in table.column_names:
-        column = table.column(name)
-        if column.null_count:
-            raise ValueError(f"{name} lacks values")
-        if name in least and len(column):
-            values = column.to_numpy()
-            if values.min() < least[name] or (name in _CLASSES and values.max() >= classes):
-                raise ValueError(f"{name} is from {values.min()} to {values.max()}")
-
-
-def _differing(table: pa.Table) -> int:
-    """Return how many examples have rows that do not agree on what happened."""
-    said = table.select(["example", "clean_prediction", "prediction", "success_iteration", "queries"])
-    ways = int(said.group_by(said.column_names).aggregate([]).num_rows)
-    return ways - len(np.unique(table.column("example").to_numpy()))
-
-
-def _distinct(table: pa.Table) -> pa.Table:
-    """Return rows by example id, the first one of each."""
-    _, first = np.unique(table.column("example").to_numpy(), return_index=True)
-    return table.take(pa.array(first))

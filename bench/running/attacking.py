@@ -20,7 +20,8 @@ from bench.options.protocol import protocol_facts
 from bench.rows.adversarial import Adversarial, lost
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
-from bench.rows.store import Rows, Store
+from bench.rows.parts import Rows
+from bench.rows.store import Store
 from bench.running.asking import attack_of, attacked
 from bench.running.checks import check_classes, load_models, reading
 from bench.running.cluster import Pool, pool, reported

@@ -14,8 +14,9 @@ from bench.analysis.reporting import write_report
 from bench.options.report import ReportSettings
 from bench.rows.adversarial import Adversarial
 from bench.rows.facts import Facts
+from bench.rows.parts import Rows
 from bench.rows.pictures import Picture, Pictures
-from bench.rows.store import Rows, Store
+from bench.rows.store import Store
 from bench.running.cells import picture_of
 from bench.running.prepare import Prepared
 from framebench.attacks.base import Attack, Finished, Predict
@@ -29,7 +30,7 @@ PICTURES, PICTURE_PIXELS, PICTURES_AT_LEAST = 24, 24 * 96 * 96, 8
 
 
 def columns(done: Finished) -> dict[str, object]:
-    """Return finished images as columns of `bench.rows.store.SCHEMA`."""
+    """Return finished images as columns of `bench.rows.parts.SCHEMA`."""
     return {"example": done.ids, "label": done.labels, "goal": done.goals, "clean_prediction": done.clean_prediction,
             "prediction": done.prediction, "success_iteration": done.success_iteration, "queries": done.queries,
             "l2": done.l2, "linf": done.linf, "margin": done.margin, "confidence": done.confidence,

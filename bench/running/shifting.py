@@ -19,7 +19,8 @@ from bench.options.shift import ShiftOptions
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
 from bench.rows.kept import DUPLICATES
-from bench.rows.store import Rows, Store
+from bench.rows.parts import Rows
+from bench.rows.store import Store
 from bench.running.cells import Cell, default_domains, list_cells
 from bench.running.checks import check_classes, load_models, reading
 from bench.running.cluster import Pool, pool, reported

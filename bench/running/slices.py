@@ -22,7 +22,7 @@ from bench.rows.adversarial import Adversarial
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
 from bench.rows.flags import flag
-from bench.rows.store import Rows
+from bench.rows.parts import Rows
 from bench.running.asking import attack_of, attacked
 from bench.running.cluster import Pool, refused
 from bench.running.computing import Computing, computing

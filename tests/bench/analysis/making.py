@@ -11,7 +11,7 @@ import numpy as np
 from bench.analysis.measured import Measured, measure
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
-from bench.rows.store import Rows
+from bench.rows.parts import Rows
 from framebench.attacks.base import Traits
 
 CLASSES = tuple("abcdefghij")

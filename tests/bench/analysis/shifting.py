@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.rows.store import Rows
+from bench.rows.parts import Rows
 from tests.bench.analysis.making import cell_of
 
 CELLS = [("fog", 1), ("fog", 5), ("contrast", 1), ("contrast", 5)]

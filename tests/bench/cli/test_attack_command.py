@@ -121,7 +121,7 @@ def test_killed_and_resumed_gives_the_same_rows(tmp_path, model_file, data_root)
     more = ["--data-root", str(data_root), "--batch-size", "4"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert attack(whole, model_file, *more) == 0
-    script = ("import sys, time, bench.rows.store, bench.running.evaluate as e; bench.rows.store._WRITE_EVERY = 0\n"
+    script = ("import sys, time, bench.rows.parts, bench.running.evaluate as e; bench.rows.parts._WRITE_EVERY = 0\n"
               "real = e.columns\n"
               "def slow(done):\n"
               "    time.sleep(0.1)\n"

@@ -9,8 +9,9 @@ import pytest
 
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
+from bench.rows.parts import SCHEMA
 from bench.rows.pictures import Picture, Pictures
-from bench.rows.store import SCHEMA, Store
+from bench.rows.store import Store
 from framebench.attacks.base import Traits
 from framebench.errors import InputError
 from framebench.files import seal
