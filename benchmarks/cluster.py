@@ -35,7 +35,7 @@ from ratios import Ratio, conclude
 from bench.options.attack import AttackOptions
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
-from bench.rows.store import Rows
+from bench.rows.parts import Rows
 from bench.running.checks import load_models
 from bench.running.cluster import pool
 from bench.running.computing import Computing
