@@ -86,6 +86,8 @@ def main() -> int:
     parser.add_argument("--iterations", type=int, default=100)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     arguments = parser.parse_args()
+    if arguments.n < (least := 4 * LEAST * max(arguments.workers)):
+        parser.error(f"-n must be at least {least}: start and images are told apart by runs of two sizes")
     facts = provenance()
     print(f"{facts['processor']}, torch {facts['torch']}; {arguments.model}, {arguments.n} images, "
           f"{arguments.iterations} iterations", flush=True)

@@ -40,7 +40,7 @@ RUNS: dict[str, tuple[str, ...]] = {
                   "10000", "--max-queries", "60", "--basis", "dct", "--order", "low-frequency"),
     "whitebox": ("whitebox.py", "--rounds", "3", "--iterations", "8"),
     "shift": ("shift.py", "--data-root", "{root}", "-n", "1000"),
-    "cluster": ("cluster.py", "--data-root", "{root}", "-n", "160"),
+    "cluster": ("cluster.py", "--data-root", "{root}", "-n", "640", "--workers", "1", "2"),
     "corruptions": ("corruptions.py",),
     "corruptions-224": ("corruptions.py", "--domain", "imagenet-samples", "--peer-images", "5"),
     "regularizers": ("regularizers.py", "--archs", "resnet18", "--steps", "5"),
