@@ -86,13 +86,14 @@ def main() -> int:
     parser.add_argument("--data-root", default=None, help="folder with CIFAR-10 (default: BENCH_DATA)")
     parser.add_argument("--page", action="store_true", help="write the page from what is kept, and end")
     arguments = parser.parse_args()
+    facts = provenance()  # before anything is kept, which is a change to the commit's files too
     good = True
     for name in () if arguments.page else arguments.only:
         root = data_root(arguments.data_root)
         if root is None and "{root}" in RUNS[name]:
             print(f"{name} is left out: it needs CIFAR-10, see --data-root")
             continue
-        entry = measure(name, root)
+        entry = measure(name, root, facts)
         good &= entry is not None and all(ratio.kept for ratio in entry.ratios)
         if entry is not None:
             with HISTORY.open("a", encoding="utf-8") as out:
@@ -102,8 +103,8 @@ def main() -> int:
     return 0 if good else 1
 
 
-def measure(name: str, root: Path | None) -> Entry | None:
-    """Run one benchmark; return what it found, None if it failed."""
+def measure(name: str, root: Path | None, facts: dict[str, Any]) -> Entry | None:
+    """Run one benchmark in a process of these facts; return what it found, None if it failed."""
     script, *options = RUNS[name]
     print(f"== {name}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +115,6 @@ def measure(name: str, root: Path | None) -> Entry | None:
             print(f"{name} failed (exit code {code})")
             return None
         ratios = tuple(Ratio(**json.loads(line)) for line in found.read_text(encoding="utf-8").splitlines())
-    facts = provenance()
     return Entry(name, time.strftime("%Y-%m-%d"), facts["commit"], f"{facts['processor']}, torch {facts['torch']}",
                  torch.get_num_threads(), round(time.perf_counter() - started, 1), ratios)
 
