@@ -229,14 +229,13 @@ def _attack(planned: _Run, attack: Attack, ready: Prepared | None, domain: Domai
 def _spread(workers: Pool, runs: Sequence[_Run], ids: np.ndarray, images: Images,
             options: AttackOptions) -> tuple[str, ...]:
     """Let workers attack the images that are left, and join what they write; return what they had to leave out."""
-    open_ = [planned for planned in runs if len(planned.left)]
-    forms = tried(workers, options, {_form(planned, images): planned.passes for planned in open_})
-    going = [planned for planned in open_ if _form(planned, images) in forms]
-    untried = [Wanted.of(planned.rows, planned.left) for planned in open_ if _form(planned, images) not in forms]
-    parts = workers.slices([planned.left for planned in going], least=LEAST, most=options.batch_size)
-    tasks = [AttackSlice(options, planned.epsilon, images, forms[_form(planned, images)],
-                         Wanted.of(planned.rows, part)) for planned, own in zip(going, parts, strict=True)
-             for part in own]
+    asked = [(planned, _form(planned, images)) for planned in runs if len(planned.left)]
+    forms = tried(workers, options, {form: planned.passes for planned, form in asked})
+    going = [(planned, forms[form]) for planned, form in asked if form in forms]
+    untried = [Wanted.of(planned.rows, planned.left) for planned, form in asked if form not in forms]
+    parts = workers.slices([planned.left for planned, _ in going], least=LEAST, most=options.batch_size)
+    tasks = [AttackSlice(options, planned.epsilon, images, form, Wanted.of(planned.rows, part))
+             for (planned, form), own in zip(going, parts, strict=True) for part in own]
     unfinished = Counter(task.wanted.folder for task in tasks)
     rows = {planned.rows.folder: planned.rows for planned in runs}
     total, left = len(ids) * len(runs), sum(len(planned.left) for planned in runs)
