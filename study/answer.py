@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from study import claims, plan
+from study import claims, plan, tables
 from study.analysis import CONTROL, Result, Study
 from study.endpoints import ENDPOINTS, PRIMARY
 from study.tables import device, difference, interval, signed, verdict
@@ -15,14 +15,15 @@ OTHER = ("clean", "cifar10-c")
 
 
 def answer(study: Study) -> str:
-    """Return the answer, three sentences."""
+    """Return the answer: three sentences, and a table of the study's claims beside what was measured."""
     primary = study.results.get(PRIMARY.key)
     if primary is None or not primary.methods:
         return ("Nothing can be said of a method yet: that takes two trainings of it and two of plain training. "
                 f"Trainings so far: {len(study.trainings)}, of which {study.count(CONTROL)} plain. "
                 "What they score stands below, without an interval and without a conclusion.")
-    claimed = _claims(study)
-    return " ".join([_attacked(study, primary), claimed[0].upper() + claimed[1:], _is_it_the_frame(primary)])
+    return "\n\n".join(text for text in ("\n".join([f"- {_attacked(study, primary)}", f"- {_accurate(study)}",
+                                                    f"- {_is_it_the_frame(primary)}"]),
+                                         tables.claims_of_the_penalty(study)) if text)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -31,56 +32,44 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _attacked(study: Study, primary: Result) -> str:
-    found, claim = primary.simultaneous, claims.effects("frame")[PRIMARY.key]
-    titles = {arm: f"*{title}*" for arm, title in study.titles.items()}
-    harder = [arm for arm, one in found.items() if one.low > 0]
-    easier = [arm for arm, one in found.items() if one.high < 0]
-    best = max(found, key=lambda arm: found[arm].estimate.value)
-    size = f"{signed(found[best].estimate.value, primary)} {interval(primary.interval(best), primary)} points of area"
-    excluded = sum(verdict(primary.interval(arm), claim / 100) == "excluded" for arm in found)
-    many = f"{len(harder) or 'None'} of the {len(found)} arms with two trainings or more"
-    said = (f"{many} {'is' if len(harder) == 1 else 'are'} harder to attack than plain training: "
-            f"{listed([titles[arm] for arm in harder])}, the best by {size}" if harder else
-            f"{many} is shown to be harder to attack than plain training: the best, {titles[best]}, differs by "
-            f"{size}")
-    if easier:
-        said += f"; easier to attack: {listed([titles[arm] for arm in easier])}"
-    return f"{said}; {excluded} of the {len(found)} intervals exclude the study's effect, {claim:+.2f}."
+    arms, claim = primary.simultaneous, claims.effects("frame")[PRIMARY.key]
+    harder = [arm for arm, against in arms.items() if against.low > 0]
+    easier = sum(against.high < 0 for against in arms.values())
+    best = max(arms, key=lambda arm: arms[arm].estimate.value)
+    size = f"{signed(arms[best].estimate.value, primary)} {interval(primary.interval(best), primary)}"
+    excluded = sum(verdict(primary.interval(arm), claim / 100) == "excluded" for arm in arms)
+    title = f"*{study.titles[best]}*"
+    lead = (f"**Attack: {len(harder)} of {len(arms)} arms {'is' if len(harder) == 1 else 'are'} harder to attack than "
+            f"plain training**, the best of them {title}, by {size} points of the area under robust accuracy" if harder
+            else f"**Attack: none of the {len(arms)} arms is shown to be harder to attack than plain training**; the "
+            f"best, {title}, differs by {size} points of the area under robust accuracy")
+    return (f"{lead}; {easier} {'is' if easier == 1 else 'are'} shown to be easier to attack, and {excluded} of the "
+            f"{len(arms)} intervals exclude the study's effect, {claim:+.2f}.")
 
 
-def _claims(study: Study) -> str:
-    """Say which arms are more accurate, or better under shift, and which claims the study's own penalty excludes."""
-    arm, said = claims.ARMS["frame"], dict[str, list[str]]()
-    better = [f"{sum(one.low > 0 for one in result.simultaneous.values())} of {len(result.methods)} arms are better in "
-              f"{result.endpoint.title}" for key in OTHER
-              if (result := study.results.get(key)) is not None and result.methods]
-    start = f"Taken all at once, {listed(better)} than plain training; " if better else ""
-    for key in (PRIMARY.key, "asr-100", "asr-1000", *OTHER, "clean-cifar100"):
-        result = study.results.get(key)
-        own = claims.CIFAR100 + arm if key == "clean-cifar100" else arm
-        if result is not None and own in result.differences:
-            claim, ends = claims.effects("frame")[key], result.interval(own)
-            said.setdefault(verdict(ends, claim / 100), []).append(
-                f"{result.endpoint.title} ({claim:+.2f}; here {signed(result.differences[own].value, result)} "
-                f"{interval(ends, result)})")
-    if not said:
-        return f"{start}the study's own penalty has too few trainings to set its claims against."
-    parts = [f"{does} {listed(said[outcome])}" for outcome, does in
-             (("excluded", "exclude"), ("within the interval", "can't exclude"), ("exceeded", "lie beyond"))
-             if outcome in said]
-    return f"{start}of what the study claims for its penalty, in points, the intervals of that penalty {listed(parts)}."
+def _accurate(study: Study) -> str:
+    """Say how many arms are more accurate, or more accurate under shift."""
+    results = [result for key in OTHER if (result := study.results.get(key)) is not None and result.methods]
+    if not results:
+        return "**Accuracy and shift:** nothing can be said yet, since too few arms have two trainings."
+    parts = list[str]()
+    for result in results:
+        better = sum(against.low > 0 for against in result.simultaneous.values())
+        verb = "" if parts else f"arms {'are' if better > 1 else 'is'} shown to be better than plain training "
+        parts.append(f"{better or 'none'} of {len(result.methods)} {verb}in {result.endpoint.title}")
+    return f"**Accuracy and shift: {listed(parts)}**, with intervals that hold for all arms at once."
 
 
 def _is_it_the_frame(primary: Result) -> str:
-    found = primary.slopes(primary.frameness(), primary.accuracy)
-    if not found:
-        return "Whether it is being a frame that matters can't be said yet: the arms are too few, or too alike."
-    slope = found[0].scaled(-1)
+    slopes = primary.slopes(primary.frameness(), primary.accuracy)
+    if not slopes:
+        return "**Frame:** whether being a frame matters can't be said yet: the arms are too few, or too alike."
+    slope = slopes[0].scaled(-1)
     low, high = slope.interval()
-    said = ("there is no sign that being nearer to a tight frame makes a network harder to attack" if low <= 0 <= high
+    lead = ("there is no sign that being nearer to a tight frame makes a network harder to attack" if low <= 0 <= high
             else f"being nearer to a tight frame goes with {'more' if low > 0 else 'less'} robustness")
-    return (f"At equal clean accuracy, over all {len(primary.trainings)} trainings, {said}: "
-            f"{difference(slope, primary)} points of area for each tenfold reduction of B/A.")
+    return (f"**Frame: {lead}**; at equal clean accuracy, over all {len(primary.trainings)} trainings, the area "
+            f"changes by {difference(slope, primary)} points for each tenfold reduction of B/A.")
 
 
 def frameness_slope(study: Study) -> str:

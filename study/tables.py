@@ -133,6 +133,20 @@ def all_differences(study: Study, result: Result) -> str:
     return table(["arm", "trainings", "minus plain", "df", "crossed bootstrap", "at equal accuracy"], rows)
 
 
+def claims_of_the_penalty(study: Study) -> str:
+    """The study's penalty minus plain training, beside what the study claims; empty where it has too few trainings."""
+    arm, rows = claims.ARMS["frame"], []
+    for key in (PRIMARY.key, "asr-100", "asr-1000", "clean", "cifar10-c", "clean-cifar100"):
+        result = study.results.get(key)
+        compared = claims.CIFAR100 + arm if key == "clean-cifar100" else arm
+        if result is not None and compared in result.differences:
+            claim, ends = claims.effects("frame")[key], result.interval(compared)
+            rows.append([result.endpoint.title, f"{claim:+.2f}",
+                         f"{signed(result.differences[compared].value, result)} {interval(ends, result)}",
+                         verdict(ends, claim / 100)])
+    return table(["the study's penalty minus plain, points", "claimed", "here", "the claim is"], rows) if rows else ""
+
+
 def against_claims(study: Study) -> str:
     """Every method minus plain training beside what the study claims of its frame."""
     rows = []

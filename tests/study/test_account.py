@@ -60,10 +60,17 @@ def test_an_arm_with_one_training_is_not_compared(drawn):
 def test_the_arm_that_withstands_more_is_found_and_no_other(whole):
     found = analyse()
     text = answer(pages(found)["study.md"])
-    assert text.startswith("\n1 of the 4 arms") and "better" in text
+    assert "1 of 4 arms" in text and "*better*" in text
     assert found.results["area"].methods == ("better", "frame", "same", "ocnn")  # plain of other lengths is no method
     assert found.results["area"].adjusted["better"].interval()[0] > 0
     assert not found.results["clean"].adjusted
+
+
+def test_the_answer_sets_each_claim_of_the_penalty_beside_what_was_measured(whole):
+    rows = [line.split(" | ") for line in answer(pages(analyse())["study.md"]).splitlines() if line.startswith("| ")]
+    verdicts = {row[0].strip("| "): row[-1].strip("| ") for row in rows[2:]}
+    assert verdicts["clean accuracy"] == "within the interval"
+    assert verdicts["clean accuracy, CIFAR-100"] == "exceeded"
 
 
 def test_rates_with_few_images_on_one_side_are_not_compared(whole):
