@@ -73,7 +73,7 @@ class Rows:
         self._parts, self._added = list(parts), list[pa.Table]()
         self._kept = facts if parts else None  # the facts as they are on disk
         self._frame: pd.DataFrame | None = None
-        self._written = time.monotonic()
+        self._first_added = 0.0  # when the first of the rows that are not yet written was added
 
     @classmethod
     def read(cls, folder: Path) -> Rows:
@@ -137,6 +137,8 @@ class Rows:
 
     def add(self, columns: dict[str, Any]) -> None:
         """Add finished rows; `flush` writes them."""
+        if not self._added:
+            self._first_added = time.monotonic()
         self._added.append(pa.table(columns, schema=SCHEMA))
         self._frame = None
 
@@ -155,8 +157,8 @@ class Rows:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to write again."""
-        return time.monotonic() - self._written > _WRITE_EVERY
+        """Whether there are rows that have waited long enough to be written."""
+        return bool(self._added) and time.monotonic() - self._first_added > _WRITE_EVERY
 
     def flush(self) -> None:
         """Write what was added since the last time as a part."""
@@ -187,7 +189,7 @@ class Rows:
         # What the others add to may be all there is: of images that were attacked again, the first rows count.
         same = [path for path in known if is_seal(path, content.getvalue())]
         self._parts.append(same[0] if same else seal(self.folder, f"rows-{number:05}", ".parquet", content.getvalue()))
-        self._kept, self._written = self.facts, time.monotonic()
+        self._kept = self.facts
 
     def _table(self, names: list[str]) -> pa.Table:
         """Return some columns of all rows, in the order of the parts."""

@@ -154,6 +154,20 @@ def test_outcomes_are_those_of_the_frame_whether_written_or_not(tmp_path):
         assert [column.tolist() for column in some.outcomes()] == [[3, 5, 9]] * 3
 
 
+def test_rows_are_due_when_they_have_waited_not_when_their_folder_was_opened_long_ago(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    rows = Store(tmp_path).open(EVALUATION, FACTS)
+    clock[0] += 1000
+    rows.add(columns([1]))
+    assert not rows.due
+    clock[0] += 1000
+    rows.add(columns([2]))
+    assert rows.due
+    rows.flush()
+    assert not rows.due and len(files(rows)) == 1
+
+
 @pytest.mark.parametrize("where", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0])
 def test_a_flipped_bit_anywhere_is_found_and_the_file_kept(tmp_path, where):
     (path,) = files(filled(Store(tmp_path), list(range(100))))
