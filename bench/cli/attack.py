@@ -38,7 +38,7 @@ def run(options: AttackOptions) -> None:
     if done is None:  # a shard without images, which the library has said
         return
     print_warnings(done.results)
-    _print(done.results.attack, answering(options.out, done.asked))
+    _print(done.results.attack, answering(options.out, done.evaluations))
     print_answer(done.results)
     print(f"{report_line(options.out)}\n"
           f"tables: {options.out / 'attack.csv'}, {options.out / 'paired.csv'}; "

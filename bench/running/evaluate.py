@@ -6,11 +6,12 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from bench.analysis.reporting import write_report
+from bench.analysis.reporting import Results, write_report
 from bench.options.report import ReportSettings
 from bench.rows.adversarial import Adversarial
 from bench.rows.facts import Facts
@@ -24,8 +25,8 @@ from framebench.attacks.verdict import judge
 from framebench.domains.base import Domain
 from framebench.errors import InputError
 
-#: Attacked images that are kept for the report: so many, and of large images as many as have so many pixels together,
-#: but not less than the least. A page with seven models then has about 10 MB, be they 32x32 or 224x224.
+#: Attacked images that are kept for the report: at most PICTURES, and fewer large ones, with PICTURE_PIXELS together,
+#: but PICTURES_AT_LEAST. A page with seven models then has about 10 MB, for images of 32x32 or 224x224.
 PICTURES, PICTURE_PIXELS, PICTURES_AT_LEAST = 24, 24 * 96 * 96, 8
 
 
@@ -38,10 +39,10 @@ def columns(done: Finished) -> dict[str, object]:
 
 
 def pictured(domain: Domain) -> np.ndarray:
-    """Return the ids of the images that are kept before and after an attack: the first ones, all classes in turn."""
+    """Return the ids of the images that are kept before and after an attack: the first ones, class-balanced."""
     height, width, _ = domain.shape
-    wanted = min(PICTURES, max(PICTURES_AT_LEAST, PICTURE_PIXELS // (height * width)))
-    return domain.first(min(wanted, len(domain)))
+    count = min(PICTURES, max(PICTURES_AT_LEAST, PICTURE_PIXELS // (height * width)))
+    return domain.first(min(count, len(domain)))
 
 
 def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, ids: np.ndarray, *, made: Facts,
@@ -49,22 +50,22 @@ def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, 
     """Attack images, and add their rows as they finish; `finish` joins them.
 
     Args:
-        rows: The rows so far and what they are of; written every few seconds and, whatever happens, at the end.
-        attack: The attack, made ready for the model.
+        rows: The evaluation's rows; written every few seconds and, even after an error, at the end.
+        attack: The attack, prepared for the model.
         predict: Maps images [n, C, H, W] in [0, 1] to logits; differentiable if the attack needs gradients.
-        domain: Where the images come from.
-        ids: The images, int64 [n]; of one that has a row already, that row counts.
-        made: Facts that hold once there are rows of this run, such as the machine.
+        domain: The domain of the images.
+        ids: The images, int64 [n]. If an image has a row already, that row counts.
+        made: Facts that hold once this run has added a row, such as the machine.
         batch_size: Images per forward pass.
-        report: Called with what has finished, for a progress bar.
-        saved: Where to keep all attacked images, or None.
+        report: Called with finished images, for a progress bar.
+        saved: Store of all attacked images, or None.
     """
     pictures, shown = Pictures(rows.folder, new=True), pictured(domain)
     attack = attack.watching(shown)
 
     def write() -> None:
         if saved is not None:
-            saved.flush()  # before the rows: an image that has a row is never attacked again
+            saved.flush()  # before the rows: an image with a row is never attacked again
         try:
             pictures.flush()
         finally:  # on a full disk the rows, which are smaller, may still fit
@@ -88,7 +89,7 @@ def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, 
 
 
 def finish(rows: Rows) -> None:
-    """Join what `attack_images` and `classify_all` have written, here and elsewhere, of an evaluation."""
+    """Join what `attack_images` and `classify_all` have written of an evaluation, here and in other processes."""
     rows.collect()
     rows.finish()
     Pictures(rows.folder).flush()
@@ -96,44 +97,57 @@ def finish(rows: Rows) -> None:
 
 @contextmanager
 def tabled(store: Store, settings: ReportSettings) -> Iterator[None]:
-    """Table the rows so far where what is inside adds some and then fails, as with a model that fails on an image."""
+    """Write the report of the rows so far if the body adds some and then fails, as when a model fails on an image."""
     before = store.files()
     try:
         yield
     except Exception:
         if store.files() != before:
-            with contextlib.suppress(InputError, OSError):  # the first error is the one to be told
+            with contextlib.suppress(InputError, OSError):  # the first error is the one to report
                 write_report(store.out, settings)
         raise
 
 
-def classify_all(images: Domain, wanted: Sequence[tuple[Rows, Prepared, np.ndarray]], *, batch_size: int,
+def report_run(out: Path, settings: ReportSettings) -> Results:
+    """Write the report of a run.
+
+    Raises:
+        InputError: if images were left out; the report of the others is written first.
+    """
+    results = write_report(out, settings)
+    if settings.left_out:
+        raise InputError(f"{len(settings.left_out)} slices were left out, as the report says; give the workers more "
+                         "memory, or look into their logs; the same command tries these slices again")
+    return results
+
+
+def classify_all(images: Domain, requests: Sequence[tuple[Rows, Prepared, np.ndarray]], *, batch_size: int,
                  report: Callable[[int], object]) -> None:
-    """Let models classify images, whose pixels are made once for all models, and add their rows; `finish` joins them.
+    """Let models classify images and add their rows; `finish` joins them. Each image is loaded once for all models.
 
     Args:
         images: A domain.
-        wanted: Of each model its rows so far, the model, and the ids of the images that are wanted, int64 [n].
+        requests: For each model its rows, the prepared model, and the ids of the images to classify, int64 [n].
         batch_size: Images per forward pass.
         report: Called with the number of new rows, for a progress bar.
     """
     picture = picture_of(images)
-    for rows, ready, _ in wanted:
+    for rows, ready, _ in requests:
         rows.note(dataclasses.replace(ready.made(rows.facts), picture=picture))
     try:
-        for part, x, labels in images.batches(np.unique(np.concatenate([ids for *_, ids in wanted])), batch_size):
-            for rows, ready, ids in wanted:
-                left = np.isin(part, ids)
-                if left.any():
-                    classify(rows, ready.predict, _some(x, left), labels[left], part[left])
-                    report(int(left.sum()))
+        for part, x, labels in images.batches(np.unique(np.concatenate([ids for *_, ids in requests])), batch_size):
+            for rows, ready, ids in requests:
+                chosen = np.isin(part, ids)
+                if chosen.any():
+                    classify(rows, ready.predict, _chosen(x, chosen), labels[chosen], part[chosen])
+                    report(int(chosen.sum()))
     finally:
-        for rows, *_ in wanted:
+        for rows, *_ in requests:
             rows.flush()
 
 
-def _some(x: torch.Tensor, chosen: np.ndarray) -> torch.Tensor:
-    """Return the chosen images, laid out in memory as all are."""
+def _chosen(x: torch.Tensor, chosen: np.ndarray) -> torch.Tensor:
+    """Return the chosen images, in the same memory layout."""
     return x if chosen.all() else x[torch.from_numpy(chosen)].contiguous(memory_format=torch.channels_last)
 
 
@@ -143,7 +157,7 @@ def classify(rows: Rows, predict: Predict, x: torch.Tensor, labels: np.ndarray, 
     Each costs one query; a misclassified image has the success iteration 0.
 
     Args:
-        rows: The rows so far and what they are of; written every few seconds.
+        rows: The evaluation's rows; written every few seconds.
         predict: Maps images [n, C, H, W] in [0, 1] to logits.
         x: Images [n, C, H, W] in [0, 1].
         labels: int64 [n].
@@ -157,11 +171,11 @@ def classify(rows: Rows, predict: Predict, x: torch.Tensor, labels: np.ndarray, 
         raise InputError(f"the model {rows.evaluation.model} returned logits that are not finite (NaN or infinite) for "
                          f"example {ids[~np.isfinite(scores).all(1)][0]}; its weights or its normalisation are wrong")
     verdict = judge(scores, labels)
-    nothing = np.zeros(len(ids))
+    zeros = np.zeros(len(ids))
     rows.add({"example": ids, "label": labels, "goal": labels, "clean_prediction": verdict.prediction,
               "prediction": verdict.prediction,
               "success_iteration": np.where(verdict.prediction == labels, -1, 0),
-              "queries": np.ones(len(ids), dtype=np.int64), "l2": nothing, "linf": nothing, "margin": verdict.margin,
+              "queries": np.ones(len(ids), dtype=np.int64), "l2": zeros, "linf": zeros, "margin": verdict.margin,
               "confidence": verdict.confidence, "steps": [b""] * len(ids)})
     if rows.due:
         rows.flush()

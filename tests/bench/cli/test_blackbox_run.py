@@ -108,7 +108,7 @@ def clock(monkeypatch):
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch):
     """Leave the report out, which is slow and not what is tested."""
-    monkeypatch.setattr("bench.running.cluster.write_report", lambda out, settings: type("Results", (), {
+    monkeypatch.setattr("bench.running.evaluate.write_report", lambda out, settings: type("Results", (), {
         "attack": pd.DataFrame(columns=["model", "domain", "attack", "epsilon", "unit", "budget"]), "warnings": (),
         "answer": ()}))
 
