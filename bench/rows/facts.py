@@ -34,8 +34,8 @@ class Facts:
         protocol: Name, text and overridden options of the protocol that asked for the rows, if one did.
         set: Digest of the set of cells that a cell of corrupted images belongs to; else the domain's.
         clean: Digest of the same images without corruption, or empty.
-        picture: The first images of a shifted domain side by side, as a data URI whose parameter ``ids`` names them
-            (those of earlier versions have none), or empty.
+        picture: The first images of a shifted domain side by side, as a data URI whose parameter ``ids`` names them;
+            or empty.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""A few attacked images of an evaluation, kept beside its rows for the report."""
+"""Pictures: a few images before and after an attack, kept beside the rows for the report."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Picture:
     Attributes:
         clean: float32 [C, H, W] in [0, 1].
         attacked: Likewise.
-        confidence: Softmax probability of the prediction of the clean image; nan where it is not known.
-        path: The margin's path, or None where the attack gives none.
+        confidence: Softmax probability of the prediction of the clean image; nan if it is not known.
+        path: The path of the margin; None if the attack gives none.
     """
 
     clean: np.ndarray
@@ -35,13 +35,13 @@ class Picture:
 
 
 class Pictures:
-    """Images before and after the attack. Rows don't depend on them: a damaged file is left out, and said.
+    """The pictures of an evaluation. Rows don't depend on them: a damaged file is left out with a warning.
 
-    Several processes may add to one folder, each to a file of its own; whoever reads them next can join them.
+    Several processes may add to one folder, each in its own file; the next reader joins the files.
 
     Args:
         folder: The evaluation's folder.
-        new: Whether to begin a file of one's own; otherwise what is there is read, and joined by `flush`.
+        new: Whether to start a new file; otherwise the existing files are read, and joined by `flush`.
     """
 
     def __init__(self, folder: Path, *, new: bool = False) -> None:
@@ -57,26 +57,26 @@ class Pictures:
         self._changed = len(self._files) > 1
 
     def add(self, example: int, picture: Picture) -> None:
-        """Keep an image before and after."""
+        """Add a picture; `flush` writes it."""
         self._pictures[example] = picture
         self._changed = True
 
     def join(self, other: Pictures) -> None:
-        """Add another's images that are missing here."""
+        """Add the pictures of `other` that are missing here."""
         self._changed |= bool(other._pictures.keys() - self._pictures.keys())
         self._pictures = {**other._pictures, **self._pictures}
 
     def get(self, example: int) -> Picture | None:
-        """Return an image before and after, or None where it was not kept."""
+        """Return the picture of an example, or None."""
         return self._pictures.get(example)
 
     @property
     def examples(self) -> list[int]:
-        """Ids of the images that were kept, ascending."""
+        """Ids of the examples that have a picture, ascending."""
         return sorted(self._pictures)
 
     def flush(self) -> None:
-        """Write them, if there are new ones, in the place of the files there were."""
+        """Write all pictures to one file and remove the old files, if anything has changed."""
         if not self._changed:
             return
         written = seal(self.folder, "pictures", ".safetensors", save(_packed(self._pictures)))
@@ -86,35 +86,31 @@ class Pictures:
 
 
 def _packed(pictures: dict[int, Picture]) -> dict[str, np.ndarray]:
-    """Return pictures as tensors; the paths lie one after the other, and `path_lengths` tells them apart."""
+    """Return pictures as tensors. The paths are concatenated; `path_lengths` has their lengths."""
     ids = sorted(pictures)
-    own = [pictures[example] for example in ids]
-    paths = [picture.path or MarginPath() for picture in own]
-    # Contiguous: images are channels-last in memory, and safetensors writes an array's memory as it lies.
-    images = {name: np.ascontiguousarray(np.stack([getattr(picture, name) for picture in own]), dtype=np.float32)
+    ordered = [pictures[example] for example in ids]
+    paths = [picture.path or MarginPath() for picture in ordered]
+    # Contiguous: images are channels-last in memory, and safetensors writes the memory of an array as it is.
+    images = {name: np.ascontiguousarray(np.stack([getattr(picture, name) for picture in ordered]), dtype=np.float32)
               for name in ("clean", "attacked")}
     return {"ids": np.array(ids), **images,
-            "clean_confidence": np.array([picture.confidence for picture in own], dtype=np.float64),
+            "clean_confidence": np.array([picture.confidence for picture in ordered], dtype=np.float64),
             "path_lengths": np.array([len(path.queries) for path in paths]),
             "path_queries": np.array([query for path in paths for query in path.queries], dtype=np.int64),
             "path_margins": np.array([margin for path in paths for margin in path.margins], dtype=np.float64)}
 
 
-def _unpacked(kept: dict[str, np.ndarray]) -> dict[int, Picture]:
-    """Return what `_packed` has packed, by example; files of earlier versions have images alone.
+def _unpacked(tensors: dict[str, np.ndarray]) -> dict[int, Picture]:
+    """Return the pictures that `_packed` has packed, by example.
 
     Raises:
-        KeyError, ValueError: if tensors are missing, or don't fit each other.
+        KeyError, ValueError: if tensors are missing or don't fit each other.
     """
-    ids = kept["ids"]
-    none = np.zeros(len(ids), dtype=np.int64)
-    lengths = kept.get("path_lengths", none)
-    queries, margins = (np.split(kept.get(f"path_{name}", none[:0]), np.cumsum(lengths)) for name in
-                        ("queries", "margins"))
+    lengths = tensors["path_lengths"]
+    queries, margins = (np.split(tensors[f"path_{name}"], np.cumsum(lengths)) for name in ("queries", "margins"))
     if not [*lengths, 0] == [*map(len, queries)] == [*map(len, margins)]:
         raise ValueError("paths of other lengths than they should have")
     paths = [MarginPath(*(part.tolist() for part in pair)) if len(pair[0]) else None
              for pair in zip(queries[:-1], margins[:-1], strict=True)]
-    confidences = kept.get("clean_confidence", none + np.nan).tolist()
-    return {int(example): Picture(*own) for example, *own in
-            zip(ids, kept["clean"], kept["attacked"], confidences, paths, strict=True)}
+    fields = (tensors["clean"], tensors["attacked"], tensors["clean_confidence"].tolist(), paths)
+    return {int(example): Picture(*picture) for example, *picture in zip(tensors["ids"], *fields, strict=True)}

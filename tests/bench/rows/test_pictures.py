@@ -51,16 +51,6 @@ def test_they_are_joined_with_their_paths(tmp_path, three):
     assert found.get(5).path.queries == [1, 2] and found.get(7).path == three[7].path
 
 
-def test_files_without_paths_are_read(tmp_path, three):
-    path = file_of(tmp_path)
-    kept = load(unseal(path))
-    path.unlink()
-    seal(tmp_path, "pictures", ".safetensors", save({name: kept[name] for name in ("ids", "clean", "attacked")}))
-    found = Pictures(tmp_path)
-    assert found.examples == [3, 7, 11]
-    assert all(found.get(example).path is None and np.isnan(found.get(example).confidence) for example in three)
-
-
 @pytest.mark.parametrize("name", ["path_lengths", "path_queries", "path_margins", "clean_confidence", "attacked"])
 def test_tensors_that_do_not_fit_are_left_out_and_said(tmp_path, three, caplog, name):
     path = file_of(tmp_path)
