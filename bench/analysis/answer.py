@@ -1,6 +1,6 @@
-"""What a report's tables answer: who is best at what, what differs from the reference model, and what is not shown.
+"""The answers of a report: which model is best, and which differences to the reference model the data show.
 
-No statement is stronger than the tables: a difference is shown where its p-value, adjusted by Holm's method within its
+No statement is stronger than the tables: a difference is shown if its p-value, adjusted by Holm's method within its
 family (`bench.analysis.comparisons.FAMILIES`), is below 5% and its interval does not contain zero.
 """
 
@@ -16,15 +16,15 @@ import pandas as pd
 
 from bench.analysis.comparisons import by_attack, tabled_budgets
 from bench.analysis.measured import Measured, reaching
-from bench.analysis.outcomes import robust
+from bench.analysis.outcomes import correct, robust
 from bench.analysis.stats import images_needed, pairs_needed, wilson
 
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings
 
 LEVEL = 0.05
-#: Least robust accuracy of all models together at which an attack without a bound is compared.
-_LEAST_LEFT = 0.1
+#: Models are compared under an attack without a bound while their mean robust accuracy is at least this.
+_LEAST_ROBUST = 0.1
 
 Kind = Literal["robust", "shift", "clean"]
 
@@ -41,18 +41,18 @@ class Value:
 
 @dataclass(frozen=True)
 class Difference:
-    """The accuracy of a minus that of b on the images that both have, a fraction.
+    """The accuracy of model a minus that of model b on their common images, as a fraction.
 
     Attributes:
-        a: Label of the model.
-        b: Label of the other.
-        difference: nan without common images, and so are the next three.
+        a: Label of the first model.
+        b: Label of the second model.
+        difference: nan without common images, like the next three.
         low: Lower end of its 95% interval.
         high: Upper end.
         p: Adjusted by Holm's method within its family.
         n: Common images.
-        needed: How many images would find a difference of this size with a power of 80%, at the strictest level that
-            Holm's method has in this family. Infinite where there is no difference, nan without images.
+        needed: Images needed to find a difference of this size with a power of 80%, at the strictest level of Holm's
+            method in this family. Infinite for a difference of 0, nan without images.
         bound: Whether p is an upper bound.
     """
 
@@ -68,7 +68,7 @@ class Difference:
 
     @property
     def shown(self) -> bool:
-        """Whether the data show that the two differ."""
+        """Whether the data show a difference."""
         return self.p < LEVEL and not self.low <= 0 <= self.high
 
     def reversed(self) -> Difference:
@@ -79,14 +79,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Standing:
-    """How models stand to the one that comes first.
+    """A model and how the others compare with it.
 
     Attributes:
-        first: The model that has more than most others on the images that they share.
-        tied: Those whose difference to it is not shown.
-        lower: Those that are shown to be lower.
-        higher: Those that are shown to be higher all the same: with other images, or other cells.
-        apart: Those that share no image with it.
+        first: The model with the most wins on common images.
+        tied: Models without a shown difference to it.
+        lower: Models that are shown to be lower.
+        higher: Models that are shown to be higher, which happens if images or cells differ between pairs.
+        apart: Models without a common image.
     """
 
     first: str
@@ -97,7 +97,7 @@ class Standing:
 
     @property
     def alone(self) -> bool:
-        """Whether the first is shown to be better than every other model."""
+        """Whether the first model is shown to be better than every other one."""
         return bool(self.lower) and not self.tied and not self.higher and not self.apart
 
 
@@ -106,21 +106,20 @@ class Question:
     """One metric on one data set.
 
     Attributes:
-        kind: What is asked: robust accuracy, accuracy on shifted images, or on clean ones.
+        kind: The metric: robust accuracy, accuracy on shifted images, or accuracy on clean images.
         domain: Name of the data.
         title: What the data are.
-        values: Model -> its accuracy, in the order of the page.
-        differences: (a, b) -> a minus b, for both orders of every pair that was compared.
+        values: Model -> its accuracy, in the order of the report.
+        differences: (a, b) -> a minus b, in both orders for every pair that was compared.
         attack: Name of the attack, with its seed.
-        budget: Its iterations, see `_telling`.
-        last: Model -> the largest number of iterations that it is tabled at and its robust accuracy then, of those
-            where that is more than `budget`.
-        part: Of a corrupted set "benchmark" or "extras", else "all".
-        cells: The most cells of a model.
-        targeted: Whether the attack has targets; then models are not compared.
+        budget: Its iterations, see `_comparison_budget`.
+        last: Model -> its largest tabled budget and robust accuracy there, for models with one above `budget`.
+        part: "benchmark" or "extras" for a corrupted set, else "all".
+        cells: The largest number of cells of a model.
+        targeted: Whether the attack is targeted; then models are not compared.
         hopeless: Models that classify no image correctly before the attack.
         left_out: Models that were attacked with other budgets only.
-        even: Whether all models have the same number of images and of cells.
+        even: Whether all models have the same number of images and cells.
     """
 
     kind: Kind
@@ -140,16 +139,16 @@ class Question:
 
     @property
     def key(self) -> str:
-        """What tells it from the other questions of a report."""
+        """Identifies the question within a report."""
         return "|".join([self.kind, self.domain, self.attack or self.part])
 
     def to(self, reference: str | None) -> list[Difference]:
-        """Return every model minus the reference, as far as they were compared."""
+        """Return every compared model minus the reference."""
         return [self.differences[model, reference] for model in self.values
                 if reference is not None and (model, reference) in self.differences]
 
     def standing(self) -> Standing | None:
-        """Return how the models stand; None where there are not several to compare."""
+        """Return how the models compare; None if no two were compared."""
         if not self.differences:
             return None
         wins = {model: sum(pair.difference > 0 for (a, _), pair in self.differences.items() if a == model)
@@ -165,114 +164,116 @@ class Question:
 
 
 def questions(found: Findings) -> list[Question]:
-    """Return all that the results of a report answer: robust accuracy, accuracy under shift, clean accuracy."""
+    """Return all questions of a report: robust accuracy, accuracy under shift, clean accuracy."""
     return sorted([*found.attack_questions, *found.shift_questions],
                   key=lambda question: get_args(Kind).index(question.kind))
 
 
 def attacks(found: Findings) -> list[Question]:
-    """Return robust accuracy under every attack, and accuracy before it on data that were not classified anyway."""
+    """Return robust accuracy under every attack, and clean accuracy on data for which no shift test has it."""
     classified = {part.domain for part in found.parts}
     return [*_under_attack(found), *(question for question in _before_attacks(found)
                                      if question.domain not in classified)]
 
 
 def _under_attack(found: Findings) -> list[Question]:
-    """Return robust accuracy under every attack, at the budget that `_telling` chooses."""
-    asked = []
+    """Return robust accuracy under every attack, at the budget that `_comparison_budget` chooses."""
+    answered = []
     for by_model in by_attack(found.attacks).values():
         tabled = tabled_budgets(by_model)
-        budget = _telling(by_model, tabled)
-        runs = {model: run for model, own in by_model.items()
-                if budget in tabled[model] and (run := reaching(own, budget)) is not None}
+        budget = _comparison_budget(by_model, tabled)
+        runs = {model: run for model, of_model in by_model.items()
+                if budget in tabled[model] and (run := reaching(of_model, budget)) is not None}
         first = next(iter(runs.values()))
         paired = found.tables["paired"]
         family = paired[(paired["domain"] == first.domain) & (paired["attack"] == first.seeded)
                         & (paired["metric"] == "robust_accuracy")]
         values = {model: _rate(robust(run.frame(), "iterations", budget)) for model, run in runs.items()}
-        asked.append(Question(
+        answered.append(Question(
             "robust", first.domain, first.facts.title, values,
             _differences(family[family["budget"] == budget], len(family)), first.seeded, budget,
-            {model: (most, float(robust(run.frame(), "iterations", most).mean())) for model, own in by_model.items()
-             if model in runs and (most := max(tabled[model])) > budget and (run := reaching(own, most)) is not None},
+            {model: (most, float(robust(run.frame(), "iterations", most).mean())) for model in runs
+             if (most := max(tabled[model])) > budget and (run := reaching(by_model[model], most)) is not None},
             targeted=first.traits.targeted,
-            hopeless=tuple(model for model, run in runs.items() if not _correct(run).any()),
+            hopeless=tuple(model for model, run in runs.items() if not correct(run.frame()).any()),
             left_out=tuple(model for model in by_model if model not in runs), even=_even(values)))
-    return asked
+    return answered
 
 
-def _telling(by_model: Mapping[str, Sequence[Measured]], tabled: Mapping[str, set[int]]) -> int:
-    """Return the budget to compare the models at: the largest that most of them have.
+def _comparison_budget(by_model: Mapping[str, Sequence[Measured]], tabled: Mapping[str, set[int]]) -> int:
+    """Return the budget at which to compare models: the largest one that most of them have.
 
-    Without a bound an attack breaks nearly every image in the end, and then there is nothing left to compare. So it is
-    compared at the largest such budget at which all models together still classify a tenth of the images correctly; at
-    the largest one if there is none. The rule does not look at which model does better. A single model is compared with
-    nothing, and a smaller budget would only flatter it.
+    An attack without a bound breaks nearly every image in the end, which leaves nothing to compare. So the models are
+    compared at the largest such budget where their mean robust accuracy is at least a tenth, or at the largest one if
+    there is none. The rule does not depend on which model is better. It does not apply to a single model: a smaller
+    budget would only flatter it.
     """
-    budgets = [budget for own in tabled.values() for budget in own]
-    common = sorted({one for one in budgets if budgets.count(one) == max(map(budgets.count, budgets))}, reverse=True)
+    budgets = [budget for of_model in tabled.values() for budget in of_model]
+    common = sorted({budget for budget in budgets if budgets.count(budget) == max(map(budgets.count, budgets))},
+                    reverse=True)
     if len(by_model) > 1 and next(iter(by_model.values()))[0].traits.bound is None:
         for budget in common:
-            held = [robust(run.frame(), "iterations", budget) for own in by_model.values()
-                    if (run := reaching(own, budget)) is not None]
-            if budget > 0 and np.concatenate(held).mean() >= _LEAST_LEFT:
+            outcomes = [robust(run.frame(), "iterations", budget) for runs in by_model.values()
+                        if (run := reaching(runs, budget)) is not None]
+            if budget > 0 and np.concatenate(outcomes).mean() >= _LEAST_ROBUST:
                 return budget
     return common[0]
 
 
 def _before_attacks(found: Findings) -> list[Question]:
-    """Return clean accuracy on the images that attacks had."""
+    """Return clean accuracy on the images of attacks."""
     pairs = found.clean_pairs
     domains: dict[str, dict[str, Measured]] = {}
     for run in sorted(found.attacks, key=lambda run: len(run.ids)):
         domains.setdefault(run.domain, {})[run.model] = run
-    asked = []
+    answered = []
     for domain, runs in domains.items():
-        values = {model: _rate(_correct(runs[model])) for model in found.models if model in runs}
-        own = pairs[pairs["domain"] == domain]
-        asked.append(Question("clean", domain, next(iter(runs.values())).facts.title, values,
-                              _differences(own, len(own)), even=_even(values)))
-    return asked
+        values = {model: _rate(correct(runs[model].frame())) for model in found.models if model in runs}
+        family = pairs[pairs["domain"] == domain]
+        answered.append(Question("clean", domain, next(iter(runs.values())).facts.title, values,
+                                 _differences(family, len(family)), even=_even(values)))
+    return answered
 
 
 def shifts(found: Findings) -> list[Question]:
-    """Return accuracy on shifted data, and on data that shift nothing."""
+    """Return accuracy on shifted data, and on clean data."""
     if not found.parts:
         return []
     summary, paired = found.tables["shift_summary"], found.tables["shift_paired"]
     titles = {cell.domain: cell.facts.title for cell in found.shifts}
-    of_others = {cell.domain for cell in found.shifts if cell.facts.clean or cell.evaluation.corruption}
-    asked = []
+    corrupted = {cell.domain for cell in found.shifts if cell.facts.clean or cell.evaluation.corruption}
+    answered = []
     for (domain, part), group in summary.groupby(["domain", "part"], sort=False):
         rows = group.to_dict("records")
         values = {row["model"]: Value(row["accuracy"], row["ci_low"], row["ci_high"], int(row["n"])) for row in rows}
-        own = paired[(paired["domain"] == domain) & (paired["part"] == part)]
-        is_clean = domain not in found.clean_of and domain not in of_others
-        asked.append(Question(
-            "clean" if is_clean else "shift", str(domain), titles[str(domain)], values, _differences(own, len(own)),
-            part=str(part), cells=int(group["cells"].max()), even=_even(values) and group["cells"].nunique() == 1))
-    return asked
+        family = paired[(paired["domain"] == domain) & (paired["part"] == part)]
+        is_clean = domain not in found.clean_of and domain not in corrupted
+        answered.append(Question(
+            "clean" if is_clean else "shift", str(domain), titles[str(domain)], values,
+            _differences(family, len(family)), part=str(part), cells=int(group["cells"].max()),
+            even=_even(values) and group["cells"].nunique() == 1))
+    return answered
 
 
 def _differences(entries: pd.DataFrame, family: int) -> dict[tuple[str, str], Difference]:
-    """Return the differences of a table of pairs in both orders.
+    """Return the differences in a table of pairs, in both orders.
 
     Args:
         entries: Rows of ``paired.csv`` or ``shift_paired.csv``.
-        family: How many comparisons their family has.
+        family: Number of comparisons in their family.
     """
-    found: dict[tuple[str, str], Difference] = {}
+    differences: dict[tuple[str, str], Difference] = {}
     level = LEVEL / max(family, 1)
     for entry in entries.to_dict("records"):
         pair = Difference(
             entry["model_a"], entry["model_b"], entry["difference"], entry["ci_low"], entry["ci_high"], entry["p_holm"],
             int(entry["n"]), _needed(entry, level), bool(entry.get("p_bound", False)))
-        found[pair.a, pair.b], found[pair.b, pair.a] = pair, pair.reversed()
-    return found
+        differences[pair.a, pair.b], differences[pair.b, pair.a] = pair, pair.reversed()
+    return differences
 
 
 def _needed(entry: dict[Hashable, Any], level: float) -> float:
-    """Return how many images would find a difference like that of an entry; never as few as did not."""
+    """Return the number of images needed to find the difference of an entry; more than the entry has."""
     n, difference = int(entry["n"]), float(entry["difference"])
     if not n:
         return math.nan
@@ -282,12 +283,7 @@ def _needed(entry: dict[Hashable, Any], level: float) -> float:
     return max(n + 1, pairs_needed(discordant, difference, level))
 
 
-def _correct(run: Measured) -> pd.Series:
-    frame = run.frame()
-    return frame["clean_prediction"] == frame["label"]
-
-
-def _rate(outcomes: Any) -> Value:
+def _rate(outcomes: np.ndarray) -> Value:
     count, n = int(outcomes.sum()), len(outcomes)
     return Value(count / n if n else math.nan, *wilson(count, n), n)
 

@@ -1,4 +1,4 @@
-"""Models compared on the same images, two at a time, and one rule for families of comparisons."""
+"""Compares models on the same images, two at a time, with one rule for families of comparisons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.measured import Measured, reaching
-from bench.analysis.outcomes import attacked, robust, succeeded
+from bench.analysis.outcomes import attacked, correct, robust, succeeded
 from bench.analysis.shift_tables import Part
 from bench.analysis.stats import holm, mcnemar, paired_difference, paired_proportions, sign_flip
 
@@ -19,21 +19,21 @@ PAIRED_COLUMNS = ["model_a", "model_b", "domain", "attack", "metric", "budget", 
 SHIFT_PAIRED_COLUMNS = ["model_a", "model_b", "domain", "part", "cells", "n", "a", "b", "difference", "ci_low",
                         "ci_high", "test", "p_value", "p_holm", "p_bound", "sd"]
 
-#: What models are compared by under attack.
+#: Metrics that compare models under attack.
 METRICS = ("robust_accuracy", "asr")
 
-#: The rule, as the page states it.
+#: The rule, as the report states it.
 FAMILIES = ("A family of comparisons is everything that asks one question: one data set, one attack with one seed (or "
             "one part of a shifted set) and one metric, over all pairs of models and all budgets. Within each family, "
             "p-values are adjusted by Holm's method.")
 
 
 def paired_table(found: Sequence[Measured]) -> pd.DataFrame:
-    """Return ``paired.csv``: every two models under the same attack, on the images that both have rows for.
+    """Return ``paired.csv``: every pair of models under the same attack, on the images that both have rows for.
 
     Robust accuracy is compared over all these images, ASR over those that both models classify correctly before the
     attack. Entries: values, paired difference a - b with Newcombe's interval, discordant counts, McNemar's exact p, and
-    p adjusted within its family (`FAMILIES`). Targeted attacks are left out: their targets are not what is compared.
+    p adjusted within its family (`FAMILIES`). Targeted attacks are left out.
     """
     entries: list[dict[str, Any]] = []
     for family, by_model in by_attack(run for run in found if not run.traits.targeted).items():
@@ -47,25 +47,25 @@ def paired_table(found: Sequence[Measured]) -> pd.DataFrame:
 
 
 def by_attack(found: Iterable[Measured]) -> dict[Hashable, dict[str, list[Measured]]]:
-    """Return what tells one attack with one seed on one data set from others -> model -> its runs."""
+    """Return (data set, attack, seed) -> model -> its runs."""
     attacks: dict[Hashable, dict[str, list[Measured]]] = {}
     for run in found:
-        asked = run.evaluation
-        attack = attacks.setdefault((asked.domain_digest, asked.family, asked.seed), {})
+        of = run.evaluation
+        attack = attacks.setdefault((of.domain_digest, of.family, of.seed), {})
         attack.setdefault(run.model, []).append(run)
     return attacks
 
 
 def tabled_budgets(by_model: Mapping[str, Iterable[Measured]]) -> dict[str, set[int]]:
-    """Return model -> the budgets of iterations that its runs of one attack are tabled at."""
+    """Return model -> the budgets, in iterations, at which its runs of one attack are tabled."""
     return {model: {budget for run in runs for budget in run.facts.budgets} for model, runs in by_model.items()}
 
 
 def clean_pairs(found: Sequence[Measured]) -> pd.DataFrame:
-    """Return every two models on the clean images that both were to be attacked on, in the columns of ``paired.csv``.
+    """Return every pair of models on the clean images of attacks that both have, in the columns of ``paired.csv``.
 
-    Attacks see the same clean images; of each model and data set the run with the most images counts. A family is one
-    data set.
+    All attacks start from the same clean images, so for each model and data set the run with the most images counts. A
+    family is one data set.
     """
     domains: dict[str, dict[str, Measured]] = {}
     for run in found:
@@ -78,14 +78,14 @@ def clean_pairs(found: Sequence[Measured]) -> pd.DataFrame:
 
 
 def _compared(a: Measured, b: Measured, metric: str, budget: int) -> dict[str, Any]:
-    """Return the entry of two models under one attack, or before it."""
+    """Return the entry of two models under an attack, or before it for clean accuracy."""
     _, rows_a, rows_b = np.intersect1d(a.ids, b.ids, assume_unique=True, return_indices=True)
     sides = a.frame().iloc[rows_a], b.frame().iloc[rows_b]
     if metric == "asr":
         both = attacked(sides[0], a.traits) & attacked(sides[1], b.traits)
         x, y = (succeeded(side, "iterations", budget)[both] for side in sides)
     elif metric == "clean_accuracy":
-        x, y = ((side["clean_prediction"] == side["label"]).to_numpy() for side in sides)
+        x, y = map(correct, sides)
     else:
         x, y = (robust(side, "iterations", budget) for side in sides)
     difference, low, high = paired_proportions(x, y)
@@ -97,19 +97,19 @@ def _compared(a: Measured, b: Measured, metric: str, budget: int) -> dict[str, A
 
 
 def paired_shift_table(found: Sequence[Part]) -> pd.DataFrame:
-    """Return ``shift_paired.csv``: every two models on the images and the cells that both have rows for.
+    """Return ``shift_paired.csv``: every pair of models on the images and cells that both have rows for.
 
-    Accuracy of a minus b. Of one cell: with Newcombe's interval and McNemar's exact test. Of the mean over cells: with
-    a bootstrap interval over images, and a sign-flip test of the images' differences; `p_bound` tells where its p is
-    the smallest that so many flips can give, so that p and the adjusted p are upper bounds. `sd` is the standard
-    deviation of the images' differences.
+    Accuracy of a minus b. For one cell: Newcombe's interval and McNemar's exact test. For the mean over cells: a
+    bootstrap interval over images, and a sign-flip test of the images' differences. If its p is the smallest that the
+    number of flips allows, `p_bound` is true, and p and the adjusted p are upper bounds. `sd` is the standard deviation
+    of the images' differences.
     """
     entries: list[dict[str, Any]] = []
     families: dict[tuple[str, str], list[Part]] = {}
     for part in sorted(found, key=lambda part: (part.domain, part.name)):
         families.setdefault((part.domain, part.name), []).append(part)
-    for family, alike in families.items():
-        for a, b in itertools.combinations(alike, 2):
+    for family, members in families.items():
+        for a, b in itertools.combinations(members, 2):
             common, rows_a, rows_b = np.intersect1d(a.examples, b.examples, return_indices=True)
             cells = [cell for cell in a.cells if cell in b.cells]
             if not len(common) or not cells:
@@ -133,7 +133,7 @@ def paired_shift_table(found: Sequence[Part]) -> pd.DataFrame:
 def _adjusted(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Add to each entry `p_holm`, its `p_value` adjusted within the entries of its `family`.
 
-    An entry without images has no p-value, and is none of its family.
+    An entry without images has no p-value and does not count in its family.
     """
     families: dict[Hashable, list[dict[str, Any]]] = {}
     for entry in entries:

@@ -1,7 +1,7 @@
-"""Signs in the results that a number does not mean what it seems to; docs/flags.md says what to do about each.
+"""Flags of results: signs that a number does not mean what it seems to.
 
-Each ends with its anchor in docs/flags.md. Flags of a model, which is looked at before it is evaluated, are in
-`bench.running.flags` and come with its rows.
+Each ends with its anchor in docs/flags.md, which says what to do. Flags of a model, which are found before it is
+evaluated, are in `bench.running.flags` and kept with its rows.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis.attack_tables import capped
+from bench.analysis.attack_tables import runs_by_name
 from bench.analysis.measured import Measured
 from bench.rows.flags import PAGE, flag
 
-#: Queries that an attack that takes gradients must have spent on some image to be called weak.
+#: An attack with gradients is called weak only if it took this many queries on some image.
 STEPS = 20
-#: Share of images from which training images among them are worth a flag.
+#: Share of training images among the evaluated ones from which they get a flag.
 TWICE = 0.001
 
-#: Flags that say something of attacks, and nothing of accuracy without one.
+#: Flags that concern attacks, but not accuracy without an attack.
 OF_ATTACKS = ("probabilities", "saturated", "gradients", "control", "weaker-than-noise", "weaker-than-black-box")
 
 _Runs = dict[Hashable, Measured]
@@ -30,12 +30,12 @@ _Runs = dict[Hashable, Measured]
 
 @dataclass(frozen=True)
 class Flag:
-    """What the reader must know before the numbers.
+    """Something that the reader must know before the numbers.
 
     Attributes:
-        text: What it says.
-        models: Labels of the models that it concerns; none where it concerns all.
-        domains: Names of the data that it concerns; none where it concerns all.
+        text: A sentence.
+        models: Labels of the models that it concerns; empty for all.
+        domains: Names of the data that it concerns; empty for all.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Flag:
 
     @property
     def name(self) -> str:
-        """Its anchor in docs/flags.md; empty for a note that a model came with."""
+        """Its anchor in docs/flags.md; empty for a note that came with the model."""
         return self.text.rpartition(f"({PAGE}#")[2].removesuffix(")") if f"({PAGE}#" in self.text else ""
 
     def __str__(self) -> str:
@@ -52,16 +52,16 @@ class Flag:
 
 
 def model_flags(found: Iterable[Measured]) -> list[Flag]:
-    """Return what came with the rows: each flag or note of a model once, with the models that it concerns."""
-    concerned: dict[str, dict[str, None]] = {}
-    for rows in found:
-        for text in rows.facts.warnings:
-            concerned.setdefault(text, {})[rows.model] = None
-    return [Flag(text, tuple(models)) for text, models in concerned.items()]
+    """Return the flags and notes that are kept with the rows, each once, with the models that it concerns."""
+    models: dict[str, dict[str, None]] = {}
+    for measured in found:
+        for text in measured.facts.warnings:
+            models.setdefault(text, {})[measured.model] = None
+    return [Flag(text, tuple(labels)) for text, labels in models.items()]
 
 
 def duplicate_flags(shifts: Iterable[Measured], duplicates: pd.DataFrame) -> list[Flag]:
-    """Return the flag of data that have training images among those evaluated, with accuracies without these."""
+    """Return the flag of data with training images among the evaluated ones, and how accuracy changes without them."""
     domains: dict[str, list[Measured]] = {}
     for cell in shifts:
         if not cell.evaluation.corruption:
@@ -76,21 +76,21 @@ def duplicate_flags(shifts: Iterable[Measured], duplicates: pd.DataFrame) -> lis
             continue
         name, changes = cells[0].domain, []
         for cell in cells:
-            examples, labels, predictions = cell.outcomes()
-            correct, known = labels == predictions, np.isin(examples, training)
-            if not known.all():
-                changes.append(100 * (correct[~known].mean() - correct.mean()))
+            examples, labels, predictions = cell.rows.outcomes()
+            correct, trained_on = labels == predictions, np.isin(examples, training)
+            if not trained_on.all():
+                changes.append(100 * (correct[~trained_on].mean() - correct.mean()))
         counts[name] = f"{int(twice.sum()):,} of {len(ids):,} images of {name} ({twice.mean():.1%})"
         accuracies[name] = _changed(changes)
     if not counts:
         return []
-    each = [own + (f" on {name}" if len(counts) > 1 else "") for name, own in accuracies.items()]
+    each = [text + (f" on {name}" if len(counts) > 1 else "") for name, text in accuracies.items()]
     return [Flag(flag("duplicates", f"{', '.join(counts.values())} are, exactly or nearly, images of CIFAR-10's "
                       f"training set; {'; '.join(each)}"), domains=tuple(counts))]
 
 
 def _changed(points: list[float]) -> str:
-    """Return by how much accuracies would differ without the images that were trained on."""
+    """Describe how accuracies change, in percentage points, without the training images."""
     if not points:
         return "no others are left"
     least, most = (f"{end(points):+.1f}" for end in (min, max))
@@ -104,12 +104,12 @@ def attack_flags(attacks: Iterable[Measured], attack: pd.DataFrame) -> list[Flag
         attacks: The runs.
         attack: Their table, that of ``attack.csv``.
     """
-    runs: _Runs = {(run.model, run.domain, capped(run.name, cap)): run for run in attacks for cap in run.caps}
+    runs = runs_by_name(attacks)
     return [*_controls(attack), *_weaker_than_noise(attack, runs), *_weaker_than_black_box(attack, runs)]
 
 
 def _controls(attack: pd.DataFrame) -> list[Flag]:
-    """Flag attacks that break images before they have begun."""
+    """Flag attacks with successes at budget 0."""
     broken = attack[(attack["budget"] == 0) & (attack["asr"] > 0)].drop_duplicates(["model", "domain", "attack"])
     return [Flag(flag("control", f"ASR of {name} on {domain} is {_percents(group['asr'])} at budget 0: something other "
                       "than the attack breaks images"), tuple(group["model"]), (str(domain),))
@@ -121,7 +121,7 @@ def _percents(rates: pd.Series) -> str:
 
 
 def _weaker_than_noise(attack: pd.DataFrame, runs: _Runs) -> list[Flag]:
-    """Flag SimBA where it breaks fewer images than its control: noise along its own directions, of the same step."""
+    """Flag SimBA if it breaks fewer images than its control: noise along the same directions, with the same step."""
     records = attack[(attack["unit"] == "queries") & (attack["budget"] > 0)].to_dict("records")
     controls = [entry for entry in records if runs[_key(entry)].evaluation.attack == "noise"]
     weak: dict[tuple[str, str], dict[str, list[int]]] = {}
@@ -138,14 +138,14 @@ def _weaker_than_noise(attack: pd.DataFrame, runs: _Runs) -> list[Flag]:
 
 
 def _is_plain_simba(run: Measured) -> bool:
-    """Tell whether noise is a control of this run: SimBA with no bound, order, target or clip of its own."""
+    """Tell whether noise is a control of this run: SimBA without a bound, a target, or another order or clipping."""
     settings = run.evaluation.settings
     return run.evaluation.attack == "simba" and not run.traits.targeted and settings.get("linf") is None \
         and settings.get("order", "random") == "random" and settings.get("convention", "pixel-clip") == "pixel-clip"
 
 
 def _alike(entry: dict[Hashable, Any], run: Measured, other: dict[Hashable, Any], control: Measured) -> bool:
-    """Tell whether two entries of the table are of equal steps on as many images."""
+    """Tell whether two entries of the table have equal steps and the same number of images."""
     bounds = [(record["norm"], record["bound"]) if pd.notna(record["bound"]) else None for record in (entry, other)]
     bases = [measured.evaluation.settings.get("basis") for measured in (run, control)]
     return bounds[0] == bounds[1] and bases[0] == bases[1] and all(
@@ -153,14 +153,14 @@ def _alike(entry: dict[Hashable, Any], run: Measured, other: dict[Hashable, Any]
 
 
 def _budgets(models: dict[str, list[int]]) -> str:
-    return " and ".join(f"{budget:,}" for budget in sorted({budget for own in models.values() for budget in own}))
+    return " and ".join(f"{budget:,}" for budget in sorted(set().union(*models.values())))
 
 
 def _weaker_than_black_box(attack: pd.DataFrame, runs: _Runs) -> list[Flag]:
-    """Flag attacks that take gradients and break fewer images than one that sees answers alone and may go no farther.
+    """Flag attacks with gradients that break fewer images than a black-box attack within at most the same bound.
 
-    An attack that has stopped by itself after few steps is weak by itself, and so is one that counts under a cap that
-    it was not told of.
+    An attack that stopped after few steps is left out, as it is weak anyway. So is one whose successes count under a
+    cap that it does not know of.
     """
     last = attack[attack["unit"] == "iterations"].sort_values("budget", kind="stable").drop_duplicates(
         ["model", "domain", "attack"], keep="last").sort_index()
@@ -172,8 +172,8 @@ def _weaker_than_black_box(attack: pd.DataFrame, runs: _Runs) -> list[Flag]:
             if run.traits.needs != "gradients" or entry["bound"] != run.traits.bound \
                     or run.frame()["queries"].max() < STEPS:
                 continue
-            stronger = [other for other, blind in bounded
-                        if blind.traits.needs != "gradients" and other["norm"] == entry["norm"]
+            stronger = [other for other, black_box in bounded
+                        if black_box.traits.needs != "gradients" and other["norm"] == entry["norm"]
                         and other["bound"] <= entry["bound"] * (1 + 1e-9) and other["ci_low"] > entry["ci_high"]]
             if stronger:
                 best = max(stronger, key=lambda other: float(other["ci_low"]))

@@ -1,4 +1,4 @@
-"""Frame bounds to the table ``frames.csv``."""
+"""The table ``frames.csv`` of frame bounds."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ def frame_tables(kept: Sequence[KeptFrames], names: Mapping[tuple[str, str], str
 
     Args:
         kept: What `bench.rows.frames.read_frames` returned, in the order of the tables.
-        names: Name and digest of each model -> what it is called, which must be unique
-            (`bench.analysis.labels.unique_names`).
+        names: Name and digest of each model -> its unique name (`bench.analysis.labels.unique_names`).
     """
     labels = _labels([entry.request for entry in kept], names)
     return {label: _frame(entry, names[_model(entry.request)]) for label, entry in zip(labels, kept, strict=True)}
 
 
 def ratio(frame: pd.DataFrame) -> pd.Series:
-    """Return B/A of each layer, infinite where A is 0; at least that where a bound has not converged."""
+    """Return B/A of each layer, infinite if A is 0; a lower bound if A or B has not converged."""
     positive = frame["lower"] > 0
     return (frame["upper"] / frame["lower"].where(positive, 1)).where(positive, np.inf)
 
@@ -51,7 +50,7 @@ def _model(request: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _labels(requests: Sequence[Mapping[str, Any]], names: Mapping[tuple[str, str], str]) -> list[str]:
-    """Return a label of each request: the model's name, with whatever else tells it from others of that model."""
+    """Return a label per request: the model's name, and the options in which the model's requests differ."""
     words: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "size": lambda r: f"{r['size']} pixels", "padding": lambda r: f"{r['padding']} padding",
         "fold": lambda r: "batch norm folded" if r["fold"] else "batch norm left out",

@@ -1,4 +1,4 @@
-"""What tables are made of: the rows of each evaluation, under names that tell all of them apart."""
+"""The measurements behind the tables: the rows of each evaluation, under unique names."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Measured:
     """All rows that answer one evaluation: its own, and those of longer runs of the same attack.
 
     Attributes:
-        model: What tables call the model; unique.
-        domain: What tables call the domain; unique.
-        name: What tables call the run, "none" without an attack; unique for the model and the domain.
-        attack: The same without its seed and its length: what tables call the attack; unique.
-        evaluation: What the rows are of.
-        facts: What is known of them; `budgets` and `l2_caps` are those to be tabled.
+        model: Unique name of the model in tables.
+        domain: Unique name of the domain in tables.
+        name: Name of the run in tables, "none" without an attack; unique for the model and the domain.
+        attack: Unique name of the attack in tables: the name without seed and length.
+        evaluation: The evaluation.
+        facts: Its facts; `budgets` and `l2_caps` are those to be tabled.
         rows: Its own rows.
-        longer: The longer runs, the shortest of them first.
+        longer: The longer runs, the shortest first.
     """
 
     model: str
@@ -44,13 +44,13 @@ class Measured:
 
     @property
     def traits(self) -> Traits:
-        """What the attack declares of itself."""
+        """The attack's traits."""
         assert self.facts.traits is not None, "these rows are of no attack"
         return self.facts.traits
 
     @property
     def seeded(self) -> str:
-        """What tables call the attack with its seed, whatever its length."""
+        """Name of the attack in tables with its seed, without its length."""
         return seeded(self.attack, self.evaluation.seed)
 
     @property
@@ -69,80 +69,80 @@ class Measured:
         return np.unique(np.concatenate([rows.ids for rows in (self.rows, *self.longer)]))
 
     def frame(self) -> pd.DataFrame:
-        """Return the rows, sorted by example id, as a run of this length leaves them. It is shared: don't change it."""
+        """Return the rows, sorted by example id, cut to this run's length. The frame is shared: don't change it."""
         return self._frame if self.longer else self.rows.frame()
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
-        found = [self.rows.frame(), *(cut(rows.frame(), self.traits, self.length) for rows in self.longer)]
-        both = pd.concat([frame for frame in found if len(frame)])
-        return both.drop_duplicates("example").sort_values("example", ignore_index=True)
-
-    def outcomes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return example ids, labels and predictions of rows without an attack, int64 [n] each, by id."""
-        return self.rows.outcomes()
+        frames = [self.rows.frame(), *(cut(rows.frame(), self.traits, self.length) for rows in self.longer)]
+        joined = pd.concat([frame for frame in frames if len(frame)])
+        return joined.drop_duplicates("example").sort_values("example", ignore_index=True)
 
 
 def measure(stored: Sequence[Rows], models: Mapping[tuple[str, str], str] | None = None) -> list[Measured]:
-    """Name the rows, and give every run of an attack the rows of longer ones.
+    """Name the rows, and give every run of an attack the rows of longer runs.
 
-    A name that stands for several weights, several sets of images or several attacks (a file that was edited, another
-    seed of generated corruptions, official and generated files) gets the start of their digests. A run that has no
-    image besides those of longer runs is none of its own: its budgets and caps on L2 are tabled with theirs. Where
-    several runs of one attack remain, their lengths are part of their names.
+    If a name stands for several weights, sets of images or attacks (an edited file, another seed of generated
+    corruptions, official and generated files), the start of the digest is added. A run without an image that longer
+    runs lack is merged into them: its budgets and caps on L2 are tabled with theirs. If several runs of one attack
+    remain, their names include their lengths.
 
     Args:
         stored: The rows, in the order of the tables.
-        models: Name and digest of each model -> its unique name; None makes them up.
+        models: Name and digest of each model -> its unique name; None for the names of these rows.
     """
     if models is None:
         models = unique_names((rows.evaluation.model, rows.evaluation.model_digest) for rows in stored)
     domains = unique_names((rows.evaluation.domain, _set_of(rows)) for rows in stored)
-    # A user's attack that was edited has the same label and other settings.
+    # An edited attack of a user has the same label, but other settings.
     attacks = unique_names((traits.label, rows.evaluation.family) for rows in stored if (traits := rows.facts.traits))
     groups: dict[Hashable, list[Rows]] = {}
     for rows in stored:
-        asked = rows.evaluation
-        alike = (asked.model_digest, asked.domain_digest, asked.family, asked.seed)
-        groups.setdefault(alike if rows.facts.traits else asked.key, []).append(rows)
-    found = []
+        of = rows.evaluation
+        attack_key = (of.model_digest, of.domain_digest, of.family, of.seed)
+        groups.setdefault(attack_key if rows.facts.traits else of.key, []).append(rows)
+    measured = []
     for group in groups.values():
         runs = _runs(group)
         for rows, longer, facts in runs:
-            asked = rows.evaluation
-            traits = facts.traits
-            attack = "none" if traits is None else attacks[traits.label, asked.family]
-            name = seeded(attack, asked.seed) + (f"-iterations{asked.budget}" if len(runs) > 1 else "")
-            found.append(Measured(models[asked.model, asked.model_digest], domains[asked.domain, _set_of(rows)], name,
-                                  attack, asked, facts, rows, longer))
-    return found
+            of, traits = rows.evaluation, facts.traits
+            attack = "none" if traits is None else attacks[traits.label, of.family]
+            name = seeded(attack, of.seed) + (f"-iterations{of.budget}" if len(runs) > 1 else "")
+            measured.append(Measured(models[of.model, of.model_digest], domains[of.domain, _set_of(rows)], name,
+                                     attack, of, facts, rows, longer))
+    return measured
+
+
+def split(found: Sequence[Measured]) -> tuple[list[Measured], list[Measured]]:
+    """Return the runs of attacks, and the cells without an attack."""
+    return ([run for run in found if run.facts.traits is not None],
+            [cell for cell in found if cell.facts.traits is None])
 
 
 def _runs(group: Sequence[Rows]) -> list[tuple[Rows, tuple[Rows, ...], Facts]]:
-    """Return the runs of one attack that remain, the longest first: rows, longer runs, and their facts together."""
-    if len(group) == 1:  # as all cells of a shift are, whose rows need not be read here
+    """Return the runs of one attack that are not merged, the longest first: rows, longer runs, joined facts."""
+    if len(group) == 1:  # like every cell of a shift, whose rows need not be read here
         return [(group[0], (), group[0].facts)]
     runs: list[tuple[Rows, tuple[Rows, ...], Facts]] = []
-    known = np.zeros(0, dtype=np.int64)
+    covered = np.zeros(0, dtype=np.int64)
     for rows in sorted(group, key=lambda rows: -rows.evaluation.budget):
-        ids, asked = rows.ids, rows.facts
-        if runs and np.isin(ids, known).all():
-            longer, others, facts = runs[-1]
-            runs[-1] = longer, others, dataclasses.replace(
-                facts, budgets=tuple(sorted({*facts.budgets, *asked.budgets})),
-                l2_caps=tuple(sorted({*facts.l2_caps, *asked.l2_caps})))
+        ids = rows.ids
+        if runs and np.isin(ids, covered).all():
+            last, longer, facts = runs[-1]
+            runs[-1] = last, longer, dataclasses.replace(
+                facts, budgets=tuple(sorted({*facts.budgets, *rows.facts.budgets})),
+                l2_caps=tuple(sorted({*facts.l2_caps, *rows.facts.l2_caps})))
             continue
-        longer_runs = tuple(run for run, _, _ in reversed(runs))
-        facts = asked
-        for run in longer_runs:
+        longer, facts = tuple(run for run, _, _ in reversed(runs)), rows.facts
+        for run in longer:
             facts = facts.joined(run.facts)
-        runs.append((rows, longer_runs, dataclasses.replace(facts, budgets=asked.budgets, l2_caps=asked.l2_caps)))
-        known = np.union1d(known, ids)
+        runs.append((rows, longer, dataclasses.replace(facts, budgets=rows.facts.budgets, l2_caps=rows.facts.l2_caps)))
+        covered = np.union1d(covered, ids)
     return runs
 
 
 def reaching(runs: Iterable[Measured], budget: int) -> Measured | None:
-    """Return of runs of one attack the one with the most images that were attacked for so many iterations, if any."""
+    """Return the shortest of an attack's runs that reaches a budget, which has the most images; None if none does."""
     return min((run for run in runs if run.length >= budget), key=lambda run: run.length, default=None)
 
 

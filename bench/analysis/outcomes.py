@@ -1,4 +1,4 @@
-"""What the rows of an attack say within a budget: which count, which succeeded, what they cost."""
+"""Outcomes of the rows of an attack within a budget: which count, which succeeded, and how many queries they took."""
 
 from __future__ import annotations
 
@@ -11,46 +11,49 @@ from framebench.attacks.base import Traits
 
 
 def units(traits: Traits) -> tuple[str, ...]:
-    """Return the units in which an attack's budgets are counted; gradients don't belong on the axis of queries."""
+    """Return the units of an attack's budgets: an attack with gradients is not compared by queries."""
     return ("iterations",) if traits.needs == "gradients" else ("iterations", "queries")
 
 
-def attacked(rows: pd.DataFrame, traits: Traits) -> np.ndarray:
-    """Return which rows are in ASR's denominator, bool [n].
+def correct(rows: pd.DataFrame) -> np.ndarray:
+    """Return which rows the model classified correctly before the attack, bool [n]."""
+    return np.asarray(rows["clean_prediction"].to_numpy() == rows["label"].to_numpy())
 
-    These are the images that the model classifies correctly; in a targeted attack, the images whose first prediction is
-    not the target.
+
+def attacked(rows: pd.DataFrame, traits: Traits) -> np.ndarray:
+    """Return which rows are in the denominator of ASR, bool [n].
+
+    These are the images that the model classifies correctly. In a targeted attack, they are those whose first
+    prediction is not the target.
     """
-    first = rows["clean_prediction"].to_numpy()
     if traits.targeted:
-        return np.asarray(first != rows["goal"].to_numpy())
-    return np.asarray(first == rows["label"].to_numpy())
+        return np.asarray(rows["clean_prediction"].to_numpy() != rows["goal"].to_numpy())
+    return correct(rows)
 
 
 def succeeded(rows: pd.DataFrame, unit: str, budget: int, cap: float | None = None) -> np.ndarray:
-    """Return which rows the attack has succeeded on within a budget, bool [n].
+    """Return on which rows the attack succeeded within a budget, bool [n].
 
     Args:
         rows: Rows of one evaluation.
         unit: "iterations" or "queries".
-        budget: The number of them.
+        budget: The number of iterations or queries.
         cap: The largest L2 distance of a success, or None.
     """
     success = rows["success_iteration"].to_numpy()
     spent = success if unit == "iterations" else rows["queries"].to_numpy()
-    # A budget of 0 queries is the clean image: looking at it is not an attack.
+    # A budget of 0 queries is the clean image, whose query is not part of the attack.
     won = (success >= 0) & ((spent <= budget) | (success == 0))
     return np.asarray(won if cap is None else won & (rows["l2"].to_numpy() <= cap))
 
 
 def robust(rows: pd.DataFrame, unit: str, budget: int, cap: float | None = None) -> np.ndarray:
-    """Return which rows were classified correctly at first and are not broken within a budget, bool [n]."""
-    correct = rows["clean_prediction"].to_numpy() == rows["label"].to_numpy()
-    return np.asarray(correct & ~succeeded(rows, unit, budget, cap))
+    """Return which rows were classified correctly and are not broken within a budget, bool [n]."""
+    return np.asarray(correct(rows) & ~succeeded(rows, unit, budget, cap))
 
 
 def queries_within(rows: pd.DataFrame, traits: Traits, unit: str, budgets: Sequence[int]) -> np.ndarray:
-    """Return the queries that each row has spent within each budget, int64 [n, len(budgets)]."""
+    """Return the queries of each row within each budget, int64 [n, len(budgets)]."""
     total, within = rows["queries"].to_numpy()[:, None], np.array(budgets)
     if unit == "queries":
         return np.asarray(np.minimum(total, within))
@@ -59,17 +62,17 @@ def queries_within(rows: pd.DataFrame, traits: Traits, unit: str, budgets: Seque
     spent = np.empty((len(rows), len(budgets)), dtype=np.int64)
     for i, blob in enumerate(rows["steps"]):
         steps = np.frombuffer(blob, dtype=np.int8)
-        after = np.cumsum(np.append(1, 2 - (steps == 1)))  # queries after each number of steps, the clean image's first
-        # Beyond the finished steps the total: an iteration that the query limit has cut short was paid for, too.
+        after = np.cumsum(np.append(1, 2 - (steps == 1)))  # queries after 0, 1, ... steps; the clean image costs one
+        # Beyond the finished steps the total, with the queries of an iteration that the query limit cut short.
         spent[i] = np.where(within < len(after), after[np.minimum(within, len(steps))], total[i])
     return np.asarray(np.minimum(spent, total))
 
 
 def cut(rows: pd.DataFrame, traits: Traits, budget: int) -> pd.DataFrame:
-    """Return rows of a longer run as a run of `budget` iterations would have left them.
+    """Return rows of a longer run as a run of `budget` iterations would have them.
 
-    What the image was like when the budget was spent is not kept. So the distances, the margin and the confidence of
-    images that were not broken by then are missing (nan).
+    Intermediate images are not kept. So distances, margin and confidence are nan for images that were not broken
+    within the budget.
     """
     success = rows["success_iteration"].to_numpy()
     unbroken = (success < 0) | (success > budget)

@@ -1,4 +1,4 @@
-"""What is published of the models of a page, beside what was measured of them."""
+"""Published results of the models of a report, beside the measured ones."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from framebench.models.published import Published, published
 PUBLISHED_COLUMNS = ["model", "network", "published_on", "threat", "published_epsilon", "published_budget",
                      "published_attack", "published_clean_accuracy", "published_robust_accuracy", "published_asr",
                      "source", "domain", "attack", "n", "clean_accuracy", "robust_accuracy", "asr"]
-#: Bounds are taken for the same up to this share: some leaderboard entries say 0.031 for 8/255.
+#: Relative difference up to which bounds count as equal: some leaderboard entries say 0.031 for 8/255.
 _SAME = 0.02
 
 
 def published_table(found: Iterable[Measured], attack: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """Return ``published.csv``: one row per published result and measured one of the same kind, rates as fractions.
+    """Return ``published.csv``: one row per published result and measured result of the same kind, rates as fractions.
 
-    A bound is compared with attacks within the same norm and bound, at their largest budget; the study's rows with
-    SimBA of the same budget; corruptions with the mean over the benchmark's. A model that was attacked in another way
-    only has its row all the same, with nothing measured.
+    A result within a bound is compared with attacks of the same norm and bound, at their largest budget; a result of
+    the study with SimBA of the same budget; corruptions with the mean over the benchmark's. If a model was attacked
+    only in other ways, its row has no measured values.
 
     Args:
-        found: What was measured.
-        attack: The table of ``attack.csv``; may be empty, and so may the next.
-        summary: The table of ``shift_summary.csv``.
+        found: The measurements.
+        attack: The table of ``attack.csv``; may be empty.
+        summary: The table of ``shift_summary.csv``; may be empty.
     """
     entries: list[dict[str, Any]] = []
     for model, name in {run.model: run.evaluation.model for run in found}.items():
-        own = [table[table["model"] == model] if len(table) else table for table in (attack, summary)]
+        tables = [table[table["model"] == model] if len(table) else table for table in (attack, summary)]
         for row in published(name):
-            measured = _measured(row, *own)
-            if not measured and len(own[0]) and row.threat in ("Linf", "L2"):
+            measured = _measured(row, *tables)
+            if not measured and len(tables[0]) and row.threat in ("Linf", "L2"):
                 measured = [{}]
             entries += [{
                 "model": model, "network": row.network, "published_on": row.dataset, "threat": row.threat,
@@ -45,7 +45,7 @@ def published_table(found: Iterable[Measured], attack: pd.DataFrame, summary: pd
 
 
 def _measured(row: Published, attack: pd.DataFrame, summary: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return what was measured of the same kind, of one model."""
+    """Return the measured results of one model that are of the same kind as a published one."""
     if row.threat == "corruptions":
         if not len(summary):
             return []

@@ -1,4 +1,4 @@
-"""From the rows under an output folder to its tables and its page."""
+"""Writes the tables and the report of an output folder from its rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bench.rows.store import Store
 from framebench.derived import write_derived
 from framebench.errors import InputError
 
-#: Name of a table -> its columns, which it has also where nothing was measured.
+#: Name of a table -> its columns, which an empty table has too.
 COLUMNS = {"attack": ATTACK_COLUMNS, "paired": PAIRED_COLUMNS, "attack_seeds": ATTACK_SEED_COLUMNS,
            "autoattack": PART_COLUMNS, "shift": SHIFT_COLUMNS, "shift_summary": SUMMARY_COLUMNS,
            "shift_paired": SHIFT_PAIRED_COLUMNS, "trainings": TRAINING_COLUMNS, "frames": FRAME_COLUMNS,
@@ -32,9 +32,9 @@ COLUMNS = {"attack": ATTACK_COLUMNS, "paired": PAIRED_COLUMNS, "attack_seeds": A
 
 @dataclass(frozen=True, repr=False)
 class Results:
-    """The tables under an output folder, without rows where nothing was measured, and the report.
+    """The tables of an output folder, which may be empty, and the report.
 
-    A notebook shows the report; elsewhere the answer, the tables' lengths and the report's file are shown.
+    A notebook shows the report. Elsewhere, the answer, the lengths of the tables and the path of the report are shown.
 
     Attributes:
         attack: ``attack.csv``.
@@ -50,7 +50,7 @@ class Results:
         transfer: ``transfer.csv``, models on images that others were attacked with.
         duplicates: ``duplicates.csv``, images that are training images.
         warnings: What the reader must know before the numbers.
-        answer: What the results say, in sentences.
+        answer: The conclusions, in sentences.
         page: The report's file.
     """
 
@@ -80,10 +80,9 @@ class Results:
 
 
 def write_report(out: Path, settings: ReportSettings = ReportSettings()) -> Results:  # noqa: B008  # it is frozen
-    """Write the tables, ``answer.txt`` and ``report/`` from all that was measured into `out`.
+    """Write the tables, ``answer.txt`` and ``report/`` of an output folder.
 
-    Nothing but the folder's results and the settings goes into them. What earlier reports have written in other formats
-    is removed.
+    They depend on the folder's results and the settings only. Files of earlier reports in other formats are removed.
 
     Raises:
         InputError: see `bench.analysis.findings.find` and `framebench.reports.exports.write_exports`.
@@ -114,15 +113,15 @@ def run(options: ReportOptions) -> Results:
     """Join output folders into the first of them, and write its tables and its report.
 
     Raises:
-        InputError: if one of the folders holds no results, or damaged ones; if a PDF is asked for and no browser is
-            found; and see `write_report`.
+        InputError: if a folder has no results or damaged ones, or if no browser is found for a PDF; and see
+            `write_report`.
     """
     if "pdf" in options.formats:
         from framebench.reports.printing import find_browser
 
         find_browser()  # before anything is joined or written
     first, *others = options.out
-    for out in others or [first]:  # with others, the first may be new
+    for out in others or [first]:  # if there are others, the first may be new
         if not (out / "examples").is_dir() and not kept_frames(out):
             raise InputError(f"{out} is not the output of a run: it has no folder examples/ or frames/; name the "
                              "folder that a command has written its results into")

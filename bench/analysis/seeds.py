@@ -1,4 +1,4 @@
-"""Summaries over seeds: those of an attack on one model, and those of the trainings of one recipe."""
+"""Summaries over seeds: of an attack on one model, and of the trainings by one recipe."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ from framebench.models.recipe import filled_in
 ATTACK_SEED_COLUMNS = ["model", "domain", "attack", "epsilon", "unit", "budget", "seeds", "n", "n_correct", "asr", "sd",
                        "ci_low", "ci_high", "asr_any", "any_low", "any_high"]
 
-#: What tells an entry of ``attack.csv`` or ``shift_summary.csv`` from the others of its model. Models with as many
-#: images have the same ones.
+#: Columns that identify an entry of ``attack.csv`` or ``shift_summary.csv`` for a model. Models with the same number of
+#: images have the same images.
 _KEYS = ["domain", "attack", "epsilon", "unit", "budget", "part", "n"]
 
 TRAINING_COLUMNS = ["trained", *_KEYS, "metric", "trainings", "mean", "sd", "ci_low", "ci_high", "models"]
 
-#: What is summarized over trainings, and the range to which its interval is cut.
+#: Metrics that are summarized over trainings -> the range to which the interval is clipped.
 _METRICS = {"asr": (0, 1), "robust_accuracy": (0, 1), "accuracy": (0, 1), "gap": (-1, 1), "mce": (0, np.inf)}
 
 
 def attack_seeds_table(found: Iterable[Measured]) -> pd.DataFrame:
     """Return ``attack_seeds.csv``: one entry per model, domain, attack, cap on L2, unit and budget with several seeds.
 
-    Seeds count that were run for so many iterations. The images are those that all of these seeds have rows for, the
-    denominator those that count under each of them. `asr` is the
-    mean over the seeds, `sd` their standard deviation, the interval over images, the seeds as they are; `asr_any` is
-    the share of images that at least one seed breaks, the worst case over restarts, with Wilson's interval.
+    A seed counts if its run reached the budget. The images are those that all these seeds have rows for; the
+    denominator is those that count under each of them. `asr` is the mean over the seeds and `sd` their standard
+    deviation; the interval is over images, for these seeds. `asr_any` is the share of images that at least one seed
+    breaks, the worst case over restarts, with Wilson's interval.
     """
     groups: dict[tuple[str, str, str], dict[int, list[Measured]]] = {}
     for run in found:
-        asked = run.evaluation
-        group = groups.setdefault((asked.model_digest, asked.domain_digest, asked.family), {})
-        group.setdefault(asked.seed, []).append(run)
+        of = run.evaluation
+        group = groups.setdefault((of.model_digest, of.domain_digest, of.family), {})
+        group.setdefault(of.seed, []).append(run)
     entries: list[dict[str, Any]] = []
     for group in groups.values():
-        every = [run for runs in group.values() for run in runs]
-        allowed = [None, *sorted({cap for run in every for cap in run.caps if cap is not None})]
-        budgets = sorted({0, *(budget for run in every for budget in run.facts.budgets)})
-        for cap, unit, budget in itertools.product(allowed, units(every[0].traits), budgets):
-            reached = [enough for runs in group.values() if (enough := reaching(runs, budget)) is not None]
+        members = [run for runs in group.values() for run in runs]
+        caps = [None, *sorted({cap for run in members for cap in run.caps if cap is not None})]
+        budgets = sorted({0, *(budget for run in members for budget in run.facts.budgets)})
+        for cap, unit, budget in itertools.product(caps, units(members[0].traits), budgets):
+            reached = [run for runs in group.values() if (run := reaching(runs, budget)) is not None]
             if len(reached) > 1 and (entry := _attack_entry(reached, cap, unit, budget)) is not None:
                 entries.append(entry)
     return pd.DataFrame(entries, columns=ATTACK_SEED_COLUMNS).astype({"epsilon": float})
 
 
 def _attack_entry(runs: Sequence[Measured], cap: float | None, unit: str, budget: int) -> dict[str, Any] | None:
-    """Return the entry of runs with several seeds; None where they have no image in common."""
+    """Return the entry of runs with several seeds; None if they have no common image."""
     common = functools.reduce(np.intersect1d, [run.ids for run in runs])
     if not len(common):
         return None
@@ -81,7 +81,7 @@ class _Training:
     """A model's training.
 
     Attributes:
-        recipe: What tells it from others but the seed.
+        recipe: Identifies all about it but the seed.
         seed: The seed.
         name: The model's name without the seed.
     """
@@ -94,22 +94,22 @@ class _Training:
 def trainings_table(table: pd.DataFrame, cards: Mapping[str, dict[str, Any] | None]) -> pd.DataFrame:
     """Return entries of ``trainings.csv``: means over models whose trainings differ by the seed alone.
 
-    Intervals are Student's over the trainings: they are for the mean of all trainings by this recipe, on these images.
-    There is none where all have the same value, since that tells nothing about how trainings differ. Where a training
-    has several models (kept epochs), none of them can be preferred, and there is no summary.
+    Intervals are Student's over the trainings: for the mean of all trainings by this recipe, on these images. There is
+    none if all trainings have the same value, which says nothing about how trainings vary. There is no summary if a
+    training has several models (kept epochs), as none of them can be preferred.
 
     Args:
         table: The table of ``attack.csv`` or ``shift_summary.csv``.
-        cards: Label of each model -> its card, or None where it has none.
+        cards: Label of each model -> its card, or None.
     """
-    trainings = {model: found for model, card in cards.items() if (found := _training(card)) is not None}
+    trainings = {model: training for model, card in cards.items() if (training := _training(card)) is not None}
     keys = [key for key in _KEYS if key in table]
-    known = table[table["model"].isin(list(trainings))]
-    recipes = known["model"].map(lambda model: trainings[model].recipe)
+    trained = table[table["model"].isin(list(trainings))]
+    recipes = trained["model"].map(lambda model: trainings[model].recipe)
     entries: list[dict[str, Any]] = []
-    for key, group in known.groupby([recipes, *keys], sort=False, dropna=False):
-        of = {model: trainings[model] for model in sorted(group["model"], key=lambda name: trainings[name].seed)}
-        if not len({training.seed for training in of.values()}) == len(of) > 1:
+    for key, group in trained.groupby([recipes, *keys], sort=False, dropna=False):
+        by_seed = {model: trainings[model] for model in sorted(group["model"], key=lambda name: trainings[name].seed)}
+        if not len({training.seed for training in by_seed.values()}) == len(by_seed) > 1:
             continue
         by_model = group.set_index("model")
         for metric, bounds in _METRICS.items():
@@ -118,21 +118,21 @@ def trainings_table(table: pd.DataFrame, cards: Mapping[str, dict[str, Any] | No
             values = by_model[metric].to_numpy(dtype=np.float64)
             low, high = np.clip(t_interval(values), *bounds) if np.ptp(values) else (np.nan, np.nan)
             entries.append({
-                "trained": ", ".join(dict.fromkeys(training.name for training in of.values())),
-                **dict(zip(keys, key[1:], strict=True)), "metric": metric, "trainings": len(of),
+                "trained": ", ".join(dict.fromkeys(training.name for training in by_seed.values())),
+                **dict(zip(keys, key[1:], strict=True)), "metric": metric, "trainings": len(by_seed),
                 "mean": values.mean(), "sd": values.std(ddof=1), "ci_low": low, "ci_high": high,
-                "models": " ".join(of)})
+                "models": " ".join(by_seed)})
     return pd.DataFrame(entries, columns=TRAINING_COLUMNS)
 
 
 def _training(card: dict[str, Any] | None) -> _Training | None:
-    """Return a model's training, or None if it has no card or was made otherwise (pruned)."""
+    """Return a model's training; None if it has no card or was pruned."""
     if card is None or "seed" not in card["recipe"]:
         return None
     recipe, (name, kept, _) = filled_in(card["recipe"]), card["name"].partition("@")
     seed = int(recipe.pop("seed"))
-    if isinstance(options := recipe.get("regularizer_options"), dict):  # its draws go by the training's seed or another
+    if isinstance(options := recipe.get("regularizer_options"), dict):  # their seed may be the training's
         recipe["regularizer_options"] = {key: value for key, value in options.items() if (key, value) != ("seed", seed)}
-    what = json.dumps([card["arch"], card["width"], card["classes"], card["data"].get("sha256"), recipe, kept],
-                      sort_keys=True)
-    return _Training(what, seed, re.sub(rf"-s{seed}$", "", name) + (" (kept epochs)" if kept else ""))
+    identity = json.dumps([card["arch"], card["width"], card["classes"], card["data"].get("sha256"), recipe, kept],
+                          sort_keys=True)
+    return _Training(identity, seed, re.sub(rf"-s{seed}$", "", name) + (" (kept epochs)" if kept else ""))

@@ -1,7 +1,7 @@
-"""Rows of unattacked images to the tables of a shift test.
+"""Tables of a shift test.
 
-The cells of a corrupted set (corruption x severity) reuse the same images, so they are not independent: intervals of
-means over cells come from resampling images, all cells of an image together, and the same resamples serve every model.
+The cells of a corrupted set (corruption x severity) reuse the same images, so they are not independent. Intervals of
+means over cells come from resampling images, with all cells of an image together. All models share the resamples.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ SUMMARY_COLUMNS = ["model", "domain", "part", "cells", "n", "accuracy", "ci_low"
                    "relative_mce_high", "mce_baseline", "worst_corruption", "worst_corruption_accuracy", "worst_class",
                    "worst_class_accuracy", "classes", "clean_n"]
 
-#: The published errors of AlexNet on the official files of ImageNet-C, means over the severities: those by which mCE
-#: divides there (Hendrycks & Dietterich 2019, arXiv 1903.12261; six digits: github.com/google-research/augmix).
+#: Published errors of AlexNet on the official files of ImageNet-C, means over the severities: the divisors of mCE there
+#: (Hendrycks & Dietterich 2019, arXiv 1903.12261; six digits: github.com/google-research/augmix).
 ALEXNET = dict(zip(BENCHMARK, (
     0.886428, 0.894468, 0.922640, 0.819880, 0.826268, 0.785948, 0.798360, 0.866816, 0.826572, 0.819324, 0.564592,
     0.853204, 0.646056, 0.717840, 0.606500), strict=True))
@@ -46,8 +46,8 @@ class Part:
     Attributes:
         model: Label of the model.
         domain: Name of the domain.
-        name: "all" for a domain without corruptions; of a corrupted one "benchmark" for the benchmark's 15
-            corruptions, and "extras" for the four others.
+        name: "all" for a domain without corruptions; else "benchmark" for the benchmark's 15 corruptions, or "extras"
+            for the four others.
         cells: (corruption, severity) of each column.
         examples: Ids of the images that all cells have rows for, int64 [n].
         labels: int64 [n].
@@ -73,15 +73,15 @@ class Part:
         """Return the corruptions, and each image's share of errors over their severities, float [n, corruptions]."""
         names = list(dict.fromkeys(corruption for corruption, _ in self.cells))
         columns = [[i for i, (corruption, _) in enumerate(self.cells) if corruption == name] for name in names]
-        return names, np.stack([1 - self.correct[:, own].mean(1) for own in columns], axis=1)
+        return names, np.stack([1 - self.correct[:, severities].mean(1) for severities in columns], axis=1)
 
 
 def shift_table(found: Sequence[Measured]) -> pd.DataFrame:
-    """Return ``shift.csv``: one entry per model and cell; corruption empty and severity 0 for images as they are."""
+    """Return ``shift.csv``: one entry per model and cell; without corruption, it is empty and the severity 0."""
     entries = []
     for cell in found:
         evaluation = cell.evaluation
-        _, labels, predictions = cell.outcomes()
+        _, labels, predictions = cell.rows.outcomes()
         correct, n = int((predictions == labels).sum()), len(labels)
         low, high = wilson(correct, n)
         entries.append({"model": cell.model, "domain": cell.domain, "corruption": evaluation.corruption,
@@ -91,7 +91,7 @@ def shift_table(found: Sequence[Measured]) -> pd.DataFrame:
 
 
 def parts(found: Sequence[Measured]) -> list[Part]:
-    """Gather rows into parts: one per model and domain, two where the domain has extra corruptions too."""
+    """Group cells into parts: one per model and domain, or two if the domain has extra corruptions."""
     gathered = []
     groups: dict[tuple[str, str, str], list[Measured]] = {}
     for cell in found:
@@ -100,31 +100,28 @@ def parts(found: Sequence[Measured]) -> list[Part]:
         groups.setdefault((cell.model, cell.domain, name), []).append(cell)
     for (model, domain, name), group in groups.items():
         group.sort(key=lambda cell: _place(cell.evaluation))
-        outcomes = [cell.outcomes() for cell in group]
+        outcomes = [cell.rows.outcomes() for cell in group]
         common = outcomes[0][0]
         for examples, _, _ in outcomes[1:]:
             common = np.intersect1d(common, examples, assume_unique=True)
         if not len(common):
             continue
-        at = [np.searchsorted(examples, common) for examples, _, _ in outcomes]
-        correct = np.stack([(predictions == labels)[own] for (_, labels, predictions), own in
-                            zip(outcomes, at, strict=True)], axis=1)
-        gathered.append(Part(model, domain, name, _cells(group), common, outcomes[0][1][at[0]], correct,
+        places = [np.searchsorted(examples, common) for examples, _, _ in outcomes]
+        correct = np.stack([(predictions == labels)[place] for (_, labels, predictions), place in
+                            zip(outcomes, places, strict=True)], axis=1)
+        cells = tuple((cell.evaluation.corruption, cell.evaluation.severity) for cell in group)
+        gathered.append(Part(model, domain, name, cells, common, outcomes[0][1][places[0]], correct,
                              group[0].facts.classes))
     return gathered
 
 
-def _cells(group: Sequence[Measured]) -> tuple[tuple[str, int], ...]:
-    return tuple((cell.evaluation.corruption, cell.evaluation.severity) for cell in group)
-
-
 def _place(evaluation: Evaluation) -> tuple[int, int]:
-    """Return the place of a cell: by the benchmark's order of corruptions, then by severity."""
+    """Return the sort key of a cell: the benchmark's order of corruptions, then severity."""
     return NAMES.index(evaluation.corruption) if evaluation.corruption in NAMES else -1, evaluation.severity
 
 
 def clean_domains(found: Sequence[Measured]) -> dict[str, str]:
-    """Return domain -> the domain that it shifts: its own clean images, else CIFAR-10's test set, if classes agree."""
+    """Return domain -> its clean domain: the same images, else CIFAR-10's test set if the classes agree."""
     by_digest = {cell.evaluation.domain_digest: cell.domain for cell in found if not cell.evaluation.corruption}
     source = next((cell for cell in found if cell.domain == "cifar10"), None)
     clean = {}
@@ -140,15 +137,14 @@ def clean_domains(found: Sequence[Measured]) -> dict[str, str]:
 def summary_table(found: Sequence[Part], clean_of: dict[str, str], baseline: str | None) -> pd.DataFrame:
     """Return ``shift_summary.csv``: means over cells, gap to clean accuracy, mCE, worst corruption, worst class.
 
-    Clean accuracy and the gap are over the classes that the shifted images have; `classes` is their number, and
-    `clean_n` the number of clean images of these classes.
+    Clean accuracy and the gap are over the classes of the shifted images; `classes` is their number, and `clean_n` the
+    number of clean images of these classes.
 
     Args:
         found: The parts.
-        clean_of: Domain -> the domain that it shifts, by whose accuracy the gap is measured.
-        baseline: The model by whose errors those of each corruption are divided in mCE (Hendrycks & Dietterich 2019,
-            arXiv 1903.12261). None for `ALEXNET` on all 75 cells of ImageNet-C, and for no division elsewhere: then mCE
-            is the mean error.
+        clean_of: Domain -> the clean domain for its gap.
+        baseline: The model whose errors are the divisors of mCE (Hendrycks & Dietterich 2019, arXiv 1903.12261). None
+            for `ALEXNET` on all 75 cells of ImageNet-C, and for the mean error elsewhere.
     """
     by_key = {(part.model, part.domain, part.name): part for part in found}
     entries = []
@@ -174,7 +170,7 @@ def summary_table(found: Sequence[Part], clean_of: dict[str, str], baseline: str
 
 
 def severity_table(found: Sequence[Part], clean_of: dict[str, str]) -> pd.DataFrame:
-    """Return mean accuracy over the benchmark's corruptions by severity, 0 for the same images as they are.
+    """Return mean accuracy over the benchmark's corruptions by severity; severity 0 is the same images, clean.
 
     Columns: model, domain, severity, accuracy, ci_low, ci_high.
     """
@@ -188,10 +184,10 @@ def severity_table(found: Sequence[Part], clean_of: dict[str, str]) -> pd.DataFr
         clean = by_key.get((part.model, clean_of.get(part.domain, ""), "all"))
         if clean is not None and np.isin(part.examples, clean.examples).all():
             scores = {0: clean.scores[np.isin(clean.examples, part.examples)], **scores}
-        for severity, own in scores.items():
-            low, high = _mean_interval(own)
-            entries.append({"model": part.model, "domain": part.domain, "severity": severity, "accuracy": own.mean(),
-                            "ci_low": low, "ci_high": high})
+        for severity, shares in scores.items():
+            low, high = _mean_interval(shares)
+            entries.append({"model": part.model, "domain": part.domain, "severity": severity,
+                            "accuracy": shares.mean(), "ci_low": low, "ci_high": high})
     return pd.DataFrame(entries, columns=["model", "domain", "severity", "accuracy", "ci_low", "ci_high"])
 
 
@@ -204,7 +200,7 @@ def _mean_interval(scores: np.ndarray) -> tuple[float, float]:
 
 
 def _gap(part: Part, clean: Part | None) -> dict[str, float]:
-    """Return the gap to clean accuracy, which is over the same images, or over the classes that the part has."""
+    """Return the gap to clean accuracy on the same images, or else on the part's classes."""
     if clean is None:
         return {}
     if part.name == "all":  # other images: the two accuracies are independent
@@ -214,10 +210,10 @@ def _gap(part: Part, clean: Part | None) -> dict[str, float]:
         gap, low, high = independent_difference((int(scores.sum()), int(part.scores.sum())),
                                                 (len(scores), len(part.scores)))
     else:
-        _, own, theirs = np.intersect1d(part.examples, clean.examples, return_indices=True)
-        scores = clean.scores[theirs]
+        _, shifted_rows, clean_rows = np.intersect1d(part.examples, clean.examples, return_indices=True)
+        scores = clean.scores[clean_rows]
         paired = paired_proportions if len(part.cells) == 1 else paired_difference
-        gap, low, high = paired(scores, part.scores[own])
+        gap, low, high = paired(scores, part.scores[shifted_rows])
     return {"clean_n": len(scores), "clean_accuracy": scores.mean() if len(scores) else np.nan, "gap": gap,
             "gap_low": low, "gap_high": high}
 
@@ -234,35 +230,35 @@ def _worst(part: Part) -> dict[str, Any]:
 
 
 def _is_imagenet_c(part: Part) -> bool:
-    """Return whether a part is the whole benchmark of ImageNet-C, at the size that its files have."""
+    """Return whether a part is the whole benchmark of ImageNet-C."""
     return part.domain.partition(" #")[0] == "imagenet-c" and part.cells == tuple(
         (corruption, severity) for corruption in BENCHMARK for severity in SEVERITIES)
 
 
 def _mce(part: Part, reference: Part, clean: Part | None, reference_clean: Part | None) -> dict[str, float]:
-    common, own, theirs = np.intersect1d(part.examples, reference.examples, return_indices=True)
-    errors, base = part.errors()[1][own], reference.errors()[1][theirs]
+    common, rows, base_rows = np.intersect1d(part.examples, reference.examples, return_indices=True)
+    errors, base = part.errors()[1][rows], reference.errors()[1][base_rows]
     result = dict(zip(("mce", "mce_low", "mce_high"), _ratio(errors, base), strict=True))
     if clean is not None and reference_clean is not None:
         shared = [np.intersect1d(common, c.examples, return_indices=True) for c in (clean, reference_clean)]
         if all(len(ids) == len(common) for ids, _, _ in shared):
-            clean_error, base_error = (1 - c.scores[rows][:, None] for c, (_, _, rows) in
+            clean_error, base_error = (1 - c.scores[places][:, None] for c, (_, _, places) in
                                        zip((clean, reference_clean), shared, strict=True))
             relative = _ratio(errors - clean_error, base - base_error)
             result |= dict(zip(("relative_mce", "relative_mce_low", "relative_mce_high"), relative, strict=True))
     return result
 
 
-def _ratio(own: np.ndarray, base: np.ndarray) -> tuple[float, float, float]:
+def _ratio(errors: np.ndarray, base: np.ndarray) -> tuple[float, float, float]:
     """Return the mean over corruptions of the ratio of mean errors, and its percentile interval over resamples.
 
-    nan where the baseline makes no error (none beyond its clean error) on a corruption: then there is no ratio. A
-    resample in which that happens counts as infinite.
+    nan if the baseline makes no error (beyond its clean error) on a corruption. A resample in which that happens
+    counts as infinite.
     """
     if (base.mean(0) <= 0).any():
         return np.nan, np.nan, np.nan
-    of_own, of_base = resampled_means([own, base])
+    error_means, base_means = resampled_means([errors, base])
     with np.errstate(divide="ignore", invalid="ignore"):
-        draws = np.where((of_base > 0).all(1), (of_own / of_base).mean(1), np.inf)
+        draws = np.where((base_means > 0).all(1), (error_means / base_means).mean(1), np.inf)
     low, high = np.quantile(draws, [0.025, 0.975], method="inverted_cdf")
-    return float((own.mean(0) / base.mean(0)).mean()), float(low), float(high)
+    return float((errors.mean(0) / base.mean(0)).mean()), float(low), float(high)

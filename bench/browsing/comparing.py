@@ -1,4 +1,4 @@
-"""Two runs compared: models of the one with models of the other on the same images, by the analysis of the report."""
+"""Compares two runs: models of one with models of the other on the same images, as the report compares models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 from bench.analysis.attack_tables import attack_table
 from bench.analysis.comparisons import paired_shift_table, paired_table
 from bench.analysis.findings import rank
-from bench.analysis.measured import Measured, measure
+from bench.analysis.measured import Measured, measure, split
 from bench.analysis.shift_tables import parts, summary_table
 from bench.browsing.folders import stamp
 from bench.rows.evaluation import Evaluation
@@ -24,13 +24,13 @@ from framebench.errors import InputError
 
 @dataclass(frozen=True)
 class Change:
-    """A model that both runs have, under attacks of one name, or on data of one name.
+    """A model that both runs have, under attacks of the same name, or on data of the same name.
 
     Attributes:
         model: Its name.
         what: The data, and the attack if there is one.
-        changed: What differs, a sentence each; empty where nothing does.
-        values: Robust accuracy at the largest budget that both have, or accuracy, with its 95% interval, of each run.
+        changed: The differences, one sentence each; may be empty.
+        values: Of each run, robust accuracy at the largest budget that both have, or accuracy: value, low, high.
     """
 
     model: str
@@ -44,11 +44,11 @@ class Comparison:
     """Two runs, a and b.
 
     Attributes:
-        paired: Entries of ``paired.csv`` of both runs joined, as `bench report A B` writes it, in which one model is
-            of a and the other of b.
-        shift_paired: The same of ``shift_paired.csv``.
+        paired: Entries of ``paired.csv`` of the joined runs, as `bench report A B` writes it, with one model from each
+            run.
+        shift_paired: The same for ``shift_paired.csv``.
         changes: Models that both runs have.
-        apart: What can't be compared, and why, a sentence each.
+        apart: What can't be compared and why, one sentence each.
     """
 
     paired: pd.DataFrame
@@ -66,29 +66,29 @@ def compare(first: Path, second: Path) -> Comparison:
     stored = []
     for out in (first, second):
         try:
-            stamp(out)  # refuses what is no file
+            stamp(out)  # refuses links, pipes and the like
         except ValueError as error:
             raise InputError(f"{out} can't be read: {error}") from None
         stored.append(Store(out).all())
         if not stored[-1]:
             raise InputError(f"{out} has no rows (examples/), so it can't be compared with another run")
-    attacks, cells = _split(measure(sorted(_joined(*stored), key=rank)))
-    under = [{(run.model, run.domain, run.seeded) for run in attacks if _asked(run.evaluation) in side}
-             for side in ({_asked(rows.evaluation) for rows in own} for own in stored)]
-    on = [{(cell.model, cell.domain) for cell in cells if _asked(cell.evaluation) in side}
-          for side in ({_asked(rows.evaluation) for rows in own} for own in stored)]
-    return Comparison(_across(paired_table(attacks), ["domain", "attack"], *under),
-                      _across(paired_shift_table(parts(cells)), ["domain"], *on),
+    attacks, cells = _measured(_joined(*stored))
+    sides = [{_identity(rows.evaluation) for rows in of_side} for of_side in stored]
+    attacked = [{(run.model, run.domain, run.seeded) for run in attacks if _identity(run.evaluation) in side}
+                for side in sides]
+    shifted = [{(cell.model, cell.domain) for cell in cells if _identity(cell.evaluation) in side} for side in sides]
+    return Comparison(_across(paired_table(attacks), ["domain", "attack"], *attacked),
+                      _across(paired_shift_table(parts(cells)), ["domain"], *shifted),
                       [*_attack_changes(*stored), *_shift_changes(*stored)], _apart(*stored))
 
 
-def _asked(evaluation: Evaluation) -> tuple[str, ...]:
-    """Return what was asked of which model, whatever the budget."""
+def _identity(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return what identifies an evaluation, except its budget."""
     return (evaluation.model_digest, evaluation.domain_digest, evaluation.family, str(evaluation.seed))
 
 
 def _joined(first: Iterable[Rows], second: Iterable[Rows]) -> list[Rows]:
-    """Return the rows of both, as `bench report` joins folders, without writing any."""
+    """Return the rows of both runs, joined as by `bench report`, but nothing is written."""
     by_key = {rows.evaluation.key: rows for rows in first}
     for rows in second:
         key = rows.evaluation.key
@@ -96,19 +96,19 @@ def _joined(first: Iterable[Rows], second: Iterable[Rows]) -> list[Rows]:
     return list(by_key.values())
 
 
-def _split(found: Sequence[Measured]) -> tuple[list[Measured], list[Measured]]:
-    return ([run for run in found if run.facts.traits is not None],
-            [cell for cell in found if cell.facts.traits is None])
+def _measured(stored: Iterable[Rows]) -> tuple[list[Measured], list[Measured]]:
+    """Return the attacks and the cells of a run, in the order of the tables."""
+    return split(measure(sorted(stored, key=rank)))
 
 
 def _across(table: pd.DataFrame, shared: list[str], a: Collection[tuple[str, ...]],
             b: Collection[tuple[str, ...]]) -> pd.DataFrame:
-    """Return the entries that have images, and in which one model is of each run.
+    """Return the entries that have images and compare a model of one run with a model of the other.
 
     Args:
         table: ``paired.csv`` or ``shift_paired.csv``.
-        shared: The columns of what both models were asked.
-        a: Model and what it was asked, of the first run.
+        shared: The columns that tell what both models were evaluated on.
+        a: Model and these columns, of the first run's evaluations.
         b: The same of the second run.
     """
     sides = [list(table[[model, *shared]].itertuples(index=False, name=None)) for model in ("model_a", "model_b")]
@@ -117,21 +117,21 @@ def _across(table: pd.DataFrame, shared: list[str], a: Collection[tuple[str, ...
 
 
 def _attack_changes(first: Sequence[Rows], second: Sequence[Rows]) -> list[Change]:
-    (runs_a, _), (runs_b, _) = (_split(measure(sorted(own, key=rank))) for own in (first, second))
+    (runs_a, _), (runs_b, _) = map(_measured, (first, second))
     tables = [attack_table(runs) for runs in (runs_a, runs_b)]
     changes = []
     for a in runs_a:
         alike = [b for b in runs_b if _name(b) == _name(a)]
         for b in [b for b in alike if b.evaluation.family == a.evaluation.family] or alike:
             budgets = {*a.facts.budgets} & {*b.facts.budgets}
-            own = [_entry(table, run, max(budgets or run.facts.budgets))
-                   for table, run in zip(tables, (a, b), strict=True)]
+            entries = [_entry(table, run, max(budgets or run.facts.budgets))
+                       for table, run in zip(tables, (a, b), strict=True)]
             changed = _changed([a], [b])
             if not budgets:
                 changed.append(f"largest budget {a.length:,} → {b.length:,}")
             changes.append(Change(a.evaluation.model, f"{a.evaluation.domain}, {a.evaluation.attack}", tuple(changed),
-                                  (_rate(own[0], "robust_accuracy", "robust"),
-                                   _rate(own[1], "robust_accuracy", "robust"))))
+                                  (_rate(entries[0], "robust_accuracy", "robust"),
+                                   _rate(entries[1], "robust_accuracy", "robust"))))
     return changes
 
 
@@ -140,22 +140,23 @@ def _name(run: Measured) -> tuple[str, ...]:
 
 
 def _entry(table: pd.DataFrame, run: Measured, budget: int) -> dict[Any, Any]:
-    own = table[(table["model"] == run.model) & (table["domain"] == run.domain) & (table["attack"] == run.name)
-                & (table["unit"] == "iterations") & (table["budget"] == budget)]
-    return own.to_dict("records")[0]
+    entry = table[(table["model"] == run.model) & (table["domain"] == run.domain) & (table["attack"] == run.name)
+                  & (table["unit"] == "iterations") & (table["budget"] == budget)]
+    return entry.to_dict("records")[0]
 
 
 def _shift_changes(first: Sequence[Rows], second: Sequence[Rows]) -> list[Change]:
     sides = []
-    for own in (first, second):
-        _, cells = _split(measure(sorted(own, key=rank)))
-        entries = summary_table(parts(cells), {}, None).to_dict("records")
+    for stored in (first, second):
+        _, cells = _measured(stored)
         groups: dict[tuple[str, str], list[Measured]] = {}
         for cell in cells:
             groups.setdefault((cell.model, cell.domain), []).append(cell)
-        sides.append({(groups[entry["model"], entry["domain"]][0].evaluation.model,
-                       groups[entry["model"], entry["domain"]][0].evaluation.domain, entry["part"]):
-                      (entry, groups[entry["model"], entry["domain"]]) for entry in entries})
+        side = {}
+        for entry in summary_table(parts(cells), {}, None).to_dict("records"):
+            group = groups[entry["model"], entry["domain"]]
+            side[group[0].evaluation.model, group[0].evaluation.domain, entry["part"]] = entry, group
+        sides.append(side)
     changes = []
     for key, (entry_a, cells_a) in sides[0].items():
         if key in sides[1]:
@@ -174,7 +175,7 @@ def _rate(entry: dict[Any, Any], name: str, ends: str) -> tuple[float, float, fl
 
 
 def _changed(a: Sequence[Measured], b: Sequence[Measured]) -> list[str]:
-    """Return what differs between evaluations of a model of one name on data of one name, cell by cell."""
+    """Return the differences between evaluations whose model and data have the same names."""
     first, second = a[0].evaluation, b[0].evaluation
     said = []
     if first.model_digest != second.model_digest:
@@ -201,7 +202,7 @@ def _changed(a: Sequence[Measured], b: Sequence[Measured]) -> list[str]:
 
 
 def _differing(x: Measured, y: Measured) -> int:
-    """Return on how many common images two runs of the same evaluation do not agree."""
+    """Return the number of common images on which two runs of the same evaluation differ."""
     columns = ["example", "prediction"] if x.facts.traits is None or x.length != y.length else \
         ["example", "prediction", "success_iteration"]
     both = x.frame()[columns].merge(y.frame()[columns], on="example", suffixes=("_x", "_y"))
@@ -215,7 +216,7 @@ def _shown(value: Any) -> str:
 def _apart(first: Sequence[Rows], second: Sequence[Rows]) -> list[str]:
     """Return why models of two runs are not compared on some of the data."""
     said = []
-    sides = [_by_data(own) for own in (first, second)]
+    sides = [_by_data(stored) for stored in (first, second)]
     for name in dict.fromkeys([*sides[0], *sides[1]]):
         a, b = sides[0].get(name, {}), sides[1].get(name, {})
         if not a or not b:
@@ -224,18 +225,18 @@ def _apart(first: Sequence[Rows], second: Sequence[Rows]) -> list[str]:
             said.append(f"{name}: the two runs have different images or labels under this name.")
         elif not any(len(np.intersect1d(x.ids, y.ids)) for key in same for x in a[key] for y in b[key]):
             said.append(f"{name}: the two runs have no image in common.")
-    attacks = [{(rows.evaluation.domain_digest, rows.evaluation.family, rows.evaluation.seed) for rows in own
-                if rows.facts.traits is not None} for own in (first, second)]
-    data = [{digest for digest, _, _ in own} for own in attacks]
+    attacks = [{(rows.evaluation.domain_digest, rows.evaluation.family, rows.evaluation.seed) for rows in stored
+                if rows.facts.traits is not None} for stored in (first, second)]
+    data = [{digest for digest, _, _ in side} for side in attacks]
     if data[0] & data[1] and not attacks[0] & attacks[1]:
         said.append("The attacks of the two runs differ in kind, settings or seed, so models are not compared under "
                     "attack.")
     return said
 
 
-def _by_data(own: Sequence[Rows]) -> dict[str, dict[str, list[Rows]]]:
+def _by_data(stored: Sequence[Rows]) -> dict[str, dict[str, list[Rows]]]:
     """Return name of the data -> digest of images and labels -> rows."""
-    found: dict[str, dict[str, list[Rows]]] = {}
-    for rows in own:
-        found.setdefault(rows.evaluation.domain, {}).setdefault(rows.evaluation.domain_digest, []).append(rows)
-    return found
+    by_data: dict[str, dict[str, list[Rows]]] = {}
+    for rows in stored:
+        by_data.setdefault(rows.evaluation.domain, {}).setdefault(rows.evaluation.domain_digest, []).append(rows)
+    return by_data

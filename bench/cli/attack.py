@@ -14,7 +14,7 @@ from bench.cli.messages import print_answer, print_warnings, report_line
 from bench.options.attack import AttackOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Sequence
 
     import pandas as pd
 
@@ -35,7 +35,7 @@ def run(options: AttackOptions) -> None:
     from bench.running.attacking import attack
 
     done = attack(options)
-    if done is None:  # a shard without images, which the library has said
+    if done is None:  # a shard without images, as the library has logged
         return
     print_warnings(done.results)
     _print(done.results.attack, answering(options.out, done.evaluations))
@@ -45,12 +45,11 @@ def run(options: AttackOptions) -> None:
           f"one row per image: {options.out / 'examples'}")
 
 
-def _print(table: pd.DataFrame, asked: Sequence[Measured]) -> None:
-    """Print what this call has asked for, and how much more the table of its folder has."""
-    from bench.analysis.attack_tables import capped
+def _print(table: pd.DataFrame, requested: Sequence[Measured]) -> None:
+    """Print the entries of this call's evaluations, and how many more the table of the folder has."""
+    from bench.analysis.attack_tables import runs_by_name
 
-    runs: dict[Hashable, Measured] = {
-        (run.model, run.domain, capped(run.name, cap)): run for run in asked for cap in run.caps}
+    runs = runs_by_name(requested)
     others = 0
     table = table[table["unit"] == "iterations"]
     for (model, domain, attack), group in table.groupby(["model", "domain", "attack"], sort=False):
@@ -63,9 +62,9 @@ def _print(table: pd.DataFrame, asked: Sequence[Measured]) -> None:
             print(f"{clean}; no image is correctly classified before the attack, so there is no ASR; check the labels "
                   "and the model's normalisation (docs/flags.md#labels, docs/flags.md#normalisation)")
             continue
-        among = "not of their targets' classes" if runs[model, domain, attack].traits.targeted else \
+        denominator = "not of their targets' classes" if runs[model, domain, attack].traits.targeted else \
             "classified correctly"
-        print(f"{clean}; ASR of the {first['n_correct']} {among}, after K iterations")
+        print(f"{clean}; ASR of the {first['n_correct']} {denominator}, after K iterations")
         print("   K = " + "  ".join(f"{row['budget']}: {row['asr']:.1%} [{row['ci_low']:.1%}, {row['ci_high']:.1%}]"
                                     for row in group.to_dict("records")))
     if others:
