@@ -85,15 +85,15 @@ def attack(*models: Model, **options: Any) -> Results:
     Raises:
         InputError: for what the command would refuse.
     """
-    from bench.running.attacking import run
+    from bench.running import attacking
 
     with _running(AttackOptions, _joined("models", models, options)) as chosen:
         if chosen.transfer_from is not None:
             raise InputError("attack gives no table of transfers; call framebench.transfer")
-        results = run(chosen)
-        if results is None:
+        attacked = attacking.attack(chosen)
+        if attacked is None:
             raise InputError(f"the shard {chosen.shard} has none of the images; make fewer shards")
-        return results
+        return attacked.results
 
 
 #: Options of `bench attack` that mean nothing to transfers: how is attacked, and by whom.

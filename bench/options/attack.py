@@ -127,11 +127,6 @@ class AttackOptions(WithProtocol, Reported, WithImages, Batched, Spread):
         """The seeds to run."""
         return (self.seed,) if self.seeds is None else self.seeds
 
-    @property
-    def part(self) -> Shard:
-        """Which part of the images is attacked."""
-        return self.shard or Shard(1, 1)
-
     def count(self, available: int) -> int:
         """Return how many images of a domain that has `available` are asked for; it may be more than there are."""
         return min(available, _IMAGES) if self.n is None else self.n

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from bench.options.kinds import (
     AT_LEAST_ONE,
@@ -29,9 +29,6 @@ from bench.options.kinds import (
 )
 from bench.options.values import convert
 from framebench.errors import InputError, printable, unknown
-
-if TYPE_CHECKING:
-    from framebench.domains import Reading
 
 #: Groups in help.
 FILES, MESSAGES, REPORT = "files", "messages", "report"
@@ -255,10 +252,3 @@ class WithImages(WithData):
                                        known_as="bilinear; box, the average, for CIFAR-10's classes")
     skip_broken: bool = option("--skip-broken", False, TRUTH, "leave out images that can't be decoded, and say how "
                                "many; otherwise one of them ends the command", group=IMAGES)
-
-    def reading(self, classes: Iterable[tuple[str, ...]], logits: int | None) -> Reading:
-        """Return how image files are read, for models of these classes or of this many logits, as far as is known."""
-        from framebench.domains import Reading
-
-        return Reading(self.image_size, self.resize, self.interpolation, self.skip_broken,
-                       tuple(dict.fromkeys(classes)), logits)

@@ -79,12 +79,6 @@ class Attacked(NamedTuple):
     evaluations: tuple[Evaluation, ...]
 
 
-def run(options: AttackOptions) -> Results | None:
-    """As `attack`, but return the tables and the report only."""
-    done = attack(options)
-    return None if done is None else done.results
-
-
 def attack(options: AttackOptions) -> Attacked | None:
     """Attack models, and write rows, tables and the report under ``options.out``.
 

@@ -1,4 +1,4 @@
-"""Whether models fit each other and a domain."""
+"""Loads models, and checks that they fit each other and a domain."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from framebench.user_code import foreign, reason
 
 def load_models(models: Sequence[str | LoadedModel], precision: str = "fp32", *,
                 known: bool = False) -> list[LoadedModel]:
-    """Load models by name, the default ones where none is named; those at hand are taken as they are.
+    """Load models by name, or the default ones if none is given. Loaded models are taken as they are.
 
     Args:
-        models: Names, and models at hand.
+        models: Names, or loaded models.
         precision: "fp32", or "bf16" for models that compute in bfloat16.
-        known: Whether to know what they are is enough, since others compute: all but the first, of which `reading` asks
-            more, come without weights, so that a thousand of them find room.
+        known: Whether workers compute, so that this process needs no weights. Then it keeps only those of the first
+            model, which `reading` may run, and a thousand models fit into memory.
 
     Raises:
         InputError: for names that can't be loaded, and for models that tables could not tell apart.
@@ -36,20 +36,21 @@ def load_models(models: Sequence[str | LoadedModel], precision: str = "fp32", *,
         model = name if isinstance(name, LoadedModel) else load(name)
         model = in_bfloat16(model) if precision == "bf16" else model
         loaded.append(without_weights(model) if known and loaded else model)
-    check_distinct(loaded)
+    _check_distinct(loaded)
     return loaded
 
 
 def reading(options: WithImages, models: Sequence[LoadedModel], domains: Sequence[str | Domain]) -> Reading:
-    """Return how image files are read for models, whose classes tell the labels of a user's class folders."""
-    lists = [model.classes for model in models if model.classes is not None]
+    """Return how image files are read. The models' classes tell the labels of a user's class folders."""
+    classes = tuple(dict.fromkeys(model.classes for model in models if model.classes is not None))
     folders = any(isinstance(name, str) and name.startswith("folder") for name in domains)
-    return options.reading(lists, logits=_logits(models[0]) if folders and not lists else None)
+    return Reading(options.image_size, options.resize, options.interpolation, options.skip_broken, classes,
+                   _logits(models[0]) if folders and not classes else None)
 
 
 @torch.inference_mode()
 def _logits(model: LoadedModel) -> int | None:
-    """Return the number of a model's logits; None where no small image shows it, or each answer has its price."""
+    """Return the number of a model's logits; None if it takes no small image, or is a black box with costly queries."""
     if isinstance(model.module, BlackBoxModel):
         return None
     for size in (32, 224):
@@ -58,12 +59,8 @@ def _logits(model: LoadedModel) -> int | None:
     return None
 
 
-def check_distinct(models: Sequence[LoadedModel]) -> None:
-    """Check that tables and rows can tell models apart.
-
-    Raises:
-        InputError: if two have the same name, or are the same model under two names.
-    """
+def _check_distinct(models: Sequence[LoadedModel]) -> None:
+    """Check that no two models have the same name or digest, since tables and rows could not tell them apart."""
     for i, model in enumerate(models):
         for other in models[:i]:
             if model.name == other.name:
@@ -75,34 +72,34 @@ def check_distinct(models: Sequence[LoadedModel]) -> None:
 
 
 def check_classes(model: LoadedModel, domain: Domain) -> None:
-    """Check that a model that tells its classes was trained for those of a domain.
+    """Check that a model was trained for the classes of a domain, if it tells its classes.
 
     Raises:
-        InputError: if it was trained for others, or for these in another order.
+        InputError: if it was trained for other classes, or for these in another order.
     """
-    own = model.classes
-    if own is None or own == domain.classes:
+    classes = model.classes
+    if classes is None or classes == domain.classes:
         return
-    if domain.logits is None or max(domain.logits) >= len(own) \
-            or tuple(own[logit] for logit in domain.logits) != domain.classes:
-        raise InputError(f"the model {model.name} was trained for other classes ({', '.join(own[:3])}, "
+    if domain.logits is None or max(domain.logits) >= len(classes) \
+            or tuple(classes[logit] for logit in domain.logits) != domain.classes:
+        raise InputError(f"the model {model.name} was trained for other classes ({', '.join(classes[:3])}, "
                          f"...) than those of {domain.title} ({', '.join(domain.classes[:3])}, ...), or for another "
                          "order of them; name a data set with the model's classes")
 
 
 def check_model(model: LoadedModel, predict: Callable[[torch.Tensor], torch.Tensor], domain: Domain,
                 example: torch.Tensor) -> None:
-    """Check that a model answers for the images of a domain.
+    """Check that a model fits the classes and the images of a domain.
 
     Args:
         model: The model.
-        predict: Its form in use: maps images [n, C, H, W] in [0, 1] to logits.
+        predict: The model as it is used: maps images [n, C, H, W] in [0, 1] to logits.
         domain: The domain.
         example: Some of its images.
 
     Raises:
-        InputError: if it returns anything but finite logits [n, classes], or was trained for other classes; and what
-            `predict` raises.
+        InputError: if the outputs are not finite logits [n, classes], or the model was trained for other classes; and
+            whatever `predict` raises.
     """
     check_classes(model, domain)
     logits = predict(example)

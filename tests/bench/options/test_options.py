@@ -203,7 +203,7 @@ def test_seeds_and_images():
     assert AttackOptions(seed=3).all_seeds == (3,) and AttackOptions(seeds=[1, 2]).all_seeds == (1, 2)
     assert [AttackOptions().count(n) for n in (20, 10_000)] == [20, 1000]
     assert AttackOptions(n=30).count(20) == 30, "refused where the images are known"
-    assert AttackOptions().part == (1, 1) and AttackOptions(shard="2/3").part == (2, 3)
+    assert AttackOptions().shard is None and AttackOptions(shard="2/3").shard == (2, 3)
     assert ShiftOptions().severities == (1, 2, 3, 4, 5)
     assert PruneOptions(model="m", share=0.5).images > PruneOptions(model="m", share=0.5, images=5).images == 5
 
