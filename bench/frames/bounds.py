@@ -32,9 +32,9 @@ from framebench.models.regularizers.folding import Norm, channel_scale, norms_af
 from framebench.progress import progress
 from framebench.user_code import foreign, reason
 
-#: At which shares of all eigenvalues a spectrum is kept, for plots.
+#: Quantiles of a spectrum that are kept for figures.
 SHARES = np.linspace(0, 1, 65)
-#: Raised whenever the same request on the same model would give other numbers.
+#: Raised when the same request on the same model would give other numbers.
 _VERSION = 2
 
 
@@ -42,12 +42,12 @@ def run(options: FramesOptions, models: Sequence[LoadedModel] | None = None) -> 
     """Measure the layers of models, and write ``frames.csv`` and the report under ``options.out``.
 
     Args:
-        options: What is asked.
-        models: The models, where the caller has loaded them already.
+        options: The options.
+        models: The models, if the caller has loaded them already.
 
     Raises:
-        InputError: for models, logs, a device or stored results that can't be used, and see `measure`. All but the
-            latter are tried before anything is measured.
+        InputError: for models, logs, a device or stored results that can't be used, which is checked first; and see
+            `measure`.
     """
     read_logs(find_logs(options.log))
     device = device_of(options.device)
@@ -64,11 +64,11 @@ def run(options: FramesOptions, models: Sequence[LoadedModel] | None = None) -> 
 
 
 def measure(model: LoadedModel, options: FramesOptions, out: Path, device: torch.device) -> None:
-    """Measure all layers of a model and keep the result under ``out/frames/``, unless it is there already.
+    """Measure all layers of a model and keep the result under ``out/frames/``, unless it exists already.
 
     Raises:
         InputError: if the model has no convolution or linear layer, does not take such images, has weights that are
-            not finite, or can't be traced where batch norms are to be folded.
+            not finite, or can't be traced to fold batch norms.
     """
     request = {"model": model.name, "digest": model.digest, "size": options.size, "padding": options.padding,
                "fold": options.fold, "images": options.images, "version": _VERSION}
@@ -89,50 +89,52 @@ def measure(model: LoadedModel, options: FramesOptions, out: Path, device: torch
 
 
 def _row(layer: nn.Conv2d | nn.Linear, z: torch.Tensor, options: FramesOptions) -> dict[str, Any]:
-    """Return a layer's part of the table, and its spectrum where that is exact."""
-    conv = isinstance(layer, nn.Conv2d)
+    """Return the table columns of a layer, and its spectrum if that is exact."""
+    conv = layer if isinstance(layer, nn.Conv2d) else None
     size = spectrum.size_of(z)
     exact = options.padding == "circular" or spectrum.on_torus(layer, size)
-    if options.padding == "circular" and isinstance(layer, nn.Conv2d):  # a stride must divide the size of a torus
-        size = (size[0] + -size[0] % layer.stride[0], size[1] + -size[1] % layer.stride[1])
+    if options.padding == "circular" and conv:  # the stride must divide the size of a torus
+        size = (size[0] + -size[0] % conv.stride[0], size[1] + -size[1] % conv.stride[1])
     values = spectrum.spectrum(layer, size) if exact else None
     bounds = spectrum.lanczos_bounds(layer, size) if values is None else Extremes(
         lower=float(values.eigenvalues[0]), upper=float(values.eigenvalues[-1]), lower_converged=True,
         upper_converged=True, steps=0)
     certified_lower, certified_upper = spectrum.gershgorin_bounds(layer)
-    certain = exact or (isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros")
+    certain = exact or (conv is not None and conv.padding_mode == "zeros")
     error, recovered = _reconstruction(layer, z) if options.images else (None, None)
     return {"side": spectrum.side_of(layer), "lower": bounds.lower, "upper": bounds.upper,
             "lower_converged": bounds.lower_converged, "upper_converged": bounds.upper_converged,
-            # A border of zeros shortens the rows next to it: only the upper bound holds there.
+            # Zero padding shortens the rows at the border: only the upper bound holds there.
             "gershgorin_lower": certified_lower if exact else None,
             "gershgorin_upper": certified_upper if certain else None,
             "kind": "conv" if conv else "linear", "c_out": len(layer.weight),
             "c_in": layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features,
-            "kernel": "x".join(map(str, layer.kernel_size)) if isinstance(layer, nn.Conv2d) else "",
-            "stride": "x".join(map(str, layer.stride)) if isinstance(layer, nn.Conv2d) else "",
-            "groups": layer.groups if isinstance(layer, nn.Conv2d) else 1, "height": size[0], "width": size[1],
+            "kernel": "x".join(map(str, conv.kernel_size)) if conv else "",
+            "stride": "x".join(map(str, conv.stride)) if conv else "", "groups": conv.groups if conv else 1,
+            "height": size[0], "width": size[1],
             "reconstruction_error": error, "recovered": recovered,
             "spectrum": None if values is None else values.quantiles(SHARES).tolist()}
 
 
 def _reconstruction(layer: nn.Conv2d | nn.Linear, z: torch.Tensor) -> tuple[float | None, float | None]:
-    """Return |z' - z| / |z| and |z'| / |z|, z' being found from the layer's output; over what the layer reads of z."""
+    """Return |z' - z| / |z| and |z'| / |z| over the pixels that the layer reads; z' is z found from the output."""
     size = spectrum.size_of(z)
     with torch.no_grad():
-        found = reconstruct(layer, layer(z), size)
+        reconstructed = reconstruct(layer, layer(z), size)
     read = spectrum.pixels_read(layer, size).reshape(1, *z.shape[1:])
     norm = float((z * read).norm())
-    return (float(((found - z) * read).norm()) / norm, float(found.norm()) / norm) if norm else (None, None)
+    if not norm:
+        return None, None
+    return float(((reconstructed - z) * read).norm()) / norm, float(reconstructed.norm()) / norm
 
 
 def _inputs(module: nn.Module, name: str, options: FramesOptions, device: torch.device,
             ) -> dict[str, tuple[nn.Conv2d | nn.Linear, torch.Tensor]]:
-    """Return what each layer sees of real images (of black ones, where no activations are asked for)."""
+    """Return the inputs of each layer for real images, or for a black one if no activations are needed."""
     samples = load_samples()
     with foreign(lambda error: InputError(
             f"the model {name} fails on images of {options.size}x{options.size} ({reason(error)}); give the size that "
-            "it takes with --size, or correct it")):  # memory may be too small for the images
+            "it takes with --size, or correct it")):  # or memory may be too small
         if options.images:
             x, _ = samples.load(samples.first(options.images))
             if options.size != x.shape[2]:

@@ -1,4 +1,4 @@
-"""Clean accuracy, as a checkpoint's card has it."""
+"""Measures clean accuracy for a checkpoint's card."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def measure(model: nn.Module, domain: Domain, device: torch.device, *, ids: np.n
     Args:
         model: In eval mode, on the device.
         domain: The images.
-        device: Where to compute.
-        ids: Which images; None for all.
-        title: What the card calls them; None for the domain's title.
+        device: The device.
+        ids: Ids of the images; None for all.
+        title: Their title in the card; None for the domain's title.
 
     Returns:
         An entry of `framebench.models.checkpoint.Card.accuracy`: data, n, correct, accuracy.

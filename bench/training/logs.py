@@ -1,4 +1,4 @@
-"""The logs of trainings, read to be drawn: what each epoch reached, and the frame bounds after it."""
+"""Reads the logs of trainings for figures: accuracy and loss of each epoch, and the frame bounds after it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from framebench.derived import check_derived
 from framebench.errors import InputError
 from framebench.files import regular
 
-#: What a training writes into its folder -> the columns that are read.
+#: File in a training's folder -> the columns that are read.
 COLUMNS = {"layers.csv": ["epoch", "layer", "lower", "upper"],
            "log.csv": ["epoch", "train_loss", "penalty", "train_accuracy", "validation_accuracy"]}
 
@@ -34,45 +34,38 @@ class TrainingLogs:
 
 
 def find_logs(paths: Iterable[Path]) -> list[Path]:
-    """Return the logs that were named: files themselves, and what a training's folder has of them.
+    """Return log files: the given files, and those in the given folders of trainings.
 
     Raises:
         InputError: if a folder has none.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         logs = [path / name for name in COLUMNS if (path / name).is_file()] if path.is_dir() else [path]
         if not logs:
             raise InputError(f"{path} holds neither {' nor '.join(COLUMNS)}; name the folder that a training wrote, "
                              "OUT/NAME")
-        found += logs
-    return found
+        files += logs
+    return files
 
 
 def read_logs(paths: Iterable[Path]) -> TrainingLogs:
-    """Read files that trainings wrote, each by the columns that it has.
+    """Read log files of trainings; their columns tell their kind.
 
-    A training is called by its folder where the file has the name that it was written with, else by the file.
-
-    Args:
-        paths: The files, see `find_logs`.
+    A training is named after its folder if the file still has its original name, else after the file.
 
     Raises:
-        InputError: if a file can't be read as such, or two of a kind have one name.
+        InputError: if a file is not a log, or two logs of a kind have the same name.
     """
     logs = TrainingLogs()
     for path in paths:
-        _add(logs, path)
+        kind, log = _read(path)
+        name = path.resolve().parent.name if path.name in COLUMNS else path.stem.removesuffix("-layers")
+        by_name = logs.bounds if kind == "layers.csv" else logs.epochs
+        if name in by_name:
+            raise InputError(f"{path} is the second log of a training called {name}; rename its folder, or the file")
+        by_name[name] = log
     return logs
-
-
-def _add(logs: TrainingLogs, path: Path) -> None:
-    kind, log = _read(path)
-    name = path.resolve().parent.name if path.name in COLUMNS else path.stem.removesuffix("-layers")
-    among = logs.bounds if kind == "layers.csv" else logs.epochs
-    if name in among:
-        raise InputError(f"{path} is the second log of a training called {name}; rename its folder, or the file")
-    among[name] = log
 
 
 def _read(path: Path) -> tuple[str, pd.DataFrame]:
@@ -85,12 +78,12 @@ def _read(path: Path) -> tuple[str, pd.DataFrame]:
             raise ValueError("it has neither's columns")
         columns = COLUMNS[kinds[0]]
         log = log[columns].astype({column: str if column == "layer" else float for column in columns})
-        if kinds[0] == "layers.csv":  # a line may be half written, and what is not finite has no place on an axis
+        if kinds[0] == "layers.csv":  # a line may be half-written, and an axis has no place for infinite values
             log = log.replace([np.inf, -np.inf], np.nan).dropna()
         if log.empty:
             raise ValueError("it has no line")
         return kinds[0], log
     except (OSError, ValueError) as error:
-        why = (isinstance(error, OSError) and error.strerror) or error  # pandas' own has no strerror
+        why = (isinstance(error, OSError) and error.strerror) or error  # errors of pandas have no strerror
         raise InputError(f"{path} is not a log of a training ({' '.join(str(why).split())}); give OUT/NAME of a "
                          f"training, or its {' or '.join(COLUMNS)}") from None

@@ -1,4 +1,4 @@
-"""A pruned copy of a checkpoint, measured and with a card that says what was removed."""
+"""Prunes a checkpoint: a copy, measured, with a card that says what was removed."""
 
 from __future__ import annotations
 
@@ -35,27 +35,28 @@ def run(options: PruneOptions) -> tuple[Path, Card]:
         The path of the weights, and the card.
 
     Raises:
-        InputError: for a model or a device that are not there, for data that the criterion needs, and see
-            `prune_checkpoint`.
+        InputError: for a model that is not a checkpoint, a device that is not available, or missing training images;
+            if the classes are not those of the data, OUT has another checkpoint of the name, or the model can't be
+            pruned (`framebench.models.prune.prune_`).
     """
     torch.set_num_threads(threads(options.threads))
     device = device_of(options.device)
     root = data_root(options.data_root)
-    model, source = load_source(options.model)
+    model, source = _load_source(options.model)
     training = _training(options, root)
     tests = [load_domain("samples")] if options.dataset == "cifar10" else []
     try:
         tests.append(load_domain(options.dataset, root))
     except InputError as error:
         _log.info("no accuracy on the test set: %s", error)
-    path, card = prune_checkpoint(model, source, options, training, tests, device)
+    path, card = _prune(model, source, options, training, tests, device)
     if training is not None and all(entry["data"] != HELD_OUT for entry in card.accuracy):
         _log.info("no accuracy on held-out images: %s was trained without any, or not on these files", source.name)
     return path, card
 
 
 def _training(options: PruneOptions, root: Path | None) -> Domain | None:
-    """Return the training set; None where it is not at hand and not needed."""
+    """Return the training set; None if it is missing and not needed."""
     try:
         return load_training(options.dataset, root)
     except InputError as error:
@@ -65,12 +66,7 @@ def _training(options: PruneOptions, root: Path | None) -> Domain | None:
         return None
 
 
-def load_source(name: str) -> tuple[nn.Module, Card]:
-    """Load the checkpoint that is to be pruned (see `framebench.models.registry.load`), and its card.
-
-    Raises:
-        InputError: for an unknown name, and for models that are no checkpoint.
-    """
+def _load_source(name: str) -> tuple[nn.Module, Card]:
     loaded = load(name)
     if loaded.card is None:
         raise InputError(f"{name} is no checkpoint, and a pruned copy without a card could not be loaded again; name a "
@@ -78,26 +74,11 @@ def load_source(name: str) -> tuple[nn.Module, Card]:
     return loaded.module, loaded.card
 
 
-def prune_checkpoint(model: nn.Module, source: Card, options: PruneOptions, training: Domain | None,
-                     tests: list[Domain], device: torch.device) -> tuple[Path, Card]:
-    """Prune, measure and write ``OUT/NAME.safetensors`` with its card.
+def _prune(model: nn.Module, source: Card, options: PruneOptions, training: Domain | None, tests: list[Domain],
+           device: torch.device) -> tuple[Path, Card]:
+    """Prune `model` in place, measure it and write it with its card.
 
-    Where `training` is what the source was trained on, its held-out part scores no filter and is measured at the end.
-
-    Args:
-        model: The checkpoint's model, pruned in place.
-        source: The checkpoint's card.
-        options: How to prune, and where to write.
-        training: The training set; None where it is not at hand, which "taylor" does not allow.
-        tests: Sets to measure the pruned model on.
-        device: Where to compute.
-
-    Returns:
-        The path of the weights, and the card.
-
-    Raises:
-        InputError: if the classes are not those of the data, OUT has another checkpoint of that name, or the model
-            can't be pruned so (`framebench.models.prune.prune_`).
+    If `training` is the training set of the source, its held-out part scores no filter and is measured at the end.
     """
     name = options.name_of(source.name)
     check_name(name)
@@ -120,23 +101,23 @@ def prune_checkpoint(model: nn.Module, source: Card, options: PruneOptions, trai
     accuracy = [measure(model, domain, device) for domain in tests]
     if training is not None and len(held_out):
         accuracy.append(measure(model, training, device, ids=held_out, title=HELD_OUT))
-    made = {"device": str(device), **provenance(device), "seconds": round(time.perf_counter() - started),
-            "threads": torch.get_num_threads()}
-    card = dataclasses.replace(source, name=name, recipe=recipe, accuracy=accuracy, provenance=made)
+    facts = {"device": str(device), **provenance(device), "seconds": round(time.perf_counter() - started),
+             "threads": torch.get_num_threads()}
+    card = dataclasses.replace(source, name=name, recipe=recipe, accuracy=accuracy, provenance=facts)
     return save(model, card, options.out), card
 
 
 def _check_target(weights: Path, recipe: dict[str, Any]) -> None:
-    """Refuse to write over anything but an earlier result of the same request."""
+    """Refuse to overwrite a checkpoint, except an earlier result of the same command."""
     if not weights.exists():
         return
-    found = read_card(weights).recipe
-    if {key: value for key, value in found.items() if key != "removed"} != recipe:
+    earlier = read_card(weights).recipe
+    if {key: value for key, value in earlier.items() if key != "removed"} != recipe:
         raise InputError(f"{weights} is there already and is another checkpoint; choose another --name or --out")
 
 
 def _held_out(card: Card, training: Domain | None) -> np.ndarray:
-    """Return the training images (ids) that were held out when the checkpoint was trained; none where not known."""
+    """Return the ids of the training images that were held out in the checkpoint's training; empty if not known."""
     n = card.data.get("n_validation", 0)
     if training is None or not n or training.digest != card.data.get("sha256"):
         return np.empty(0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""One training run from a recipe to a checkpoint with its card, its kept epochs and its logs."""
+"""Trains checkpoints: from a recipe to the weights with their card, kept epochs and logs."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def run(options: TrainOptions) -> list[tuple[Path, Card]]:
         The path of the weights and the card of each.
 
     Raises:
-        InputError: for data or a device that are not there, and see `train_checkpoint`.
+        InputError: for missing data or a device that is not available; and see `train_checkpoint`.
     """
     root, device = data_root(options.data_root), device_of(options.device)
     if not options.spread:
-        return train_seeds(options, options.seeds, root, device)
+        return _train_seeds(options, options.seeds, root, device)
     written: list[tuple[Path, Card]] = []
     with pool(options) as workers, progress(len(options.seeds), unit="training", desc="train") as bar:
-        def done(task: Training, found: tuple[Path, Card]) -> None:
-            written.append(found)
+        def done(task: Training, checkpoint: tuple[Path, Card]) -> None:
+            written.append(checkpoint)
             bar.update()
 
         lost = workers.compute(_train_seed, [Training(options, seed, root) for seed in options.seeds], done,
@@ -63,12 +63,12 @@ def run(options: TrainOptions) -> list[tuple[Path, Card]]:
 
 @dataclass(frozen=True)
 class Training:
-    """A training as a worker is told it.
+    """A training, as a worker gets it.
 
     Attributes:
         options: The command's options.
         seed: One of their seeds.
-        root: The folder that holds the data sets.
+        root: Folder of the data sets.
     """
 
     options: TrainOptions
@@ -82,15 +82,15 @@ class Training:
 def _train_seed(task: Training) -> tuple[Path, Card]:
     hook = register_optimizer_step_post_hook(lambda *_: WATCH.alive())
     try:
-        (written,) = train_seeds(task.options, [task.seed], task.root, device_of(task.options.device))
+        (written,) = _train_seeds(task.options, [task.seed], task.root, device_of(task.options.device))
     finally:
         hook.remove()
     return written
 
 
-def train_seeds(options: TrainOptions, seeds: Sequence[int], root: Path | None,
-                device: torch.device) -> list[tuple[Path, Card]]:
-    """Train a checkpoint for each of some seeds, in this process; see `run`."""
+def _train_seeds(options: TrainOptions, seeds: Sequence[int], root: Path | None,
+                 device: torch.device) -> list[tuple[Path, Card]]:
+    """Train a checkpoint for each seed in this process; see `run`."""
     torch.set_num_threads(threads(options.threads))
     training = load_training(options.dataset, root)
     tests = [*([load_domain("samples")] if options.dataset == "cifar10" else []), load_domain(options.dataset, root)]
@@ -112,30 +112,29 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
     """Train, measure and write ``OUT/NAME.safetensors`` with its card.
 
     The folder ``OUT/NAME/`` gets the state to resume from, ``log.csv``, ``layers.csv`` (`framebench.models.watch`) and
-    ``epochs/NAME@EPOCH.safetensors``, half precision, of every epoch and of the half-epochs of the last third. The last
-    epoch is always among what is logged and kept. Without a state to resume from, kept epochs that are there are an
-    earlier run's and are removed. A card's provenance is of the process that trained last; where processes before it
-    had another, ``resumed`` lists theirs.
+    ``epochs/NAME@EPOCH.safetensors``: every epoch and the half-epochs of the last third, in half precision. The last
+    epoch is always logged and kept. Without a state to resume from, existing kept epochs belong to an earlier run and
+    are removed. A card's provenance is that of the last process; other ones are listed under ``resumed``.
 
     Args:
         name: The checkpoint's name.
         recipe: How to train.
-        training: The training set, of which the recipe holds a part out.
-        tests: Sets to measure the finished model on, once.
-        out: Where to write.
-        device: Where to compute.
-        half: Whether to store the final weights as float16, which is what the test sets are measured with. Accuracy on
-            the held-out images is the training's own, in its precision; kept epochs are always float16.
+        training: The training set, including the part that the recipe holds out.
+        tests: Sets on which the finished model is measured, once.
+        out: The output folder.
+        device: The device.
+        half: Whether to store the final weights as float16, which are then measured on the test sets. Accuracy on
+            held-out images is measured in the precision of the training. Kept epochs are always float16.
         compile: Whether to compile the model.
         log_every: Epochs between two entries of ``layers.csv``, whose exact bounds may take longer than an epoch.
-        keep_every: Epochs between two that are kept, in megabytes each; no half-epochs then, unless it is 1.
+        keep_every: Epochs between two kept ones, which take megabytes each. Half-epochs are kept only if it is 1.
 
     Returns:
         The path of the weights, and the card.
 
     Raises:
-        InputError: if the folder holds another run or a process is training there, the loss is not finite, or the
-            weights collapse.
+        InputError: if the folder holds another run, a process is training there, the loss is not finite, or the weights
+            collapse.
     """
     check_name(name)
     if "@" in name:
@@ -146,7 +145,7 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
     card = Card(name=name, arch=recipe.arch, width=recipe.width or ARCHITECTURES[recipe.arch][1],
                 classes=training.classes, data={"title": training.title, "sha256": training.digest},
                 recipe=dataclasses.asdict(recipe), accuracy=[], provenance={})
-    made = {"device": str(device), **provenance(device), "threads": torch.get_num_threads(), "compile": compile}
+    facts = {"device": str(device), **provenance(device), "threads": torch.get_num_threads(), "compile": compile}
 
     def keep(model: nn.Module, epoch: float, accuracy: float) -> None:
         last = epoch == recipe.epochs
@@ -160,7 +159,7 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
     with lock(folder / ".lock", f"another run is training in {folder}; wait for it, or choose another --name"):
         sweep(folder, below=True)
         trainer = Trainer(training.images[:], training.labels, training.classes, recipe, folder, device,
-                          training.digest, keep=keep, compile=compile, provenance=made)
+                          training.digest, keep=keep, compile=compile, provenance=facts)
         if not trainer.epoch:
             for path in (folder / "epochs").glob(f"{name}@*"):
                 if path.suffix in (".safetensors", ".json"):
