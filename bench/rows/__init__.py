@@ -1,1 +1,1 @@
-"""What is kept: rows of evaluations, and what they are of."""
+"""The results on disk: rows of evaluations, and the facts about them."""

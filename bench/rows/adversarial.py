@@ -1,7 +1,7 @@
-"""Attacked images kept for others to read: ``OUT/adversarial/EVALUATION/images-*.safetensors``, in parts.
+"""Saved attacked images: ``OUT/adversarial/EVALUATION/images-*.safetensors``, in parts.
 
-Tensors of a part: images float32 [n, C, H, W] in [0, 1], ids int64 [n], labels int64 [n]; its metadata say of what, and
-its name carries its checksum.
+Tensors of a part: images float32 [n, C, H, W] in [0, 1], ids int64 [n], labels int64 [n]. Its metadata hold their
+`Origin`, and its name has its checksum.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from framebench.files import seal, unseal
 
 @dataclass(frozen=True)
 class Origin:
-    """What saved images are of.
+    """The evaluation that saved images come from.
 
     Attributes:
         model: The model that was attacked.
         domain: Name of the domain.
         domain_digest: sha256 of its images and labels.
-        title: What the data are.
-        attack: What tables call the attack.
+        title: Title of the data.
+        attack: Name of the attack in tables.
         epsilon: Its epsilon, if it has one.
         budget: The largest number of iterations.
         key: Key of the evaluation.
@@ -58,7 +58,7 @@ class Saved:
         images: float32 [n, C, H, W] in [0, 1].
         ids: int64 [n], ascending.
         labels: int64 [n].
-        origin: What they are of.
+        origin: The evaluation that they come from.
     """
 
     images: torch.Tensor
@@ -68,12 +68,12 @@ class Saved:
 
 
 class Adversarial:
-    """The final images of one evaluation, as they are added.
+    """The store of the attacked images of one evaluation.
 
     Args:
         rows: The evaluation's rows.
-        repair: Whether the images of rows that lack theirs are to be made; otherwise each must have its image.
-        new: Whether nothing that is kept already is looked at, as where others add to the same folder.
+        repair: Whether rows may lack their image, because it will be computed again.
+        new: Whether to ignore stored images, since other processes add to the same folder.
 
     Raises:
         InputError: if a file is damaged, or a row has no image.
@@ -82,19 +82,19 @@ class Adversarial:
     def __init__(self, rows: Rows, *, repair: bool = False, new: bool = False) -> None:
         self.folder, self._origin = folder_of(rows), _origin(rows)
         self._added: list[tuple[torch.Tensor, np.ndarray, np.ndarray]] = []
-        self._known = np.zeros(0, np.int64) if new else saved_ids(rows)
-        if not repair and (missing := len(np.setdiff1d(rows.ids, self._known))):
+        self._saved = np.zeros(0, np.int64) if new else _ids(self.folder)
+        if not repair and (missing := len(np.setdiff1d(rows.ids, self._saved))):
             raise InputError(f"{missing} rows of {self._origin.model} have no attacked image (they were made without "
                              "--save-adversarial, or the images were removed); --repair attacks these images again")
 
     def add(self, ids: np.ndarray, labels: np.ndarray, images: torch.Tensor) -> None:
-        """Keep attacked images [r, C, H, W], but for those that are kept already; `flush` writes them."""
-        if (new := ~np.isin(ids, self._known)).any():
-            kept = images.detach().float().cpu()[torch.from_numpy(new)]
-            self._added.append((kept.contiguous(), ids[new], labels[new]))
+        """Add attacked images [n, C, H, W], except those that are saved already; `flush` writes them."""
+        if (new := ~np.isin(ids, self._saved)).any():
+            unsaved = images.detach().float().cpu()[torch.from_numpy(new)]
+            self._added.append((unsaved.contiguous(), ids[new], labels[new]))
 
     def flush(self) -> None:
-        """Write what was added since the last time as a part."""
+        """Write the added images as a part."""
         if self._added:
             images, ids, labels = zip(*self._added, strict=True)
             _write(self.folder, Saved(torch.cat(images), np.concatenate(ids), np.concatenate(labels), self._origin))
@@ -102,7 +102,7 @@ class Adversarial:
 
 
 def folder_of(rows: Rows) -> Path:
-    """Return where the attacked images of an evaluation are kept."""
+    """Return the folder of an evaluation's attacked images."""
     return rows.folder.parent.parent / "adversarial" / rows.folder.name
 
 
@@ -112,58 +112,52 @@ def parts_of(folder: Path) -> list[Path]:
 
 
 def read(folder: Path) -> Saved:
-    """Read the saved images in a folder; of an example that was saved twice, the first part's image.
+    """Read the saved images in a folder. If an example was saved twice, the image of the first part counts.
 
     Raises:
-        InputError: if there are none, or a file is damaged or does not hold what it should.
+        InputError: if there are none, or a file is damaged or has other content.
     """
-    found = [_read_part(path) for path in parts_of(folder)]
-    if not found:
+    parts = [_read_part(path) for path in parts_of(folder)]
+    if not parts:
         raise InputError(f"{folder} is no folder of attacked images; bench attack --save-adversarial writes such "
                          "folders below OUT/adversarial/")
-    if len({part.origin for part in found}) > 1:
+    if len({part.origin for part in parts}) > 1:
         raise InputError(f"{folder} has images of several evaluations; keep those of one")
-    ids, first = np.unique(np.concatenate([part.ids for part in found]), return_index=True)
-    images, labels = torch.cat([part.images for part in found]), np.concatenate([part.labels for part in found])
-    return Saved(images[torch.from_numpy(first)], ids, labels[first], found[0].origin)
+    ids, first = np.unique(np.concatenate([part.ids for part in parts]), return_index=True)
+    images, labels = torch.cat([part.images for part in parts]), np.concatenate([part.labels for part in parts])
+    return Saved(images[torch.from_numpy(first)], ids, labels[first], parts[0].origin)
 
 
 def take_adversarial(store: Store, other: Store) -> None:
-    """Add the images that another store keeps to those of the same evaluations, whose rows are joined already."""
-    own = {rows.evaluation.key: rows for rows in store.all()}
-    for theirs in other.all():
-        if parts_of(source := folder_of(theirs)):
-            mine = own[theirs.evaluation.key]
-            target = folder_of(mine)
-            for path in parts_of(source):
-                saved = _read_part(path)
-                new = ~np.isin(saved.ids, _ids(target))
-                if new.any():
-                    # Of one evaluation, but the other folder may know the model or the data by other names.
-                    _write(target, Saved(saved.images[torch.from_numpy(new)], saved.ids[new], saved.labels[new],
-                                         _origin(mine)))
-
-
-def saved_ids(rows: Rows) -> np.ndarray:
-    """Return the ids of the attacked images that an evaluation keeps."""
-    return _ids(folder_of(rows))
+    """Copy the images of another store to the same evaluations here, whose rows have been joined."""
+    by_key = {rows.evaluation.key: rows for rows in store.all()}
+    for other_rows in other.all():
+        rows = by_key[other_rows.evaluation.key]
+        target = folder_of(rows)
+        for path in parts_of(folder_of(other_rows)):
+            saved = _read_part(path)
+            new = ~np.isin(saved.ids, _ids(target))
+            if new.any():
+                # The evaluation is the same, but the other folder may have other names for the model or the data.
+                _write(target, Saved(saved.images[torch.from_numpy(new)], saved.ids[new], saved.labels[new],
+                                     _origin(rows)))
 
 
 def lost(rows: Rows, pictured: np.ndarray, *, saved: bool) -> np.ndarray:
-    """Return the examples with a row, but without what is kept beside it: ids, int64 ascending.
+    """Return the ids of examples that have a row, but have lost their picture or attacked image: int64, ascending.
 
     Args:
         rows: The rows.
-        pictured: Ids of the images whose pictures are kept.
+        pictured: Ids of the examples whose pictures are kept.
         saved: Whether all attacked images are kept.
     """
     ids = rows.ids
-    without = np.setdiff1d(pictured, Pictures(rows.folder).examples)
-    return np.union1d(np.intersect1d(ids, without), np.setdiff1d(ids, saved_ids(rows)) if saved else ids[:0])
+    lost_pictures = np.intersect1d(ids, np.setdiff1d(pictured, Pictures(rows.folder).examples))
+    return np.union1d(lost_pictures, np.setdiff1d(ids, _ids(folder_of(rows))) if saved else ids[:0])
 
 
 def _ids(folder: Path) -> np.ndarray:
-    """Return the ids of all saved images; one part at a time is in memory, since all may not fit."""
+    """Return the ids of the saved images in a folder. Parts are read one at a time, since all may not fit in memory."""
     return np.concatenate([np.zeros(0, np.int64), *(_read_part(path).ids for path in parts_of(folder))])
 
 
@@ -197,7 +191,7 @@ def _read_part(path: Path) -> Saved:
 
 
 def _problem(images: torch.Tensor, integers: Sequence[torch.Tensor]) -> str | None:
-    """Return what keeps tensors from being images, ids and labels; None if nothing does."""
+    """Return why tensors are not valid images, ids and labels; None if they are."""
     if images.dtype != torch.float32 or images.ndim != 4:
         return f"images are {images.dtype} {list(images.shape)}"
     if any(column.dtype != torch.int64 or column.shape != images.shape[:1] for column in integers):

@@ -1,4 +1,4 @@
-"""Damage under an output folder: a kept file whose checksum does not fit is removed, if asked for, and made anew."""
+"""Repair of an output folder: files whose checksum does not match are removed, so that they are computed again."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from framebench.files import unseal
 
 _log = logging.getLogger(__name__)
 
-#: Where kept files are, below an output folder.
+#: Patterns of the files with checksums in an output folder.
 KEPT = ("examples/*/rows-*.parquet", "examples/*/pictures-*.safetensors", "adversarial/*/images-*.safetensors",
         "kept/*-*.csv", "frames/*-*.json")
 
 
 def remove_damaged(out: Path) -> list[Path]:
-    """Remove the kept files of an output folder that something has changed since they were written, and name each.
+    """Remove the files of an output folder that have changed since they were written, and log each.
 
-    Nothing else is removed: not what can't be read at present, nor what another version has written.
+    Unreadable files and files of another version stay.
 
     Returns:
-        The files that are gone.
+        The removed files.
 
     Raises:
         InputError: if a file can't be read.

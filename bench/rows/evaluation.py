@@ -1,4 +1,4 @@
-"""What is asked: an evaluation, and the key under which its rows are kept."""
+"""An evaluation, and the key under which its rows are stored."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-#: Raised when rows made before would differ from rows made now (draws, definitions, kept columns).
+#: Raised when the same evaluation would give other rows than before (draws, definitions, columns).
 GENERATION = 3
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model on one domain, attacked or not.
+    """One model on one domain, with or without an attack.
 
     Attributes:
         model: Label of the model.
-        model_digest: sha256 of what its answers depend on.
+        model_digest: sha256 of all that its outputs depend on.
         domain: Name of the domain.
         domain_digest: sha256 of its images and labels.
-        attack: Name of the attack, as the registry has it; "none" for clean predictions.
+        attack: Name of the attack in the registry; "none" for clean predictions.
         settings: The attack's settings, see `framebench.attacks.base.Attack`.
         budget: The largest number of iterations; 0 without an attack.
         seed: Seed of the attack's draws.
-        corruption: What was done to the domain's images, empty where nothing was.
-        severity: How strongly, 1 to 5; 0 where nothing was.
+        corruption: Corruption of the domain's images; may be empty.
+        severity: Severity of the corruption, 1 to 5; 0 without corruption.
     """
 
     model: str
@@ -42,24 +42,24 @@ class Evaluation:
 
     @property
     def key(self) -> str:
-        """Hash of what changes the rows and of nothing else; the names are labels."""
+        """Hash of all that changes the rows, and nothing else; names are only labels."""
         return _hash([GENERATION, self.model_digest, self.domain_digest, self.attack, self.settings, self.budget,
                       self.seed])
 
     @property
     def family(self) -> str:
-        """Hash of the attack on whatever model, data and seed, and of whatever length.
+        """Hash of the attack, without model, data, seed and length.
 
-        What an attack did by iteration k does not depend on how many were to follow, so the runs of a family can be
-        compared at every budget that all of them reach. An attack whose steps depend on its length has the length among
-        its settings, and so a family of its own.
+        The first k iterations of an attack do not depend on how many follow. So runs of a family can be compared at
+        every budget that all of them reach. If an attack's steps do depend on its length, the length is one of its
+        settings, and so part of the family.
         """
         return _hash([self.attack, self.settings])
 
-    def answers(self, asked: Evaluation) -> bool:
-        """Tell whether the rows of this evaluation answer what is asked: they are the same, or of a longer run."""
-        alike = ("model_digest", "domain_digest", "attack", "seed", "settings")
-        return self.budget >= asked.budget and all(getattr(self, name) == getattr(asked, name) for name in alike)
+    def answers(self, other: Evaluation) -> bool:
+        """Tell whether these rows also answer another evaluation: the same, or one with a smaller budget."""
+        same = ("model_digest", "domain_digest", "attack", "seed", "settings")
+        return self.budget >= other.budget and all(getattr(self, name) == getattr(other, name) for name in same)
 
 
 def _hash(value: Any) -> str:

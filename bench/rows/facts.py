@@ -1,4 +1,4 @@
-"""What is kept with rows besides what they are of: one declared schema, with a version."""
+"""The facts that are stored with rows besides their evaluation: one declared schema, with a version."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of an evaluation's rows.
+    """Facts about the rows of an evaluation.
 
     Attributes:
-        title: What the data are.
-        classes: Their classes.
-        traits: What the attack declares of itself; None without an attack.
-        budgets: Budgets that were asked for, in iterations, ascending.
-        l2_caps: Caps on L2 within which successes were asked to be tabled too, ascending.
-        predictor: The model's form that made the rows: "fused" or "eager"; None while there is no row.
+        title: Title of the data.
+        classes: Classes of the data.
+        traits: Traits of the attack; None without an attack.
+        budgets: Budgets to be tabled, in iterations, ascending.
+        l2_caps: Caps on L2 under which successes are tabled too, ascending.
+        predictor: The form of the model that made the rows, "fused" or "eager"; None without rows.
         provenance: Versions, commit and machine of every run that made rows.
-        warnings: What looked wrong with the model on these images, and the notes that it came with.
-        resizing: What the model does to images of this size before its network sees them, such as "224x224 to 299x299
-            (bicubic)"; empty where it does not resize them.
+        warnings: Flags of the model on these images, and notes of its source.
+        resizing: How the model resizes these images, such as "224x224 to 299x299 (bicubic)"; empty if it does not.
         card: The card of the model's checkpoint, if it has one.
-        protocol: Name, text and overridden options of the protocol that asked for the rows, if one did.
-        set: Digest of the set of cells that a cell of corrupted images belongs to; else the domain's.
+        protocol: Name, text and overridden options of the protocol, if any.
+        set: Digest of the set that a cell of corrupted images belongs to; else the domain's digest.
         clean: Digest of the same images without corruption, or empty.
         picture: The first images of a shifted domain side by side, as a data URI whose parameter ``ids`` names them;
             or empty.
@@ -54,10 +53,7 @@ class Facts:
     picture: str = ""
 
     def joined(self, other: Facts) -> Facts:
-        """Return these facts and newer ones of the same rows; of what only one can be, these are kept.
-
-        The protocol is that of the newer ones, if they have any.
-        """
+        """Return these facts joined with newer ones of the same rows. Single values are kept, except the protocol."""
         return dataclasses.replace(
             self, budgets=tuple(sorted({*self.budgets, *other.budgets})),
             l2_caps=tuple(sorted({*self.l2_caps, *other.l2_caps})),
@@ -75,7 +71,7 @@ T = typing.TypeVar("T")
 
 
 def from_json(kind: type[T], values: Any) -> T:
-    """Return a frozen dataclass of what JSON has kept of it, every field of its declared type.
+    """Return a frozen dataclass from its JSON form, with all fields of their declared types.
 
     Raises:
         ValueError: for fields that are missing, unknown, or of another type.
@@ -91,17 +87,17 @@ def from_json(kind: type[T], values: Any) -> T:
 
 
 def _read(hint: Any, value: Any, name: str) -> Any:
-    origin, of = typing.get_origin(hint), typing.get_args(hint)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in of:
+        if value is None and type(None) in arguments:
             return None
-        return _read(next(option for option in of if option is not type(None)), value, name)
+        return _read(next(option for option in arguments if option is not type(None)), value, name)
     if origin is typing.Literal:
-        if value in of:
+        if value in arguments:
             return value
     elif origin is tuple:
         if isinstance(value, list):
-            return tuple(_read(of[0], entry, name) for entry in value)
+            return tuple(_read(arguments[0], entry, name) for entry in value)
     elif dataclasses.is_dataclass(hint):
         return from_json(typing.cast(type[Any], hint), value)
     elif origin is dict:

@@ -1,4 +1,4 @@
-"""How a flag is written: a sentence that ends with its anchor in the page that says what to do about it."""
+"""The form of a flag: a sentence that ends with a link to the page that says what to do."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ PAGE = "docs/flags.md"
 
 
 def flag(anchor: str, sentence: str) -> str:
-    """Return a flag: the sentence, and where the page says what to do."""
+    """Return a flag: the sentence, with the anchor of the page."""
     return f"{sentence} ({PAGE}#{anchor})"

@@ -1,4 +1,4 @@
-"""Frame bounds as they are kept: one JSON file per model and request under ``OUT/frames/``."""
+"""Stored frame bounds: one JSON file per model and request under ``OUT/frames/``."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class KeptFrames:
 
     Attributes:
         path: Their file.
-        request: What was asked: the model's name and digest, size, padding, fold and images
-            (`bench.options.frames.FramesOptions`), and a version.
-        provenance: Where they come from, `bench.running.provenance.provenance`.
-        layers: One entry per layer: the numbers of ``frames.csv``, and the spectrum where that is exact.
+        request: Name and digest of the model, size, padding, fold and images (`bench.options.frames.FramesOptions`),
+            and a version.
+        provenance: See `bench.running.provenance.provenance`.
+        layers: One entry per layer: the numbers of ``frames.csv``, and the spectrum if it is exact.
     """
 
     path: Path
@@ -32,48 +32,47 @@ class KeptFrames:
 
 
 def kept_frames(out: Path) -> list[Path]:
-    """Return the files of all models that were measured into an output folder."""
+    """Return the files of frame bounds in an output folder."""
     return sorted((out / "frames").glob("*.json"))
 
 
 def read_frames(out: Path) -> list[KeptFrames]:
-    """Read all that was measured into an output folder.
+    """Read the frame bounds in an output folder.
 
     Raises:
-        InputError: if one of the files is damaged, or does not hold frame bounds.
+        InputError: if a file is damaged or does not hold frame bounds.
     """
     return [_read(path) for path in kept_frames(out)]
 
 
 def has_frames(out: Path, request: dict[str, Any]) -> bool:
-    """Tell whether an output folder has the answer to a request."""
+    """Tell whether an output folder has the frame bounds of a request."""
     return any((out / "frames").glob(f"{_key(request)}-*.json"))
 
 
 def keep_frames(out: Path, request: dict[str, Any], provenance: dict[str, Any], layers: list[dict[str, Any]]) -> None:
-    """Keep the answer to a request; see `KeptFrames`."""
+    """Store the frame bounds of a request; see `KeptFrames`."""
     content = json.dumps({"request": request, "provenance": provenance, "layers": layers}, indent=1)
     seal(out / "frames", _key(request), ".json", content.encode())
 
 
 def take_frames(out: Path, others: Iterable[KeptFrames]) -> None:
-    """Add what was measured into another output folder and is missing in `out`."""
-    for theirs in others:
-        if not has_frames(out, theirs.request):
-            with atomic(out / "frames" / theirs.path.name) as temporary:
-                temporary.write_bytes(theirs.path.read_bytes())
+    """Copy the frame bounds of another output folder that are missing in `out`."""
+    for frames in others:
+        if not has_frames(out, frames.request):
+            with atomic(out / "frames" / frames.path.name) as temporary:
+                temporary.write_bytes(frames.path.read_bytes())
 
 
 def _key(request: dict[str, Any]) -> str:
-    """Return what the file of a request is called."""
+    """Return the name of a request's file."""
     return hashlib.sha256(json.dumps(request).encode()).hexdigest()[:16]
 
 
 def _read(path: Path) -> KeptFrames:
     content = unseal(path)
     try:
-        kept = json.loads(content)
-        frames = KeptFrames(path, **kept)
+        frames = KeptFrames(path, **json.loads(content))
         if not (isinstance(frames.request, dict) and isinstance(frames.provenance, dict)
                 and {"model", "digest"} <= set(frames.request) and all(isinstance(row, dict) for row in frames.layers)):
             raise ValueError

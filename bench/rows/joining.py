@@ -1,4 +1,4 @@
-"""Joining output folders: rows, pictures, attacked images, frame bounds, and the tables that don't derive from rows."""
+"""Joins output folders: rows, pictures, attacked images, frame bounds, and tables that don't derive from rows."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _log = logging.getLogger(__name__)
 
 
 def take(out: Path, store: Store, other: Path) -> None:
-    """Add to `out` what another output folder has and it lacks.
+    """Copy the results of another output folder that are missing in `out`.
 
     Args:
         out: The output folder.
         store: Its rows, locked.
-        other: The other folder; it is left as it is.
+        other: The other folder, which is not changed.
 
     Raises:
-        InputError: if what either has is damaged.
+        InputError: if a file in either folder is damaged.
     """
-    # All of these before anything is joined, as they may be damaged.
+    # Read all of these first: if one is damaged, nothing is joined.
     tables = [(table, table.read(out), table.read(other)) for table in (TRANSFER, DUPLICATES)]
     read_frames(out)
     frames = read_frames(other)
-    theirs = Store(other)
-    store.take(theirs)
-    take_adversarial(store, theirs)
+    other_store = Store(other)
+    store.take(other_store)
+    take_adversarial(store, other_store)
     take_frames(out, frames)
-    for table, ours, more in tables:
-        if len(more):
-            table.write(out, ours, more)
-        both = pd.concat([ours, more]).drop_duplicates()
+    for table, entries, added in tables:
+        if len(added):
+            table.write(out, entries, added)
+        both = pd.concat([entries, added]).drop_duplicates()
         if differ := len(both) - len(both.drop_duplicates(list(table.keys))):
             _log.warning("%d entries of %s.csv in %s differ from those in %s, which stay", differ, table.name, other,
                          out)

@@ -1,6 +1,6 @@
-"""Tables that do not derive from rows, ``transfer.csv`` and ``duplicates.csv``: they grow from run to run.
+"""Tables that do not derive from rows, ``transfer.csv`` and ``duplicates.csv``: runs add entries to them.
 
-Each is kept under ``OUT/kept/``, in a file whose name carries its checksum; ``OUT/NAME.csv`` is a copy for readers.
+Each is stored under ``OUT/kept/`` in a file whose name has its checksum; ``OUT/NAME.csv`` is a copy for readers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class KeptTable:
 
     Attributes:
         name: Its name, as in ``NAME.csv``.
-        keys: The columns that tell its entries apart.
+        keys: The columns that identify an entry.
         columns: All its columns, in order.
-        texts: Those that are texts; a model may be called 007 or NA.
+        texts: The columns with texts; a model may be called 007 or NA.
     """
 
     name: str
@@ -33,7 +33,7 @@ class KeptTable:
     texts: Sequence[str]
 
     def read(self, out: Path) -> pd.DataFrame:
-        """Read the table of an output folder; one that is not there is empty.
+        """Read the table of an output folder; without a file it is empty.
 
         Raises:
             InputError: if its file is damaged.
@@ -48,13 +48,13 @@ class KeptTable:
                 if len(table) and not all(map(pd.api.types.is_numeric_dtype, (table[name] for name in numbers))):
                     raise ValueError("a text in a column of numbers")
                 tables.append(table)
-            except (ValueError, KeyError) as error:  # pandas' errors of a file that is no table are ValueErrors
+            except (ValueError, KeyError) as error:  # parser errors of pandas are ValueErrors
                 raise InputError(f"{path} is not the table that it should be ({type(error).__name__}); remove it, and "
                                  "run again what it was made by") from None
         return self._joined(tables)
 
     def write(self, out: Path, *parts: pd.DataFrame) -> None:
-        """Write the parts as the table; of entries with the same keys the first part's stays."""
+        """Write the parts as one table; of entries with the same keys, the first one stays."""
         table = self._joined(parts)
         old = sorted((out / "kept").glob(f"{self.name}-*.csv"))
         text = table.to_csv(index=False)
@@ -78,7 +78,7 @@ TRANSFER = KeptTable("transfer", keys=["evaluation", "target"],
                               "attacked_accuracy"],
                      texts=["source", "target", "domain", "attack", "evaluation"])
 
-#: The images that are training images, and the training image that each is most alike.
+#: Evaluated images that are training images, each with the most similar training image.
 DUPLICATES = KeptTable("duplicates", keys=["domain_digest", "example"],
                        columns=["domain", "domain_digest", "example", "train_example", "similarity", "mirrored",
                                 "exact"], texts=["domain", "domain_digest"])

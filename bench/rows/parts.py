@@ -1,9 +1,9 @@
 """The rows of an evaluation on disk: a folder with parts, each of them whole.
 
-A part is a parquet file with rows, what they are of, and facts about them; its name carries its checksum, which is
-verified whenever it is read. Parts are only ever added, so several processes can write to one evaluation, and a killed
-run loses at most the rows since its last part. Whoever finishes an evaluation joins its parts into one. Where two parts
-have a row of the same example (a run was killed while it joined them), the rows are the same and one of them counts.
+A part is a parquet file with rows, their evaluation and their facts. Its name has its checksum, which is verified
+whenever the part is read. Parts are only added, so several processes can write to one evaluation, and a killed run
+loses at most the rows since its last part. The process that finishes an evaluation joins its parts into one. If two
+parts have a row of the same example (because a run was killed while joining them), the first row counts.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _CLASSES = ("label", "goal", "clean_prediction", "prediction")
 
 
 def seeded(label: str, seed: int) -> str:
-    """Return what an attack is called with its seed: a seed of 0 is left out."""
+    """Return the name of an attack with its seed, which is left out if 0."""
     return f"{label}-s{seed}" if seed else label
 
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    """Turn what a file that is no part raises into the error that names it."""
+    """Turn the errors of an invalid part into an `InputError` that names the file."""
     try:
         yield
     except InputError:
@@ -59,13 +59,13 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 
 class Rows:
-    """The rows of one evaluation, on disk and, once they are asked for, in memory.
+    """The rows of one evaluation, on disk and, once they are needed, in memory.
 
     Args:
-        folder: Where their parts are.
-        evaluation: What they are of.
-        facts: What else is known of them.
-        parts: Their files.
+        folder: The evaluation's folder.
+        evaluation: The evaluation.
+        facts: Its facts.
+        parts: The files of its parts.
     """
 
     def __init__(self, folder: Path, evaluation: Evaluation, facts: Facts, parts: tuple[Path, ...] = ()) -> None:
@@ -77,30 +77,30 @@ class Rows:
 
     @classmethod
     def read(cls, folder: Path) -> Rows:
-        """Read what the parts in a folder are of; the rows themselves are read when they are asked for.
+        """Read the evaluation and the facts of the parts in a folder; the rows are read when they are needed.
 
         Raises:
             InputError: if a part is damaged, or of another version.
         """
         parts = tuple(sorted(folder.glob("rows-*.parquet")))
-        found: list[tuple[Evaluation, Facts]] = []
+        headers: list[tuple[Evaluation, Facts]] = []
         for path in parts:
             with _damage_named(path):
                 meta = json.loads(pq.read_schema(io.BytesIO(unseal(path))).metadata[_META])
                 if meta["version"] != VERSION:
                     raise InputError(f"{path} was written by another version of framebench; use that one, or another "
                                      "--out")
-                found.append((from_json(Evaluation, meta["evaluation"]), from_json(Facts, meta["facts"])))
-                if found[-1][0].key != found[0][0].key:
+                headers.append((from_json(Evaluation, meta["evaluation"]), from_json(Facts, meta["facts"])))
+                if headers[-1][0].key != headers[0][0].key:
                     raise ValueError("two evaluations in one folder")
-        evaluation, facts = found[0]
-        for _, more in found[1:]:
+        evaluation, facts = headers[0]
+        for _, more in headers[1:]:
             facts = facts.joined(more)
         return cls(folder, evaluation, facts, parts)
 
     @property
     def label(self) -> str:
-        """What tables call the attack: its label, with the seed if that is not 0; "none" without an attack."""
+        """Name of the attack in tables: its label, with the seed if that is not 0; "none" without an attack."""
         return "none" if self.facts.traits is None else seeded(self.facts.traits.label, self.evaluation.seed)
 
     @property
@@ -116,23 +116,23 @@ class Rows:
         return examples[first], labels[first], predictions[first]
 
     def some(self, ids: Sequence[int]) -> dict[int, tuple[int, int, float]]:
-        """Return label, prediction and confidence of those of the examples `ids` that have a row, by id."""
+        """Return id -> label, prediction and confidence, for those of `ids` that have a row."""
         table = self._table(["example", "label", "prediction", "confidence"])
         chosen = table.filter(np.isin(table.column("example").to_numpy(), ids)).to_pydict()
-        return {example: (label, *said) for example, label, *said in zip(*chosen.values(), strict=True)}
+        return {example: tuple(values) for example, *values in zip(*chosen.values(), strict=True)}
 
     def frame(self) -> pd.DataFrame:
-        """Return the rows as a data frame, sorted by example id. It is shared: don't change it."""
+        """Return the rows as a data frame, sorted by example id. The frame is shared: don't change it."""
         if self._frame is None:
             self._frame = _distinct(self._table(SCHEMA.names)).to_pandas()
         return self._frame
 
     def with_rows_of(self, other: Rows) -> Rows:
-        """Return the rows of both of the same evaluation, these first, as `join` would have it; nothing is written."""
+        """Return these rows joined with others of the same evaluation, as `join` does, but without writing."""
         return Rows(self.folder, self.evaluation, self.facts.joined(other.facts), (*self._parts, *other._parts))
 
     def note(self, facts: Facts) -> None:
-        """Join more facts to those known; `finish` writes them."""
+        """Join more facts; `finish` writes them."""
         self.facts = self.facts.joined(facts)
 
     def add(self, columns: dict[str, Any]) -> None:
@@ -143,17 +143,17 @@ class Rows:
         self._frame = None
 
     def join(self, other: Rows) -> None:
-        """Add the rows of the same evaluation, of examples that have none here."""
+        """Add the rows of the same evaluation for examples that have none here."""
         table = other._table(SCHEMA.names)
         self._added.append(table.filter(~np.isin(table.column("example").to_numpy(), self.ids)))
         self._frame = None
 
     def collect(self) -> None:
-        """Take up the parts that other processes have written meanwhile, and their facts."""
+        """Add the parts that other processes have written in the meantime, and their facts."""
         if not set(self.folder.glob("rows-*.parquet")) <= set(self._parts):
-            found = Rows.read(self.folder)
-            self._parts, self._frame = found._parts, None
-            self.note(found.facts)
+            stored = Rows.read(self.folder)
+            self._parts, self._frame = stored._parts, None
+            self.note(stored.facts)
 
     @property
     def due(self) -> bool:
@@ -161,13 +161,13 @@ class Rows:
         return bool(self._added) and time.monotonic() - self._first_added > _WRITE_EVERY
 
     def flush(self) -> None:
-        """Write what was added since the last time as a part."""
+        """Write the added rows as a part."""
         if self._added:
             self._write(pa.concat_tables(self._added))
             self._added = []
 
     def finish(self) -> None:
-        """Write what is new, and join several parts into one; an evaluation without a row has no file."""
+        """Write added rows and facts, and join the parts into one. An evaluation without a row has no file."""
         self.flush()
         if len(self._parts) > 1 or (self._parts and self.facts != self._kept):
             old, table = self._parts, self._table(SCHEMA.names)
@@ -186,7 +186,7 @@ class Rows:
         pq.write_table(_distinct(table).replace_schema_metadata({_META: meta.encode()}), content, compression="zstd")
         known = self._parts if after is None else after
         number = max((int(path.name.split("-")[1]) for path in known), default=0) + 1
-        # What the others add to may be all there is: of images that were attacked again, the first rows count.
+        # A part with the same content may exist: of images that were attacked again, the first rows count.
         same = [path for path in known if is_seal(path, content.getvalue())]
         self._parts.append(same[0] if same else seal(self.folder, f"rows-{number:05}", ".parquet", content.getvalue()))
         self._kept = self.facts
@@ -204,7 +204,7 @@ class Rows:
 
 
 def _check(table: pa.Table, classes: int) -> None:
-    """Check that a part has a value in every place, and of classes and counts only those that there are.
+    """Check that a part has no missing values, and only valid classes and counts.
 
     Raises:
         ValueError: if not.
@@ -221,13 +221,13 @@ def _check(table: pa.Table, classes: int) -> None:
 
 
 def _differing(table: pa.Table) -> int:
-    """Return how many examples have rows that do not agree on what happened."""
-    said = table.select(["example", "clean_prediction", "prediction", "success_iteration", "queries"])
-    ways = int(said.group_by(said.column_names).aggregate([]).num_rows)
-    return ways - len(np.unique(table.column("example").to_numpy()))
+    """Return the number of examples whose rows have different outcomes."""
+    outcomes = table.select(["example", "clean_prediction", "prediction", "success_iteration", "queries"])
+    distinct = int(outcomes.group_by(outcomes.column_names).aggregate([]).num_rows)
+    return distinct - len(np.unique(table.column("example").to_numpy()))
 
 
 def _distinct(table: pa.Table) -> pa.Table:
-    """Return rows by example id, the first one of each."""
+    """Return the first row of each example, by id."""
     _, first = np.unique(table.column("example").to_numpy(), return_index=True)
     return table.take(pa.array(first))

@@ -1,4 +1,4 @@
-"""The rows under an output folder: one folder of parts for each evaluation (`bench.rows.parts`)."""
+"""The rows in an output folder: one folder of parts per evaluation (`bench.rows.parts`)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from framebench.files import lock, sweep, writable_folder
 
 
 class Store:
-    """The rows under one output folder."""
+    """The rows in one output folder."""
 
     def __init__(self, out: Path) -> None:
         self.out, self.folder = out, out / "examples"
-        self._known: list[Rows] | None = None
+        self._rows: list[Rows] | None = None
 
     @contextmanager
     def lock(self, *, repair: bool = False) -> Iterator[None]:
@@ -47,40 +47,40 @@ class Store:
                 forget(self.folder)
 
     def expect(self, rows: int) -> None:
-        """Say how many rows this run is to add, for those who watch it (`bench.rows.watching`)."""
+        """Announce how many rows this run will add (`bench.rows.watching`)."""
         expect(self.folder, rows)
 
     def open(self, evaluation: Evaluation, facts: Facts) -> Rows:
-        """Return the rows of an evaluation, the stored ones among them, with these facts joined to theirs."""
-        known = self._stored()
-        rows = next((rows for rows in known if rows.evaluation.key == evaluation.key), None)
+        """Return the rows of an evaluation, stored or new, and join the facts to theirs."""
+        stored = self._stored()
+        rows = next((rows for rows in stored if rows.evaluation.key == evaluation.key), None)
         if rows is None:
-            rows = Rows(self.folder / folder_name(evaluation, facts), evaluation, facts)
-            known.append(rows)
+            rows = Rows(self.folder / _folder_name(evaluation, facts), evaluation, facts)
+            stored.append(rows)
         else:
             rows.note(facts)
         return rows
 
     def answering(self, evaluation: Evaluation) -> list[Rows]:
         """Return the stored rows that answer an evaluation: its own, and those of longer runs, shortest first."""
-        found = [rows for rows in self._stored() if rows.evaluation.answers(evaluation)]
-        return sorted(found, key=lambda rows: rows.evaluation.budget)
+        answers = (rows for rows in self._stored() if rows.evaluation.answers(evaluation))
+        return sorted(answers, key=lambda rows: rows.evaluation.budget)
 
     def take(self, other: Store) -> None:
-        """Add all rows and pictures of another store that this one lacks."""
-        for theirs in other.all():
-            mine = self.open(theirs.evaluation, theirs.facts)
-            mine.join(theirs)
-            pictures = Pictures(mine.folder)
-            pictures.join(Pictures(theirs.folder))
+        """Copy all rows and pictures of another store that are missing here."""
+        for other_rows in other.all():
+            rows = self.open(other_rows.evaluation, other_rows.facts)
+            rows.join(other_rows)
+            pictures = Pictures(rows.folder)
+            pictures.join(Pictures(other_rows.folder))
             pictures.flush()
-            mine.finish()
+            rows.finish()
 
     def all(self) -> list[Rows]:
         """Return the rows of every stored evaluation, by folder name.
 
         Raises:
-            InputError: if one of the files is damaged.
+            InputError: if a file is damaged.
         """
         return sorted(self._stored(), key=lambda rows: rows.folder)
 
@@ -93,13 +93,12 @@ class Store:
         return sorted(self.folder.glob("*/rows-*.parquet"))
 
     def _stored(self) -> list[Rows]:
-        if self._known is None:  # once: nobody else writes here while we do (`lock`)
-            folders = sorted({path.parent for path in self.files()})
-            self._known = [Rows.read(folder) for folder in folders]
-        return self._known
+        if self._rows is None:  # read once: no other run writes here in the meantime (`lock`)
+            self._rows = [Rows.read(folder) for folder in sorted({path.parent for path in self.files()})]
+        return self._rows
 
 
-def folder_name(evaluation: Evaluation, facts: Facts) -> str:
+def _folder_name(evaluation: Evaluation, facts: Facts) -> str:
     """Return the name of an evaluation's folder: readable, and unique by its key."""
     cell = [f"{evaluation.corruption}-{evaluation.severity}"] if evaluation.corruption else []
     attack = [] if facts.traits is None else [facts.traits.label, f"s{evaluation.seed}"]

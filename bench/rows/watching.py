@@ -1,4 +1,4 @@
-"""How far a run is, for those who watch it from outside: the rows that it is to add, and the rows there are."""
+"""The progress of a run, as other processes see it: the rows that it will add, and those that it has added."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _EXPECTED = ".expected"
 
 
 def expect(folder: Path, rows: int) -> None:
-    """Note under ``OUT/examples`` how many rows the run that holds its lock is to add."""
+    """Note in ``OUT/examples`` how many rows the run that holds its lock will add."""
     with atomic(folder / _EXPECTED) as temporary:
         temporary.write_text(json.dumps({"before": count(folder), "rows": rows}))
 
 
 def forget(folder: Path) -> None:
-    """Remove what `expect` has noted: the run ends."""
+    """Remove the note of `expect`, at the end of a run."""
     (folder / _EXPECTED).unlink(missing_ok=True)
 
 
 def is_running(out: Path) -> bool:
-    """Tell whether a run writes into an output folder at this moment."""
+    """Tell whether a run is writing into an output folder."""
     return held(out / "examples" / ".lock")
 
 
 def progress(out: Path) -> tuple[int, int] | None:
-    """Return how many rows the run in an output folder has added, and is to add; None before it knows."""
+    """Return how many rows the run in an output folder has added, and will add in all; None if it has no note."""
     folder = out / "examples"
     try:
         noted = json.loads(read_regular(folder / _EXPECTED, 1000))
@@ -43,7 +43,7 @@ def progress(out: Path) -> tuple[int, int] | None:
 
 
 def count(folder: Path) -> int:
-    """Return the number of rows in all parts; parts that are just being joined are skipped."""
+    """Return the number of rows in all parts. Parts that vanish in the meantime, as they are joined, are skipped."""
     rows = 0
     for path in parts(folder):
         try:
@@ -54,10 +54,10 @@ def count(folder: Path) -> int:
 
 
 def parts(folder: Path) -> Iterator[Path]:
-    """Yield the files of rows under ``OUT/examples`` that are files, not links or pipes."""
-    for own in _entries(folder):
-        if own.is_dir(follow_symlinks=False):
-            for entry in _entries(Path(own.path)):
+    """Yield the files of rows in ``OUT/examples`` that are regular files, not links or pipes."""
+    for evaluation in _entries(folder):
+        if evaluation.is_dir(follow_symlinks=False):
+            for entry in _entries(Path(evaluation.path)):
                 if entry.name.startswith("rows-") and entry.name.endswith(".parquet") \
                         and entry.is_file(follow_symlinks=False):
                     yield Path(entry.path)
@@ -65,7 +65,7 @@ def parts(folder: Path) -> Iterator[Path]:
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(folder) as found:
-            return list(found)
+        with os.scandir(folder) as entries:
+            return list(entries)
     except OSError:
         return []
