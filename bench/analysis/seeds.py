@@ -51,7 +51,7 @@ def attack_seeds_table(found: Iterable[Measured]) -> pd.DataFrame:
         caps = [None, *sorted({cap for run in members for cap in run.caps if cap is not None})]
         budgets = sorted({0, *(budget for run in members for budget in run.facts.budgets)})
         for cap, unit, budget in itertools.product(caps, units(members[0].traits), budgets):
-            reached = [run for runs in group.values() if (run := reaching(runs, budget)) is not None]
+            reached = [of_seed for runs in group.values() if (of_seed := reaching(runs, budget)) is not None]
             if len(reached) > 1 and (entry := _attack_entry(reached, cap, unit, budget)) is not None:
                 entries.append(entry)
     return pd.DataFrame(entries, columns=ATTACK_SEED_COLUMNS).astype({"epsilon": float})

@@ -1,4 +1,4 @@
-"""Where and with what is computed, which changes the speed and not the rows."""
+"""Device, threads and batch size, which change the speed but not the rows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Computing:
     """How to compute.
 
     Attributes:
-        device: Where.
+        device: The device.
         threads: CPU threads.
         batch_size: Images per forward pass.
-        timed: Whether a timing may choose how these are split on a CPU (`bench.running.timing`).
+        timed: Whether a timing may choose how a CPU splits batches (`bench.running.timing`).
     """
 
     device: torch.device
@@ -32,14 +32,14 @@ def computing(options: Batched) -> Computing:
     """Return how to compute.
 
     Raises:
-        InputError: if torch does not know the device or it is not there.
+        InputError: see `device`.
     """
     return Computing(device(options.device), threads(options.threads), options.batch_size,
                      timed="batch_size" not in options.given)
 
 
 def threads(given: int | None) -> int:
-    """Return the number of CPU threads: those given, else one for each core that this process may use."""
+    """Return the number of CPU threads: the given one, else one per core that this process may use."""
     return given or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
 
 
@@ -47,13 +47,13 @@ def device(name: str) -> torch.device:
     """Return the torch device that --device names.
 
     Raises:
-        InputError: if torch does not know it or it is not there.
+        InputError: if torch does not know the device or it is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
-        torch.zeros(1, device=chosen).item()  # what has no values, such as meta, can't
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError):  # the last for one without a torch.NAME
+        torch.zeros(1, device=chosen).item()  # fails for a device without values, such as meta
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):  # ImportError: there is no torch.NAME
         raise InputError(f"the device '{name}' is not available here; use --device cpu") from None
     return chosen

@@ -1,7 +1,6 @@
-"""Signs that a model's numbers will not mean what they seem to; docs/flags.md says what to do about each.
+"""Flags of models: signs that their numbers will not mean what they seem to; docs/flags.md says what to do.
 
-They are looked for on a few labelled images before the model is evaluated; flags of results are in
-`bench.analysis.flags`.
+A model is checked on a few labelled images before it is evaluated. Flags of results are in `bench.analysis.flags`.
 """
 
 from __future__ import annotations
@@ -22,32 +21,31 @@ _log = logging.getLogger(__name__)
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
 
-#: Images on which a model is looked at, and how many where they are larger than 64x64: each is classified often.
+#: Images on which a model is checked, and how many of more than 64x64 pixels: each is classified several times.
 IMAGES, LARGE_IMAGES = 256, 64
-#: Images of which a model is asked REPEATS times, since one that chooses between two ways at random often agrees.
+#: Images that a model classifies REPEATS times: two answers of a model that chooses between two ways are often equal.
 FEW, REPEATS = 16, 8
-#: By this much accuracy must rise under another reading of inputs or labels for that reading to be suggested.
+#: Another scaling of inputs or order of labels is suggested if it raises accuracy by this much.
 GAIN = 0.3
-#: Images whose gradients are looked at, and the share of flat ones from which gradients are said to be masked.
+#: Images whose gradients are checked, and the share of flat ones from which gradients count as masked.
 GRADIENTS, MASKED = 16, 0.1
-#: A gradient is flat if its L1 norm, the most that a step to anywhere in [0, 1] changes the margin by first order, is
-#: at most this share of the margin. A piecewise linear model without biases has a norm of at least the whole margin.
+#: A gradient is flat if its L1 norm is at most this share of the margin. The norm bounds, to first order, how much any
+#: step within [0, 1] changes the margin. For a piecewise linear model without biases, it is at least the margin.
 FLAT = 1e-3
-#: From this margin on the softmax probability of a float32 is exactly 1.
+#: From this margin on, a float32 softmax probability is exactly 1.
 SATURATED = 17.0
-
 
 _NOT_DIFFERENTIABLE = flag("gradients", "the logits are not differentiable in the images: white-box attacks can't be "
                            "run")
 
 
 def flagged(predict: Predict, domain: Domain, model: LoadedModel) -> list[str]:
-    """Look at a model on the first images of a domain; log what is found, and return it."""
+    """Return the flags of a model on the first images of a domain, and log them."""
     x, y = domain.load(domain.order[: IMAGES if max(domain.shape) <= 64 else LARGE_IMAGES])
-    found = model_flags(predict, x, y) + gradient_flags(model.module, x[:GRADIENTS], y[:GRADIENTS])
-    for text in found:
+    flags = model_flags(predict, x, y) + gradient_flags(model.module, x[:GRADIENTS], y[:GRADIENTS])
+    for text in flags:
         _log.warning("%s: %s", model.name, text)
-    return found
+    return flags
 
 
 def model_flags(predict: Predict, x: torch.Tensor, y: torch.Tensor) -> list[str]:
@@ -60,8 +58,8 @@ def model_flags(predict: Predict, x: torch.Tensor, y: torch.Tensor) -> list[str]
     """
     logits = predict(x).detach().cpu().double()
     flags = []
-    again = [predict(x[:FEW]).detach().cpu().double() for _ in range(REPEATS)]
-    if not all(torch.equal(again[0], answer) for answer in again[1:]):
+    repeats = [predict(x[:FEW]).detach().cpu().double() for _ in range(REPEATS)]
+    if not all(torch.equal(repeats[0], answer) for answer in repeats[1:]):
         flags.append(flag("random", "answers to the same images differ: an attack exploits the noise, and its rows "
                           "can't be reproduced"))
     elif _depends_on_batch(predict, x, logits):
@@ -74,7 +72,7 @@ def model_flags(predict: Predict, x: torch.Tensor, y: torch.Tensor) -> list[str]
         flags.append(flag("saturated", f"the margins of most images are above {SATURATED:g}, where float32 "
                           "probabilities are exactly 1: attacks that compare probabilities see nothing"))
     accuracy, (name, scaled) = _accuracy(logits, y), _best_scaling(predict, x, y)
-    enough = len(y) >= 2 * logits.shape[1]  # with fewer images some order fits by chance
+    enough = len(y) >= 2 * logits.shape[1]  # with fewer images, some order fits by chance
     permuted = _permuted_accuracy(logits, y) if enough else 0.0
     if max(scaled, permuted) > accuracy + GAIN:
         few = f"only {accuracy:.0%} of {len(y)} images are classified correctly, but far more"
@@ -85,30 +83,30 @@ def model_flags(predict: Predict, x: torch.Tensor, y: torch.Tensor) -> list[str]
 
 
 def gradient_flags(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> list[str]:
-    """Return the flag of a model whose gradients lead nowhere (Athalye et al. 2018, arXiv 1802.00420).
+    """Return the flag of a model with useless gradients (Athalye et al. 2018, arXiv 1802.00420).
 
-    The gradient is that of the margin of the logits; that of cross-entropy is flat for every model that is sure. The
-    model is left as it was.
+    Gradients are those of the margin of the logits: those of cross-entropy are flat for every confident model. The
+    model is not changed.
 
     Args:
         module: A model in eval mode, on any device.
         x: Images [n, C, H, W] in [0, 1].
         y: Labels int64 [n].
     """
-    where = next((tensor.device for tensor in [*module.parameters(), *module.buffers()]), x.device)
+    device = next((tensor.device for tensor in [*module.parameters(), *module.buffers()]), x.device)
     with torch.inference_mode(False), torch.enable_grad():
-        images = x.detach().clone().to(where).requires_grad_()
+        images = x.detach().clone().to(device).requires_grad_()
         try:
             logits = module(images)
             if logits.grad_fn is None:
                 return [_NOT_DIFFERENTIABLE]
-            correct = logits.gather(1, y.to(where)[:, None])[:, 0]
-            others = logits.scatter(1, y.to(where)[:, None], -torch.inf).amax(1)
+            correct = logits.gather(1, y.to(device)[:, None])[:, 0]
+            others = logits.scatter(1, y.to(device)[:, None], -torch.inf).amax(1)
             (gradient,) = torch.autograd.grad((correct - others).sum(), images, allow_unused=True)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a stranger's model can raise anything
-            if "nference tensor" in str(error):  # it keeps what it made under inference mode: no property of the model
+        except BaseException as error:  # a user's model can raise anything
+            if "nference tensor" in str(error):  # it caches tensors of inference mode: no sign of masking
                 return []
             return [flag("gradients", f"asking for gradients fails ({type(error).__name__}): white-box attacks can't "
                          "be run")]
@@ -137,15 +135,15 @@ def _depends_on_batch(predict: Predict, x: torch.Tensor, logits: torch.Tensor) -
 
 
 def _best_scaling(predict: Predict, x: torch.Tensor, y: torch.Tensor) -> tuple[str, float]:
-    """Return under which other scaling of its inputs the model is best, and its accuracy there."""
+    """Return the best other scaling of the inputs, and the accuracy with it."""
     mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
-    readings = {"scaled to [0, 255]": 255 * x, "normalised to mean 0 and deviation 1": (x - mean) / std,
+    scalings = {"scaled to [0, 255]": 255 * x, "normalised to mean 0 and deviation 1": (x - mean) / std,
                 "scaled to [-1, 1]": 2 * x - 1}
-    return max(((name, _accuracy(predict(reading), y)) for name, reading in readings.items()), key=lambda one: one[1])
+    return max(((name, _accuracy(predict(scaled), y)) for name, scaled in scalings.items()), key=lambda entry: entry[1])
 
 
 def _permuted_accuracy(logits: torch.Tensor, y: torch.Tensor) -> float:
-    """Return the accuracy under the order of the classes that fits best."""
+    """Return the accuracy under the best order of the classes."""
     counts = np.zeros((logits.shape[1], logits.shape[1]))
     np.add.at(counts, (logits.argmax(1).numpy(), y.cpu().numpy()), 1)
     return float(counts[linear_sum_assignment(-counts)].sum() / len(y))

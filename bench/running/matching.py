@@ -1,8 +1,7 @@
 """Matched clean accuracy: the study's protocol for comparing models under domain shift.
 
-Of each training run the kept epoch is taken whose accuracy on the held-out part of the training set is nearest to that
-of a reference model, so that what is left of a difference under shift is not a difference in clean accuracy. The test
-set chooses nothing.
+For each training run, the kept epoch is chosen whose held-out accuracy is nearest to that of a reference model. So a
+difference under shift is not caused by a difference in clean accuracy. The test set is not used for the choice.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ class Match:
     """A kept epoch that stands for a run.
 
     Attributes:
-        model: Its name, ``RUN@EPOCH``, or the name that was given where nothing was to be chosen.
-        note: What was matched, and how near, as a sentence.
-        reference: Where the run never reaches the reference model's accuracy: the reference's own kept epoch that is
-            matched down to the run, if it has any.
+        model: Its name, ``RUN@EPOCH``; the given name if it is not a run.
+        note: What was matched and how closely, a sentence.
+        reference: The kept epoch of the reference that is nearest to this one, if the run never reaches the
+            reference's accuracy and the reference has kept epochs.
     """
 
     model: str
@@ -32,19 +31,19 @@ class Match:
 
 
 def match_clean(names: list[str], reference: str) -> list[Match]:
-    """Choose for every run among `names` the kept epoch nearest to the reference model in held-out accuracy.
+    """Choose the kept epoch of every run that is nearest to the reference model in held-out accuracy.
 
     Args:
         names: Model names; folders of training runs are matched, others are taken as they are.
-        reference: A model with a card, or the folder of a run, whose last epoch counts then.
+        reference: A model with a card, or the folder of a run, of which the last epoch counts.
 
     Raises:
         InputError: if the reference has no held-out accuracy, a run keeps no epochs, or the two were held out
             differently.
     """
     names, reference = [_plain(name) for name in names], _plain(reference)
-    ours = kept_epochs(reference) if Path(reference).is_dir() else {}
-    last = f"{reference}@{max(ours):g}" if ours else reference
+    reference_epochs = kept_epochs(reference) if Path(reference).is_dir() else {}
+    last = f"{reference}@{max(reference_epochs):g}" if reference_epochs else reference
     card = card_of(last)
     target, n = _held_out(card, reference)
     matches = []
@@ -52,20 +51,20 @@ def match_clean(names: list[str], reference: str) -> list[Match]:
         if name == reference:
             matches.append(Match(last, f"{name}: the reference, held-out accuracy {target:.2%} (n = {n:,})"))
         elif Path(name).is_dir():
-            matches.append(_match(name, reference, card, ours))
+            matches.append(_match(name, reference, card, reference_epochs))
         else:
             matches.append(Match(name, f"{name}: not matched"))
     return matches
 
 
-def _match(run: str, reference: str, card: Card, ours: dict[float, Card]) -> Match:
-    """Match a run to the reference with this card, or, where it never gets there, also the reference to it.
+def _match(run: str, reference: str, card: Card, reference_epochs: dict[float, Card]) -> Match:
+    """Match a run to the reference; if it never reaches the reference, match the reference down to it too.
 
     Args:
         run: The folder of the run.
         reference: The reference's name.
-        card: Its card.
-        ours: The cards of the reference's own kept epochs; may be empty.
+        card: The reference's card.
+        reference_epochs: The cards of the reference's kept epochs; may be empty.
     """
     kept, (target, n) = kept_epochs(run), _held_out(card, reference)
     for epoch_card in kept.values():
@@ -77,22 +76,22 @@ def _match(run: str, reference: str, card: Card, ours: dict[float, Card]) -> Mat
     note = f"{run}: epoch {epoch:g}, held-out accuracy {accuracy:.2%} against {target:.2%} of {reference} (n = {n:,})"
     if best < target:
         note += f"; it never reaches {reference}, its best is {best:.2%}"
-        if ours:
-            theirs, level = _nearest(ours, accuracy, reference)
-            down = f"{reference}@{theirs:g}"
-            note += f"; {reference} is matched down to it at epoch {theirs:g}, {level:.2%}"
+        if reference_epochs:
+            lower, level = _nearest(reference_epochs, accuracy, reference)
+            down = f"{reference}@{lower:g}"
+            note += f"; {reference} is matched down to it at epoch {lower:g}, {level:.2%}"
     return Match(f"{run}@{epoch:g}", note, down)
 
 
 def _nearest(kept: dict[float, Card], target: float, run: str) -> tuple[float, float]:
-    """Return the epoch of a run nearest to an accuracy, and its own; of equally near ones the later, better trained."""
+    """Return the epoch of a run nearest to an accuracy, and its accuracy; the later one of two equally near epochs."""
     accuracy = {epoch: _held_out(card, run)[0] for epoch, card in kept.items()}
     nearest = min(sorted(accuracy, reverse=True), key=lambda epoch: abs(accuracy[epoch] - target))
     return nearest, accuracy[nearest]
 
 
 def _plain(name: str) -> str:
-    """Return a folder's path without a trailing slash, which completion adds."""
+    """Return a folder's path without the trailing slash of shell completion."""
     return str(Path(name)) if Path(name).is_dir() else name
 
 

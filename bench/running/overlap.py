@@ -1,4 +1,4 @@
-"""Which of the images that models are evaluated on they may have been trained on: CIFAR-10's training images."""
+"""Finds CIFAR-10's training images among the images that models are evaluated on."""
 
 from __future__ import annotations
 
@@ -20,41 +20,40 @@ _log = logging.getLogger(__name__)
 
 
 def training_images(cells: Sequence[Cell], root: Path | None) -> dict[str, Duplicates]:
-    """Look in the sets without corruptions for CIFAR-10's training images, where the data root has these.
+    """Search sets without corruptions for CIFAR-10's training images, if the data root has these.
 
     Returns:
-        Digest of each set of CIFAR-10's classes that was looked through -> those of its images that are training
-        images.
+        Digest of each searched set -> its training images. Sets with other classes are not searched.
     """
-    asked = [cell.images for cell in cells if not cell.corruption and cell.images.classes == CIFAR10]
-    if root is None or not asked or not has_cifar10(root, "train"):
+    clean = [cell.images for cell in cells if not cell.corruption and cell.images.classes == CIFAR10]
+    if root is None or not clean or not has_cifar10(root, "train"):
         return {}
     try:
         training = load_training("cifar10", root)
-    except InputError as error:  # nobody has asked for them
+    except InputError as error:  # no reason to fail: the user has not asked for them
         _log.warning("whether models were trained on these images is not looked at: %s", error)
         return {}
-    return {domain.digest: duplicates_of(domain, training) for domain in asked if domain.shape == training.shape}
+    return {domain.digest: duplicates_of(domain, training) for domain in clean if domain.shape == training.shape}
 
 
 def write_training_images(out: Path, cells: Sequence[Cell], found: Mapping[str, Duplicates]) -> None:
-    """Write what was found into ``duplicates.csv``, in the place of what earlier runs found in the same sets.
+    """Write ``duplicates.csv``; entries of earlier runs for the same sets are replaced.
 
     Args:
         out: The output folder.
-        cells: The cells, whose names the sets are called by.
-        found: What `training_images` returned.
+        cells: The cells, which name the sets.
+        found: The result of `training_images`.
 
     Raises:
         InputError: if the table's file is damaged.
     """
     names = {cell.images.digest: cell.name for cell in cells if not cell.corruption}
-    known = DUPLICATES.read(out)
-    tables = [known[~known["domain_digest"].isin(list(found))]]
-    for digest, twice in found.items():
+    earlier = DUPLICATES.read(out)
+    tables = [earlier[~earlier["domain_digest"].isin(list(found))]]
+    for digest, duplicates in found.items():
         tables.append(pd.DataFrame({
-            "domain": names[digest], "domain_digest": digest, "example": twice.examples,
-            "train_example": twice.originals, "similarity": twice.similarity.astype(float).round(4),
-            "mirrored": twice.mirrored, "exact": twice.exact}))
-    if len(known) or any(map(len, tables)):
+            "domain": names[digest], "domain_digest": digest, "example": duplicates.examples,
+            "train_example": duplicates.originals, "similarity": duplicates.similarity.astype(float).round(4),
+            "mirrored": duplicates.mirrored, "exact": duplicates.exact}))
+    if len(earlier) or any(map(len, tables)):
         DUPLICATES.write(out, *tables)

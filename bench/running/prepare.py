@@ -1,4 +1,4 @@
-"""A model made ready for the images of a domain: made fast, checked, and looked at for signs of a wrong set-up."""
+"""Prepares a model for the images of a domain: makes it fast, checks it, and looks for signs of a wrong set-up."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from framebench.models.foreign import resizing
 from framebench.models.predictor import Predictor
 from framebench.models.registry import LoadedModel
 
-#: Images that a model is made ready with.
+#: Images with which a model is prepared.
 _EXAMPLES = 32
 
 
@@ -35,10 +35,10 @@ class Prepared:
 
     Attributes:
         predict: Maps images [n, C, H, W] in [0, 1] to logits [n, classes].
-        kind: Its form, "fused" or "eager", to be stored with results: another form may differ in the last bits.
-        flags: What looks wrong with it, besides the notes that it came with.
-        provenance: Versions and the machine that it runs on.
-        chunk: Images per pass of a thread; None where the model gets batches whole.
+        kind: Its form, "fused" or "eager", which is stored with rows: another form may differ in the last bits.
+        flags: What looks wrong with it, besides the notes of its source.
+        provenance: Versions and machine.
+        chunk: Images per pass of a thread; None if the model gets whole batches.
     """
 
     predict: Predict
@@ -48,26 +48,26 @@ class Prepared:
     chunk: int | None = None
 
     def made(self, facts: Facts) -> Facts:
-        """Return facts with those that hold once there are rows that this form has made, and not before."""
+        """Return facts with those that hold once this form has made rows."""
         return dataclasses.replace(facts, predictor=self.kind, warnings=self.flags, provenance=(self.provenance,))
 
 
 def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Computing, passes: float,
             gradients: bool = False) -> Prepared:
-    """Make a model ready. This takes seconds, and queries that may have to be paid for: once per model is enough.
+    """Prepare a model. This takes seconds, and queries that may be costly, so it is done once per model.
 
     Args:
         model: The model.
-        domain: The domain on whose images it is to be used.
-        kind: The form that its rows so far were made with; None takes the fastest that agrees with the model.
-        how: Where and with what to compute.
-        passes: Images that it is to be asked about, about as many or more: a timing must repay itself.
+        domain: The domain of its images.
+        kind: The form that made its rows so far; None for the fastest that agrees with the model.
+        how: How to compute.
+        passes: Roughly how many images it will classify, at least: a timing must pay off.
         gradients: Whether gradients with respect to the images are needed.
 
     Raises:
         InputError: if the model does not fit the images, or `kind` can't be had here.
     """
-    black_box = isinstance(model.module, BlackBoxModel)  # which is asked for the queries of the attack alone
+    black_box = isinstance(model.module, BlackBoxModel)  # its flags would cost queries
     model, form = fitted(model, domain), predictor(model, domain, kind=kind, how=how, gradients=gradients)
     predict, (example, _) = WATCH.heard(form), domain.load(domain.order[:_EXAMPLES])
     check_model(model, predict, domain, example)
@@ -79,48 +79,48 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comput
 
 def predictor(model: LoadedModel, domain: Domain, *, kind: str | None, how: Computing, gradients: bool,
               chunk: int | None = None) -> Predictor:
-    """Return the fast form of a model `fitted` to a domain; see `prepare`, which also looks whether it is fit for use.
+    """Return the fast form of a model for a domain, without the checks of `prepare`.
 
-    Of `chunk` images at a time, if one is given and gives the same logits here.
+    If `chunk` is given and does not change the logits, the form takes this number of images at a time.
 
     Raises:
         InputError: if `kind` can't be had here.
     """
     model, (example, _) = fitted(model, domain), domain.load(domain.order[:_EXAMPLES])
-    where: dict[str, Any] = {"device": how.device, "threads": how.threads, "name": model.name}
+    settings: dict[str, Any] = {"device": how.device, "threads": how.threads, "name": model.name}
     if gradients:
-        return Differentiable(model.module, example, **where)
-    made = Predictor(model.module, example, kind=kind, **where)
+        return Differentiable(model.module, example, **settings)
+    form = Predictor(model.module, example, kind=kind, **settings)
     if chunk is not None:
-        made.take_chunks(chunk, example)
-    return made
+        form.take_chunks(chunk, example)
+    return form
 
 
 def fitted(model: LoadedModel, domain: Domain) -> LoadedModel:
-    """Return a model that chooses among a domain's classes: of one that knows more, its other logits are left out.
+    """Return a model with the logits of a domain's classes only.
 
     Raises:
-        InputError: if it gives no scores to choose among.
+        InputError: if the model has more classes than the domain and returns labels only.
     """
-    own = model.classes
-    if domain.logits is None or own == domain.classes:
+    classes = model.classes
+    if domain.logits is None or classes == domain.classes:
         return model
     if isinstance(model.module, BlackBoxModel) and model.module.labels_only:
         raise InputError(f"the model {model.name} gives labels alone, so it can't choose among the "
                          f"{len(domain.classes)} classes of {domain.title}; use one that gives scores")
     return dataclasses.replace(model, module=_Chosen(model.module, domain.logits).eval(),
-                               classes=own and tuple(own[logit] for logit in domain.logits if logit < len(own)))
+                               classes=classes and tuple(classes[i] for i in domain.logits if i < len(classes)))
 
 
 def facts_of(model: LoadedModel, domain: Domain) -> dict[str, Any]:
-    """Return the facts that are kept with a model's rows, whatever is done to the images."""
+    """Return the facts of a model's rows that depend on model and domain only."""
     return {"title": domain.title, "classes": tuple(domain.classes), "warnings": tuple(model.notes),
             "resizing": resizing(model.module, *domain.shape[:2]),
             "card": None if model.card is None else _plain(dataclasses.asdict(model.card))}
 
 
 def _plain(value: Any) -> Any:
-    """Return tuples as lists, as JSON has them, so that facts are the same before and after they are stored."""
+    """Return tuples as lists, like JSON, so that storing does not change facts."""
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -14,12 +14,12 @@ from framebench.progress import progress
 
 @dataclass(frozen=True)
 class Tally:
-    """What has finished.
+    """Counts of finished images.
 
     Attributes:
-        images: Images.
-        broken: How many of them were correctly classified and are no more.
-        queries: Queries of workers; those of this process are counted as they are made.
+        images: Finished images.
+        broken: Those that were classified correctly before the attack, and are not any more.
+        queries: Queries of workers. Those of this process are counted by `AttackProgress.counting`.
     """
 
     images: int = 0
@@ -37,7 +37,7 @@ class Tally:
 
 
 class AttackProgress:
-    """Shows images done, how many correctly classified ones are broken, queries per second and the time left."""
+    """Shows finished images, how many correctly classified ones are broken, queries per second and the time left."""
 
     def __init__(self, name: str, total: int, done: int) -> None:
         self._bar = progress(total, initial=done, desc=name, unit="image")
@@ -51,7 +51,7 @@ class AttackProgress:
         self._bar.close()
 
     def counting(self, predict: Predict) -> Predict:
-        """Return `predict`, with its images counted as queries."""
+        """Return `predict`, which then counts its images as queries."""
         def counted(x: torch.Tensor) -> torch.Tensor:
             logits = predict(x)
             self._queries += len(x)

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, machine."""
+"""Provenance of a result: versions, commit, machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from framebench import __version__
 
-#: Packages that results depend on; of those that are not installed the version is None.
+#: Packages that results depend on; the version is None if one is not installed.
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "foolbox", "eagerpy", "pyautoattack", "robustbench",
             "timm", "pandas")
 
@@ -21,13 +21,13 @@ def provenance(device: torch.device | None = None) -> dict[str, Any]:
     """Return versions, the commit of the source (None outside a checkout), the processor and the device.
 
     Args:
-        device: Where was computed; None for the CPU.
+        device: The device that computed; None for the CPU.
     """
-    made = {"framebench": __version__, "commit": _commit(), "python": platform.python_version(),
+    facts = {"framebench": __version__, "commit": _commit(), "python": platform.python_version(),
             **{name: _version(name) for name in PACKAGES}, "machine": platform.machine(), "processor": processor()}
     if device is not None and device.type == "cuda":
-        made["device"] = torch.cuda.get_device_name(device)
-    return made
+        facts["device"] = torch.cuda.get_device_name(device)
+    return facts
 
 
 def _version(package: str) -> str | None:
@@ -50,7 +50,7 @@ def _commit() -> str | None:
 
 
 def processor() -> str:
-    """Return the processor's name, as far as it is known."""
+    """Return the processor's name; it may be empty."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""Transfer: models classify images that other models were attacked with."""
+"""Transfer: models classify attacked images of other models."""
 
 from __future__ import annotations
 
@@ -31,41 +31,40 @@ def run(options: AttackOptions) -> pd.DataFrame:
     """Let every model classify saved attacked images, and write ``OUT/transfer.csv``.
 
     Args:
-        options: `transfer_from` names folders of saved images; of the attack nothing is used.
+        options: `transfer_from` names folders of saved images; options of the attack are ignored.
 
     Returns:
         The new entries of the table.
 
     Raises:
-        InputError: for folders that hold no such images, and images that are not of the domain.
+        InputError: for folders without such images, and for images of another domain.
     """
     models, how = load_models(options.models, options.precision), computing(options)
     saved = {path: _checked(path, read(path), options, models) for path in map(Path, options.transfer_from or ())}
     store = Store(writable_folder(options.out))
     with store.lock(repair=options.repair):
-        known = TRANSFER.read(options.out)
+        earlier = TRANSFER.read(options.out)
         predictors: dict[tuple[str, str], Predictor] = {}
         targets = list(itertools.product(models, saved.values()))
         for model, (_, domain) in targets:
             if (model.name, domain.digest) not in predictors:
                 fit = fitted(model, domain)
                 example, _ = domain.load(domain.order[:32])
-                predictor = Predictor(fit.module, example, device=how.device, threads=how.threads,
-                                      name=fit.name)
-                check_model(fit, predictor, domain, example)  # all, before any is asked for the attacked images
+                predictor = Predictor(fit.module, example, device=how.device, threads=how.threads, name=fit.name)
+                check_model(fit, predictor, domain, example)  # check all before the first one is evaluated
                 predictors[model.name, domain.digest] = predictor
         entries = pd.DataFrame([transfer(images, model.name, predictors[model.name, domain.digest], domain,
                                          batch_size=how.batch_size) for model, (images, domain) in targets],
                                columns=list(TRANSFER.columns))
-        TRANSFER.write(options.out, entries, known)
+        TRANSFER.write(options.out, entries, earlier)
         if store.all():
             write_report(options.out, options.made_by())
     return entries
 
 
 def _checked(path: Path, saved: Saved, options: AttackOptions, models: Sequence[LoadedModel]) -> tuple[Saved, Domain]:
-    named, root = options.domain or saved.origin.domain, data_root(options.data_root)
-    domain = named if isinstance(named, Domain) else load_domain(named, root, reading(options, models, [named]))
+    name, root = options.domain or saved.origin.domain, data_root(options.data_root)
+    domain = name if isinstance(name, Domain) else load_domain(name, root, reading(options, models, [name]))
     if saved.origin.domain_digest != domain.digest:
         raise InputError(f"{path} holds images of {saved.origin.title}, not of {domain.title}; name their domain with "
                          "--domain and --data-root")
@@ -79,16 +78,16 @@ def _checked(path: Path, saved: Saved, options: AttackOptions, models: Sequence[
 
 def transfer(saved: Saved, model: str, predict: Callable[[torch.Tensor], torch.Tensor], domain: Domain, *,
              batch_size: int) -> dict[str, Any]:
-    """Evaluate a model on images that another one was attacked with; return an entry of ``transfer.csv``.
+    """Evaluate a target model on attacked images of a source model; return an entry of ``transfer.csv``.
 
-    The rate is over the images that the target classifies correctly before the attack and that the attack has changed.
-    This leaves out the images that the source misclassified by itself.
+    The rate is over images that the target classifies correctly before the attack, and that the attack has changed.
+    This leaves out images that the source misclassified without an attack.
 
     Args:
         saved: The attacked images.
         model: Name of the target.
         predict: The target: maps images [n, C, H, W] in [0, 1] to logits.
-        domain: Where the clean images come from.
+        domain: The domain of the clean images.
         batch_size: Images per forward pass.
     """
     clean, attacked, changed = [], [], []
@@ -98,13 +97,13 @@ def transfer(saved: Saved, model: str, predict: Callable[[torch.Tensor], torch.T
         changed.append((x_adv != x).flatten(1).any(1).numpy())
         clean.append(predict(x).argmax(1).cpu().numpy())
         attacked.append(predict(x_adv.clone()).argmax(1).cpu().numpy())
-    correct, still = np.concatenate(clean) == saved.labels, np.concatenate(attacked) == saved.labels
-    among = correct & np.concatenate(changed)
-    n, successes = int(among.sum()), int((among & ~still).sum())
+    correct, robust = np.concatenate(clean) == saved.labels, np.concatenate(attacked) == saved.labels
+    counted = correct & np.concatenate(changed)
+    n, successes = int(counted.sum()), int((counted & ~robust).sum())
     low, high = wilson(successes, n)
     origin = saved.origin
     return {"source": origin.model, "target": model, "domain": origin.domain, "attack": origin.attack,
             "epsilon": origin.epsilon, "budget": origin.budget, "evaluation": origin.key[:12],
             "n": len(saved.ids), "n_correct": n, "successes": successes,
             "asr": successes / n if n else np.nan, "ci_low": low, "ci_high": high,
-            "clean_accuracy": float(correct.mean()), "attacked_accuracy": float(still.mean())}
+            "clean_accuracy": float(correct.mean()), "attacked_accuracy": float(robust.mean())}

@@ -1,8 +1,8 @@
-"""Signs of life of a worker: one that gives none for too long ends itself, which dask takes for a death.
+"""Signs of life of a worker: a worker that gives none for too long ends itself, and dask starts another one.
 
-Every answer of a model is such a sign, and so is every step of a training. The time of a whole slice would tell less:
-before the first ones are finished nobody knows what they take, and they take from seconds to hours. A process that does
-not get to look after itself, since it is stopped or its model keeps Python's lock, sends dask no heartbeats either.
+A sign of life is each answer of a model, and each step of a training. The time of a whole slice would tell less: it
+ranges from seconds to hours, and is unknown before the first slice has finished. A process that can't watch itself,
+because it is stopped or its model holds Python's lock, sends dask no heartbeats either.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import torch
 
 from framebench.attacks.base import Predict
 
-#: Seconds between two looks.
+#: Seconds between two checks.
 _LOOK = 1.0
-#: Unless told otherwise, a silence is too long from so many times the longest one so far, and from so many seconds.
+#: Default limit of a silence: this many times the longest one so far, and at least this many seconds.
 _TIMES, _LEAST = 20, 600.0
 
 
 class Watch:
-    """How long the task of this process has given no sign of life."""
+    """Measures how long the task of this process has given no sign of life."""
 
     def __init__(self) -> None:
         self._silent = self._longest = 0.0
@@ -35,13 +35,12 @@ class Watch:
 
     @contextmanager
     def over(self, limit: float | None, hung: Callable[[str], object]) -> Iterator[None]:
-        """Watch what the calling thread does inside.
+        """Watch the calling thread in the body.
 
         Args:
-            limit: Seconds of silence that are too long; None for 20 times the longest silence so far, and at least 10
-                minutes.
-            hung: Called once, from another thread, after such a silence, with words that say how long it was and where
-                the code stands.
+            limit: Seconds of silence after which the thread counts as hung; None for 20 times the longest silence so
+                far, and at least 10 minutes.
+            hung: Called once from another thread after such a silence, with a text: its length and where the code is.
         """
         thread, ended = threading.get_ident(), threading.Event()
 
@@ -61,7 +60,7 @@ class Watch:
             self.alive()
 
     def heard(self, predict: Predict) -> Predict:
-        """Return a model whose answers are signs of life, as it is that there is one."""
+        """Return a model whose answers are signs of life; so is this call."""
         self.alive()
 
         def answered(x: torch.Tensor) -> torch.Tensor:
@@ -72,14 +71,14 @@ class Watch:
         return answered
 
 
-#: That of this process, which computes one task at a time.
+#: The watch of this process, which computes one task at a time.
 WATCH = Watch()
 
 
 def _place(thread: int) -> str:
-    """Return where a thread stands, as far as Python knows."""
+    """Return where the Python code of a thread is; empty if not known."""
     frame = sys._current_frames().get(thread)
     if frame is None:
         return ""
-    where = traceback.extract_stack(frame)[-1]
-    return f", in {where.name} ({where.filename}, line {where.lineno})"
+    last = traceback.extract_stack(frame)[-1]
+    return f", in {last.name} ({last.filename}, line {last.lineno})"
