@@ -1,27 +1,28 @@
-"""Runs below a folder: found without following a link, within a bounded number of entries."""
+"""Finds runs below a folder, without following links, and within a limited number of entries."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Tables that tell a run by themselves.
+#: A folder with one of these tables is a run.
 TABLES = ("attack.csv", "shift.csv", "frames.csv")
-#: What a run keeps; no run is looked for in there.
+#: The folders of a run, which are not searched for runs.
 OWN = ("examples", "adversarial", "kept", "frames", "report")
-#: Entries of folders that are looked at: a folder may hold millions of images.
+#: Maximum number of folder entries to look at: a folder may hold millions of images.
 LIMIT = 200_000
 
 
 @dataclass(frozen=True)
 class Search:
-    """What lies below a folder.
+    """The result of a search below a folder.
 
     Attributes:
-        runs: The folders that hold results or a report, relative to it, as ``a/b``; ``.`` for itself.
-        closed: Folders that can't be read -> why.
-        complete: Whether all folders were looked at.
+        runs: Folders with results or a report, relative to the searched one, as ``a/b``; ``.`` for itself.
+        closed: Folder that can't be read -> reason.
+        complete: Whether all folders were searched.
     """
 
     runs: list[str]
@@ -30,11 +31,11 @@ class Search:
 
 
 def search(root: Path, limit: int = LIMIT) -> Search:
-    """Find the runs below a folder, itself included. Hidden folders and links are left out.
+    """Find the runs below a folder and the folder itself, if it is one. Hidden folders and links are skipped.
 
     Args:
         root: The folder.
-        limit: Entries of folders to look at.
+        limit: Maximum number of folder entries to look at.
     """
     runs: list[str] = []
     closed: dict[str, str] = {}
@@ -42,34 +43,36 @@ def search(root: Path, limit: int = LIMIT) -> Search:
     while waiting and seen < limit:
         name = waiting.pop()
         try:
-            with os.scandir(root / name) as found:
-                entries = [entry for entry, _ in zip(found, range(limit - seen), strict=False)]
+            with os.scandir(root / name) as scan:
+                entries = list(itertools.islice(scan, limit - seen))
         except OSError as error:
             closed[name] = error.strerror or type(error).__name__
             continue
         seen += len(entries)
-        folders = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
-        here = _is_run(root / name, {entry.name for entry in entries} - folders, folders)
-        if here:
+        folders = _folders(entries)
+        if found := _is_run(root / name, entries):
             runs.append(name)
         waiting += [os.path.normpath(os.path.join(name, folder)) for folder in sorted(folders, reverse=True)
-                    if not folder.startswith(".") and not (here and folder in OWN)]
+                    if not folder.startswith(".") and not (found and folder in OWN)]
     return Search(runs, closed, not waiting and seen < limit)
 
 
-def is_run(folder: Path) -> bool:
+def _holds_run(folder: Path) -> bool:
     """Tell whether a folder holds results or a report."""
     try:
-        with os.scandir(folder) as found:
-            entries = list(found)
+        with os.scandir(folder) as scan:
+            return _is_run(folder, list(scan))
     except OSError:
         return False
-    folders = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
-    return _is_run(folder, {entry.name for entry in entries} - folders, folders)
 
 
-def _is_run(folder: Path, files: set[str], folders: set[str]) -> bool:
-    if not files.isdisjoint(TABLES):
+def _folders(entries: list[os.DirEntry[str]]) -> set[str]:
+    return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+
+
+def _is_run(folder: Path, entries: list[os.DirEntry[str]]) -> bool:
+    folders = _folders(entries)
+    if any(entry.name in TABLES and entry.name not in folders for entry in entries):
         return True
     if "report" in folders and os.path.lexists(folder / "report" / "index.html"):
         return True
@@ -80,11 +83,11 @@ def _is_run(folder: Path, files: set[str], folders: set[str]) -> bool:
 
 
 def shown_file(root: Path, parts: list[str]) -> Path | None:
-    """Return a file that the server may show, or None: a run's table, or a file of its report, behind no link.
+    """Return a file that the server may show, or None: a run's table or a file of its report, not behind a link.
 
     Args:
-        root: The folder that is served, without links.
-        parts: The names of a path below it.
+        root: The folder that is served, a path without links.
+        parts: The components of a path below it.
     """
     if not parts or any(part in ("", ".", "..") or part.startswith(".") or set(part) & set("/\\\0") for part in parts):
         return None
@@ -99,14 +102,14 @@ def shown_file(root: Path, parts: list[str]) -> Path | None:
         path = path / part
         if path.is_symlink():
             return None
-    return path if is_run(run) and path.is_file() else None
+    return path if _holds_run(run) and path.is_file() else None
 
 
 def stamp(out: Path) -> tuple[int, int]:
-    """Return the number of files that a run keeps, and when the newest of them changed, in ns since 1970.
+    """Return the number of a run's stored files, and when the newest one changed, in ns since 1970.
 
     Raises:
-        ValueError: if one of them is a link, a pipe or the like, which is not to be read.
+        ValueError: if one of them is a link, a pipe or the like, which must not be read.
     """
     count = newest = 0
     waiting = [out / name for name in OWN if name != "report"]
@@ -116,13 +119,13 @@ def stamp(out: Path) -> tuple[int, int]:
             raise ValueError(f"{folder.relative_to(out)} is a link; results are read from files alone")
         if not folder.is_dir():
             continue
-        with os.scandir(folder) as found:
-            for entry in found:
+        with os.scandir(folder) as scan:
+            for entry in scan:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(Path(entry.path))
                 elif not entry.is_file(follow_symlinks=False):
                     raise ValueError(f"{Path(entry.path).relative_to(out)} is no regular file")
-                elif not entry.name.startswith("."):  # a file that is just being written
+                elif not entry.name.startswith("."):  # hidden files are being written
                     count, newest = count + 1, max(newest, _changed(entry))
     return count, newest
 
@@ -130,5 +133,5 @@ def stamp(out: Path) -> tuple[int, int]:
 def _changed(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat(follow_symlinks=False).st_mtime_ns
-    except FileNotFoundError:  # a run has joined it with others since
+    except FileNotFoundError:  # a run has joined it with others in the meantime
         return 0

@@ -1,4 +1,4 @@
-"""What the index says of a run: read from its tables, or from its rows where there are no tables yet."""
+"""The description of a run in the index: from its tables, or from its rows if there are no tables yet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from framebench.derived import check_derived
 from framebench.errors import DamagedError, InputError
 from framebench.files import read_regular
 
-#: Bytes of a table that are read for the index.
+#: Maximum size in bytes of a table that the index reads.
 LIMIT = 64 << 20
 _TABLES = ("attack", "shift", "shift_summary", "frames", "warnings")
 
@@ -31,11 +31,11 @@ class Rate:
     """A fraction with its 95% interval.
 
     Attributes:
-        value: In [0, 1]; so are the ends.
-        low: Lower end.
-        high: Upper end.
-        model: Whose it is.
-        of: The attack that it is under, or the data that it is on.
+        value: In [0, 1].
+        low: Lower end of the interval, in [0, 1].
+        high: Upper end of the interval, in [0, 1].
+        model: The model.
+        of: The attack or the data.
     """
 
     value: float
@@ -51,20 +51,20 @@ class Run:
 
     Attributes:
         name: Its path, relative to the folder that is browsed.
-        changed: When its results changed last, in s since 1970; 0 where that is not known.
+        changed: When its results last changed, in s since 1970; 0 if not known.
         data: Names of its data.
         models: Names of its models.
         attacks: Names of its attacks.
         sizes: The numbers of images of its evaluations, ascending.
-        robust: Of every model, robust accuracy under the attack that leaves least of it, at that attack's largest
-            budget, on the data that most models were attacked on; best first.
-        shifted: Of every model, mean accuracy over the corruptions of a set, or accuracy on another shifted set; best
+        robust: For each model, robust accuracy under the strongest attack, at its largest budget, on the data on which
+            most models were attacked; best first.
+        shifted: For each model, mean accuracy over the corruptions of a set, or accuracy on another shifted set; best
             first.
         warnings: What the reader must know before the numbers.
-        report: Whether there is a report.
-        running: Whether a run writes into it now.
-        done: Rows that this run has added, and is to add; None where it has not said.
-        problem: What is wrong with it, a line; empty where nothing is.
+        report: Whether it has a report.
+        running: Whether a run is writing into it.
+        done: Rows that this run has added, and will add in all; None if not known.
+        problem: Why it can't be read, one line; empty if it can.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Run:
 
 
 class Listing:
-    """Reads runs, and those whose files have changed again.
+    """Reads runs, and reads them again when their files have changed.
 
     Args:
         root: The folder that is browsed.
@@ -91,10 +91,10 @@ class Listing:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._known: dict[str, tuple[Any, Run]] = {}
+        self._cache: dict[str, tuple[Any, Run]] = {}
 
     def runs(self, names: Iterable[str]) -> list[Run]:
-        """Return runs by name, the one that changed last first. One that can't be read has a `Run.problem`."""
+        """Return runs, the last changed first. A run that can't be read has a `Run.problem`."""
         return sorted(map(self.run, names), key=lambda run: (-run.changed, run.name))
 
     def run(self, name: str) -> Run:
@@ -103,42 +103,41 @@ class Listing:
             return self._run(name)
         except InputError as error:
             problem = str(error)
-        except Exception as error:  # whatever is in one folder, the others are listed
+        except Exception as error:  # one folder, whatever it holds, must not hide the others
             problem = f"can't be read ({type(error).__name__}: {error})"
         return Run(name, problem=" ".join(problem.split())[:300])
 
     def _run(self, name: str) -> Run:
         out = self._root / name
         files = {table: out / f"{table}.csv" for table in _TABLES}
-        seen = {table: found for table, path in files.items() if (found := _seen(path)) is not None}
-        report, running = _seen(out / "report" / "index.html"), is_running(out)
-        from_rows = running or not seen.keys() & {"attack", "shift", "frames"}
-        state = (sorted(seen.items()), report, running, stamp(out) if from_rows else None)
-        known = self._known.get(name)
-        if known is None or known[0] != state:
-            changed = max([0, *(found[0] for found in seen.values()), *([report[0]] if report else []),
+        tables = {table: version for table, path in files.items() if (version := _version(path)) is not None}
+        report, running = _version(out / "report" / "index.html"), is_running(out)
+        from_rows = running or not tables.keys() & {"attack", "shift", "frames"}
+        state = (sorted(tables.items()), report, running, stamp(out) if from_rows else None)
+        if name not in self._cache or self._cache[name][0] != state:
+            changed = max([0, *(version[0] for version in tables.values()), *([report[0]] if report else []),
                            *([state[3][1]] if state[3] else [])]) / 1e9
             described = settled(out, lambda: _unfinished(name, out)) if from_rows else \
-                _described(name, {table: _records(out, table) for table in seen})
-            known = state, replace(described, changed=changed, report=report is not None, running=running)
-            self._known[name] = known
-        return replace(known[1], done=progress(out)) if running else known[1]
+                _described(name, {table: _records(out, table) for table in tables})
+            self._cache[name] = state, replace(described, changed=changed, report=report is not None, running=running)
+        run = self._cache[name][1]
+        return replace(run, done=progress(out)) if running else run
 
 
-def _seen(path: Path) -> tuple[int, int] | None:
-    """Return when a file was changed, in ns, and its size; None where there is none."""
+def _version(path: Path) -> tuple[int, int] | None:
+    """Return when a file was last changed, in ns, and its size; None if it does not exist."""
     try:
-        about = path.lstat()
+        status = path.lstat()
     except OSError:
         return None
-    return about.st_mtime_ns, about.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def _records(out: Path, table: str) -> list[dict[str, str]]:
     """Read a table.
 
     Raises:
-        InputError: if it is none, or is not as it was written.
+        InputError: if it is not a table, or has changed since it was written.
     """
     try:
         content = read_regular(out / f"{table}.csv", LIMIT)
@@ -149,24 +148,24 @@ def _records(out: Path, table: str) -> list[dict[str, str]]:
     except DamagedError as error:
         raise InputError(f"{error}; bench report writes it anew") from None
     except (OSError, ValueError, csv.Error) as error:
-        said = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{table}.csv can't be read ({said}); bench report writes it anew") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{table}.csv can't be read ({why}); bench report writes it anew") from None
 
 
 def _unfinished(name: str, out: Path) -> Run:
-    """Describe a run by its rows so far. It has no rates: the images that finish first are those broken easily."""
-    found = [(rows.evaluation, rows.label, len(rows.ids)) for rows in Store(out).all()]
-    return Run(name, data=_distinct(asked.domain for asked, _, _ in found),
-               models=_distinct([*(asked.model for asked, _, _ in found),
+    """Describe a run by its rows so far, without rates: easily broken images finish first and would distort them."""
+    stored = Store(out).all()
+    return Run(name, data=_distinct(rows.evaluation.domain for rows in stored),
+               models=_distinct([*(rows.evaluation.model for rows in stored),
                                  *(str(frames.request["model"]) for frames in read_frames(out))]),
-               attacks=_distinct(label for _, label, _ in found if label != "none"),
-               sizes=tuple(sorted({n for _, _, n in found})))
+               attacks=_distinct(rows.label for rows in stored if rows.label != "none"),
+               sizes=tuple(sorted({len(rows.ids) for rows in stored})))
 
 
 def settled(out: Path, read: Callable[[], T], tries: int = 3) -> T:
-    """Return what `read` returns; again where the run in a folder has joined files meanwhile.
+    """Return the result of `read`; retry if it fails because the run in a folder is joining files.
 
-    Files are written whole and never changed, so nothing half-written is read; but a file that was there may be gone.
+    Files are complete from the start and never change, so none is read half-written; but a listed file may vanish.
     """
     while True:
         try:
@@ -187,8 +186,8 @@ def _described(name: str, records: Mapping[str, Sequence[Record]]) -> Run:
             robust=_robust(attack), shifted=_shifted(records.get("shift_summary", ())),
             warnings=_names(records.get("warnings", ()), "warning"))
     except (KeyError, ValueError) as error:
-        what = f"no column {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"its tables are not what they should be ({what}); bench report writes them anew") from None
+        why = f"no column {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"its tables are not what they should be ({why}); bench report writes them anew") from None
 
 
 def _names(records: Iterable[Record], column: str) -> tuple[str, ...]:
@@ -209,8 +208,8 @@ def _robust(attack: Sequence[Record]) -> tuple[Rate, ...]:
     for domain, model, _ in last:
         models.setdefault(domain, set()).add(model)
     domain = max(models, key=lambda name: len(models[name]), default="")
-    rates = [_rate(record, "robust_accuracy", "robust", attack_name)
-             for (own, _, attack_name), record in last.items() if own == domain]
+    rates = [_rate(record, "robust_accuracy", "robust", record["attack"])
+             for record in last.values() if record["domain"] == domain]
     worst: dict[str, Rate] = {}
     for rate in sorted(filter(None, rates), key=lambda rate: rate.value):
         worst.setdefault(rate.model, rate)
@@ -218,13 +217,13 @@ def _robust(attack: Sequence[Record]) -> tuple[Rate, ...]:
 
 
 def _shifted(summary: Sequence[Record]) -> tuple[Rate, ...]:
-    """Return accuracy on the benchmark's corruptions where a set of them is there, else on the first shifted set."""
-    of: dict[str, list[Rate]] = {}
+    """Return accuracy on the benchmark's corruptions if there is such a set, else on the first shifted set."""
+    by_domain: dict[str, list[Rate]] = {}
     for record in sorted(summary, key=lambda record: record["part"] != "benchmark"):
         if record["part"] != "extras" and (record["part"] == "benchmark" or record["gap"]):
             rate = _rate(record, "accuracy", "ci", record["domain"])
-            of.setdefault(record["domain"], []).extend([rate] if rate else [])
-    return tuple(sorted(next(iter(of.values()), []), key=lambda rate: -rate.value))
+            by_domain.setdefault(record["domain"], []).extend([rate] if rate else [])
+    return tuple(sorted(next(iter(by_domain.values()), []), key=lambda rate: -rate.value))
 
 
 def _rate(record: Record, name: str, ends: str, of: str) -> Rate | None:

@@ -26,32 +26,31 @@ from framebench.reports.page import page, page_of
 from framebench.reports.payload import payload
 from framebench.reports.shift import paired_parts
 
-#: Where the server has its own pages; files of such names are hidden, and never shown.
+#: Path of the server's own pages. Files with such names are hidden, and so never shown.
 OWN = ".bench"
-#: Seconds after which a page that changes loads itself again.
+#: Seconds after which a page of a running command reloads.
 REFRESH = 10.0
-#: Rates of a run that the index shows besides the best one.
+#: Number of rates of a run that the index shows besides the best one.
 OTHERS = 3
 
 SCRIPTS = ("app/core.js", "app/tables.js", "app/index.js")
 _STYLES = ("page.css", "index.css")
 
 
-def index_page(title: str, runs: Sequence[Run], found: Search, *, served: bool) -> str:
+def index_page(title: str, runs: Sequence[Run], searched: Search, *, served: bool) -> str:
     """Return the index.
 
     Args:
-        title: What the folder is called.
-        runs: Its runs, in their order.
-        found: What was found below it.
-        served: Whether the server shows it, which compares runs and makes reports of those that have none; otherwise
-            it is a file.
+        title: Name of the folder.
+        runs: Its runs, in order.
+        searched: The result of the search for runs.
+        served: Whether the page is served, with comparisons and live reports; otherwise it is a file.
     """
     blocks: list[Block] = []
-    if not found.complete:
+    if not searched.complete:
         blocks.append(Text("The folder has too many entries to look at all of them, so runs may be missing; browse a "
                            "folder that holds runs alone.", "warning"))
-    blocks += [Text(f"{_text(name)} can't be read: {why}.", "warning") for name, why in found.closed.items()]
+    blocks += [Text(f"{_text(name)} can't be read: {why}.", "warning") for name, why in searched.closed.items()]
     if not runs:
         blocks.append(Text("There are no runs below this folder. bench attack, shift and frames write one into the "
                            "folder that --out names."))
@@ -68,38 +67,38 @@ def index_page(title: str, runs: Sequence[Run], found: Search, *, served: bool) 
             "Shift accuracy: the mean over the corruptions of a set, or on another shifted set. In brackets: 95% "
             "intervals. The best model of a run comes first; it is not compared with the others here.", "soft"))
     refresh = REFRESH if served and any(run.running for run in runs) else None
-    return _page(f"Runs in {title}", number_of(len(runs), "run"), blocks, refresh, searched=bool(runs))
+    return _page(f"Runs in {title}", number_of(len(runs), "run"), blocks, refresh, index=bool(runs))
 
 
-def comparison_page(first: Run, second: Run, found: Comparison) -> str:
+def comparison_page(first: Run, second: Run, comparison: Comparison) -> str:
     """Return the comparison of two runs."""
     links = " ".join(f'{which}: <a href="{html.escape(_beside(run))}">{html.escape(_text(run.name))}</a>.'
                      for which, run in (("First", first), ("Second", second)))
     blocks: list[Block] = [Markup(f'<p>{links} <a href="../">All runs</a></p>')]
-    blocks += [Text(text, "warning") for text in found.apart]
-    if found.changes:
+    blocks += [Text(text, "warning") for text in comparison.apart]
+    if comparison.changes:
         blocks.append(Part("The same model in both runs", [
             table("changes", ["model", "on", "what changed", "in the first", "in the second"],
-                  [_change(change) for change in found.changes], 3),
+                  [_change(change) for change in comparison.changes], 3),
             Text("Robust accuracy at the largest budget that both runs have, else accuracy, with 95% intervals. Where "
                  "settings, images or weights differ, so does what is measured. Models that differ are compared on the "
                  "images that both runs have, below.", "soft")]))
-    if len(found.paired):
-        last = found.paired.groupby(["model_a", "model_b", "domain", "attack"])["budget"].transform("max")
+    if len(comparison.paired):
+        last = comparison.paired.groupby(["model_a", "model_b", "domain", "attack"])["budget"].transform("max")
         blocks.append(Part("Models compared under attack, on the same images", [
-            paired_rows(found.paired[found.paired["budget"] == last]), Text(
+            paired_rows(comparison.paired[comparison.paired["budget"] == last]), Text(
                 "One model of each run, at the largest budget that both have. Numbers, intervals and p-values are "
                 "those that bench report writes of the two runs joined. " + FAMILIES, "soft")]))
-    if len(found.shift_paired):
-        blocks.append(Part("Models compared under shift, on the same images", [paired_parts(found.shift_paired)]))
-    if not len(found.paired) and not len(found.shift_paired):
+    if len(comparison.shift_paired):
+        blocks.append(Part("Models compared under shift, on the same images", [paired_parts(comparison.shift_paired)]))
+    if not len(comparison.paired) and not len(comparison.shift_paired):
         blocks.append(Text("There are no two models, one of each run, with rows for the same images under the same "
                            "attack or shift."))
     return _page("Two runs compared", "", blocks, None)
 
 
 def live_page(out: Path, running: bool) -> str:
-    """Return the report of a run, made from the rows so far. Nothing is written.
+    """Return the report of a run from its rows so far. Nothing is written.
 
     Raises:
         InputError: see `bench.analysis.findings.find`.
@@ -114,24 +113,24 @@ def live_page(out: Path, running: bool) -> str:
         note += (" Until an attack has finished, its success rates are too high: images that are broken early get "
                  "their rows first.")
     document = dataclasses.replace(document, warnings=[note, *document.warnings])
-    # A page that takes long to make is made less often.
+    # A page that takes long to make reloads less often.
     refresh = max(REFRESH, 5 * (time.monotonic() - started)) if running else None
     return page_of(document, figures, payload(found, document, refresh))
 
 
 def message_page(title: str, text: str) -> str:
-    """Return a page that says one thing."""
+    """Return a page with a title and one text."""
     return _page(title, "", [Text(text), Markup('<p><a href="/">All runs</a></p>')], None)
 
 
-def _page(title: str, subtitle: str, blocks: Sequence[Block], refresh: float | None, *, searched: bool = False) -> str:
+def _page(title: str, subtitle: str, blocks: Sequence[Block], refresh: float | None, *, index: bool = False) -> str:
     data: dict[str, Any] = {"models": [], "styles": {}, "reference": None, "charts": {}, "refresh": refresh}
-    return page(title, subtitle, fragment(*blocks), data, scripts=SCRIPTS if searched else SCRIPTS[:2],
+    return page(title, subtitle, fragment(*blocks), data, scripts=SCRIPTS if index else SCRIPTS[:2],
                 styles=_STYLES)
 
 
 def _choice(runs: Sequence[Run]) -> str:
-    """Return the form that chooses two runs; the rows' own buttons, which scripts add, fill it."""
+    """Return the form that chooses two runs; buttons that scripts add to the rows fill it."""
     options = "".join(f'<option value="{html.escape(_address(run.name))}">{html.escape(_text(run.name))}</option>'
                       for run in runs if not run.problem)
     lists = "".join(f'<label>{label}<select name="{name}"><option value="">a run</option>{options}</select></label>'
@@ -170,7 +169,7 @@ def _beside(run: Run) -> str:
 
 
 def _list(names: Sequence[str], most: int = 6) -> Cell:
-    """Return names as a cell: the first ones, and how many more."""
+    """Return names as a cell: the first ones, and the number of others."""
     shown = ", ".join(map(_text, names[:most]))
     return Cell(shown + (f" and {len(names) - most:,} more" if len(names) > most else ""))
 
@@ -197,5 +196,5 @@ def _address(name: str) -> str:
 
 
 def _text(name: str) -> str:
-    """Return a path as text, whatever bytes it is made of."""
+    """Return a path as text, even if its bytes are not valid UTF-8."""
     return name.encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""The server of `bench browse`: it listens on the loopback address and shows what lies in one folder."""
+"""The server of `bench browse`: it listens on the loopback address and shows the runs of one folder."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from framebench.reports.page import POLICY
 _log = logging.getLogger(__name__)
 
 ADDRESS = "127.0.0.1"
-#: Bytes of a file that is shown.
+#: Maximum size in bytes of a file to show.
 LIMIT = 1 << 30
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
             "X-Frame-Options": "DENY", "Cross-Origin-Resource-Policy": "same-origin"}
 _PAGE_POLICY = f"{POLICY}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-#: A report in a folder may be anybody's: its scripts run, but see nothing of the other pages.
+#: A report may come from anybody: its scripts run, but can't read other pages.
 _REPORT_POLICY = f"{_PAGE_POLICY}; sandbox allow-scripts allow-downloads allow-modals allow-popups"
 _FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 _HTML = "text/html; charset=utf-8"
 
-#: Status, content, its type, and what the page may do.
+#: Status, content, content type, and content security policy.
 Answer = tuple[HTTPStatus, bytes, str, str]
 
 
@@ -48,15 +48,15 @@ class Site:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._listing = Listing(self.root)
-        self._making = threading.Lock()  # one page at a time: drawing is not thread-safe, and the machine is at work
+        self._making = threading.Lock()  # one page at a time: drawing is not thread-safe, and runs need the machine
         self._live: dict[str, tuple[object, str]] = {}
 
     def index(self, *, served: bool = True) -> str:
         """Return the index."""
         with self._making:
-            found = search(self.root)
-            runs = self._listing.runs(found.runs)
-        return index_page(self.root.name or str(self.root), runs, found, served=served)
+            searched = search(self.root)
+            runs = self._listing.runs(searched.runs)
+        return index_page(self.root.name or str(self.root), runs, searched, served=served)
 
     def comparison(self, first: str, second: str) -> str:
         """Return the comparison of two runs.
@@ -70,11 +70,11 @@ class Site:
             raise InputError("choose two different runs")
         with self._making:
             a, b = (self.root / name for name in (first, second))
-            found = settled(b, lambda: settled(a, lambda: compare(a, b)))
-            return comparison_page(self._listing.run(first), self._listing.run(second), found)
+            comparison = settled(b, lambda: settled(a, lambda: compare(a, b)))
+            return comparison_page(self._listing.run(first), self._listing.run(second), comparison)
 
     def live(self, name: str) -> str:
-        """Return the report of a run made from its rows, again only where these have changed.
+        """Return the report of a run from its rows. It is made again only when they have changed.
 
         Raises:
             InputError: if the rows are damaged.
@@ -92,10 +92,10 @@ class Site:
             return self._live[name][1]
 
     def file(self, parts: list[str]) -> tuple[bytes, str]:
-        """Return a file of a run, and its type.
+        """Return the content of a run's file, and its type.
 
         Raises:
-            KeyError: if there is none that may be shown.
+            KeyError: if there is no such file, or it may not be shown.
         """
         path = shown_file(self.root, parts)
         if path is None:
@@ -108,25 +108,23 @@ class Site:
         return content, f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
 
     def _check(self, *names: str) -> None:
-        known = search(self.root).runs
-        for name in names:
-            if name not in known:
-                raise KeyError(name)
+        if missing := set(names).difference(search(self.root).runs):
+            raise KeyError(*missing)
 
 
 def serve(root: Path, port: int = 0) -> ThreadingHTTPServer:
-    """Return a server of a folder, which listens already; its `serve_forever` answers.
+    """Return a server of a folder that listens already; `serve_forever` makes it answer.
 
     Args:
         root: The folder.
         port: 1 to 65535, or 0 for a free one.
 
     Raises:
-        InputError: if the port can't be had.
+        InputError: if the port is not available.
     """
     site = Site(root)
     try:
-        server = ThreadingHTTPServer((ADDRESS, port), lambda *given: _Handler(site, *given))
+        server = ThreadingHTTPServer((ADDRESS, port), lambda *arguments: _Handler(site, *arguments))
     except OSError as error:
         raise InputError(f"can't serve on --port {port} ({error.strerror}); give another one, or leave it out for a "
                          "free one") from None
@@ -135,27 +133,27 @@ def serve(root: Path, port: int = 0) -> ThreadingHTTPServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD; everything else is refused."""
+    """Answers GET and HEAD, and refuses other methods."""
 
     server_version, sys_version, timeout = "framebench", "", 30
     server: ThreadingHTTPServer
 
-    def __init__(self, site: Site, *given: object) -> None:
+    def __init__(self, site: Site, *arguments: object) -> None:
         self._site = site
-        super().__init__(*given)  # type: ignore[arg-type]  # what socketserver gives: request, address, server
+        super().__init__(*arguments)  # type: ignore[arg-type]  # of socketserver: request, address, server
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Answer a request."""
         try:
             status, content, kind, policy = self._answer()
         except InputError as error:
-            status, content, kind, policy = self._said(HTTPStatus.CONFLICT, str(error))
+            status, content, kind, policy = _message(HTTPStatus.CONFLICT, str(error))
         except KeyError:
-            status, content, kind, policy = self._said(HTTPStatus.NOT_FOUND, "There is no such page.")
-        except Exception as error:  # one page that can't be made ends neither the server nor the others
+            status, content, kind, policy = _message(HTTPStatus.NOT_FOUND, "There is no such page.")
+        except Exception as error:  # a failed page must not end the server
             _log.exception("%s", self.path)
-            status, content, kind, policy = self._said(HTTPStatus.INTERNAL_SERVER_ERROR,
-                                               f"This page can't be made ({type(error).__name__}: {error}).")
+            status, content, kind, policy = _message(HTTPStatus.INTERNAL_SERVER_ERROR,
+                                                     f"This page can't be made ({type(error).__name__}: {error}).")
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
@@ -165,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def refuse(self) -> None:
-        """Answer what is neither GET nor HEAD."""
+        """Refuse a method other than GET and HEAD."""
         self.send_response(HTTPStatus.METHOD_NOT_ALLOWED)
         self.send_header("Allow", "GET, HEAD")
         self.send_header("Content-Length", "0")
@@ -186,34 +184,34 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> Answer:
         port = self.server.server_address[1]
-        # A page elsewhere whose name is made to point to this machine sends its own name.
+        # Against DNS rebinding: a foreign page whose host name resolves to this machine sends that name.
         if self.headers.get("Host") not in (f"{ADDRESS}:{port}", f"localhost:{port}"):
-            return self._said(HTTPStatus.FORBIDDEN, "This server answers to its own address alone.")
+            return _message(HTTPStatus.FORBIDDEN, "This server answers to its own address alone.")
         path, _, query = self.path.partition("?")
         parts = [os.fsdecode(unquote_to_bytes(part)) for part in path.split("/")]
         if parts == ["", ""]:
             return _page(self._site.index())
         if parts[0]:
             raise KeyError(path)
-        asked = parse_qs(query, errors="surrogateescape")
-        own: dict[str, Callable[[], str]] = {
-            "compare": lambda: self._site.comparison(_first(asked, "a"), _first(asked, "b")),
-            "run": lambda: self._site.live(_first(asked, "at"))}
-        if len(parts) == 3 and parts[1] == OWN and parts[2] in own:
-            return _page(own[parts[2]]())
+        values = parse_qs(query, errors="surrogateescape")
+        pages: dict[str, Callable[[], str]] = {
+            "compare": lambda: self._site.comparison(_first(values, "a"), _first(values, "b")),
+            "run": lambda: self._site.live(_first(values, "at"))}
+        if len(parts) == 3 and parts[1] == OWN and parts[2] in pages:
+            return _page(pages[parts[2]]())
         content, kind = self._site.file(parts[1:])
         return HTTPStatus.OK, content, kind, _REPORT_POLICY if kind == _HTML else _FILE_POLICY
 
-    @staticmethod
-    def _said(status: HTTPStatus, text: str) -> Answer:
-        return status, message_page(status.phrase, text).encode("utf-8", "replace"), _HTML, _PAGE_POLICY
+
+def _page(text: str, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+    return status, text.encode("utf-8", "replace"), _HTML, _PAGE_POLICY
 
 
-def _page(text: str) -> Answer:
-    return HTTPStatus.OK, text.encode("utf-8", "replace"), _HTML, _PAGE_POLICY
+def _message(status: HTTPStatus, text: str) -> Answer:
+    return _page(message_page(status.phrase, text), status)
 
 
-def _first(asked: dict[str, list[str]], name: str) -> str:
-    if name not in asked:
+def _first(values: dict[str, list[str]], name: str) -> str:
+    if name not in values:
         raise InputError("choose two runs")
-    return asked[name][0]
+    return values[name][0]
