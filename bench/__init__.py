@@ -1,4 +1,4 @@
-"""The harness: asks models for predictions, keeps one row per image, and turns rows into tables and reports.
+"""The harness: runs models on images, keeps one row per image, and turns rows into tables and reports.
 
-From Python it is used as `framebench`.
+The Python API is `framebench`.
 """

@@ -20,7 +20,7 @@ from framebench.errors import InputError
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
 
-#: By this an index that was written before is told from a page of somebody else.
+#: The start of an index page. A file without it is not overwritten.
 _MARK = '<html lang="en"><head><meta charset="utf-8"><title>Runs in '
 
 
@@ -56,19 +56,19 @@ def run(options: BrowseOptions) -> None:
     from bench.browsing.server import serve
 
     report = Path("report") / "index.html"
-    alone = search(folder).runs == ["."] and (folder / report).is_file()  # then the index would be of one line
-    quiet = logging.getLogger("bench.analysis")  # the pages say what it warns of
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
+    alone = search(folder).runs == ["."] and (folder / report).is_file()  # the index would have one line
+    logger = logging.getLogger("bench.analysis")  # the pages show its warnings
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with serve(folder, options.port or 0) as server:
             _serve(server, folder, report.as_posix() if alone else "")
     finally:
-        quiet.setLevel(level)
+        logger.setLevel(level)
 
 
 def _serve(server: ThreadingHTTPServer, folder: Path, page: str) -> None:
-    """Open a page in the browser, and answer until Ctrl-C: that is how a server ends."""
+    """Open a page in the browser, and serve until Ctrl-C."""
     import threading
     import webbrowser
 

@@ -31,16 +31,16 @@ def run(options: FramesOptions) -> None:
 
 
 def _print(table: pd.DataFrame, models: list[LoadedModel], options: FramesOptions) -> None:
-    """Print what was asked for; the table has all that was ever measured into the folder."""
+    """Print the models and options of this call; the table has those of earlier calls too."""
     from bench.analysis.labels import with_digest
     from framebench.reports.frames import summary_line
 
     names = {name for model in models for name in (model.name, with_digest(model.name, model.digest))}
-    asked = table[table["model"].isin(names) & (table["padding"] == options.padding)
-                  & (table["image"] == options.size) & (table["images"] == options.images)
-                  & (table["batch_norm"] == ("folded" if options.fold else "left out"))]
-    for name, group in asked.groupby("model", sort=False):
+    requested = table[table["model"].isin(names) & (table["padding"] == options.padding)
+                      & (table["image"] == options.size) & (table["images"] == options.images)
+                      & (table["batch_norm"] == ("folded" if options.fold else "left out"))]
+    for name, group in requested.groupby("model", sort=False):
         print(f"{name}: {summary_line(group)}")
-    if not asked["lower_converged"].all():
+    if not requested["lower_converged"].all():
         print("<=: A has not converged and may be far below, so B/A far above, what is said (lower_converged in the "
               "table)")

@@ -8,7 +8,7 @@ from bench.options.common import WithData, option
 from bench.options.kinds import TEXT, TRUTH
 from framebench.errors import InputError, printable
 
-#: Sources of models whose names are too many for the common list; importing them takes seconds.
+#: Sources of models with too many names for the list; importing them takes seconds.
 ZOOS = ("robustbench", "timm", "torchvision")
 
 
@@ -32,7 +32,7 @@ OPTIONS = ListOptions
 
 
 def run(options: ListOptions) -> None:
-    """Print them."""
+    """Print the list."""
     if options.zoo:
         _print_zoo(options.zoo)
         return
@@ -60,8 +60,8 @@ def run(options: ListOptions) -> None:
     except MissingDataError as error:
         usual = f"none, {error}"
     print(f"domains (default here: {usual}):")
-    for name, what in describe().items():
-        print(f"  {name}: {what}")
+    for name, description in describe().items():
+        print(f"  {name}: {description}")
     print("attacks:")
     for name, entry in ATTACKS.items():
         print(f"  {name}: {entry.summary}")
@@ -96,5 +96,5 @@ def _print_machine() -> None:
     for timing in kept():
         shape = "x".join(map(str, timing.shape))
         gain = f", {timing.gain:.2f} times the images/s of {CHUNK}" if timing.chunk != CHUNK else ""
-        of = f"{timing.model} ({timing.form}) on {shape}, threads: {timing.threads}"
-        print(printable(f"  {of}: {timing.chunk} images at once{gain} ({timing.processor}, torch {timing.torch})"))
+        title = f"{timing.model} ({timing.form}) on {shape}, threads: {timing.threads}"
+        print(printable(f"  {title}: {timing.chunk} images at once{gain} ({timing.processor}, torch {timing.torch})"))

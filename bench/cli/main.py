@@ -1,7 +1,7 @@
-"""The command line: it turns flags into options, calls the library and prints what comes back.
+"""The command line: it turns flags into options, calls the library and prints the results.
 
-A command is a module with ``OPTIONS``, the type of its options, and ``run(options)``, which prints. What these need
-they import when they run, so that help and errors in options are instant.
+A command is a module with ``OPTIONS``, the type of its options, and ``run(options)``, which prints. Slow imports happen
+in ``run``, so that help and errors in options are instant.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KEPT = "what is finished is kept, and the same command goes on from there"
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are those of all other input."""
+    """An argument parser that raises an `InputError`."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
@@ -50,8 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code.
 
     Returns:
-        0 done, 1 out of memory, 2 bad input or a file or disk that can't be used, 130 interrupted. But for 0 there is
-        one line on stderr.
+        0 done, 1 out of memory, 2 bad input or an unusable file or disk, 130 interrupted. All but 0 print one line on
+        stderr.
     """
     try:
         arguments = parser().parse_args(argv)
@@ -65,14 +65,14 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\ninterrupted; {_KEPT}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output, such as head, has left
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # of a full disk, a name that is too long, a file that another user owns, ...
+    except OSError as error:  # a full disk, a name that is too long, a file of another user, ...
         where = f"{error.filename}: " if error.filename is not None else ""
         return _failed(f"{where}{error.strerror or error}; {_KEPT} once that is mended", 2)
     except Exception as error:
         if not out_of_memory(error):
-            raise  # a fault of ours, whose traceback is worth a report
+            raise  # a bug; the traceback is worth a report
         return _failed(f"out of memory ({type(error).__name__}: {str(error)[:200]}); {_KEPT}, with a smaller "
                        "--batch-size if it has one", 1)
     return 0

@@ -15,15 +15,14 @@ if TYPE_CHECKING:
     from bench.analysis.reporting import Results
     from framebench.models.checkpoint import Card
 
-#: Where all loggers of the library hang.
+#: The parents of all loggers of the library.
 LOGGERS = ("bench", "framebench")
-
 
 _log = logging.getLogger(__name__)
 
 
 class _Printer(logging.Handler):
-    """Prints messages, and each warning once. It lets the error through where nobody reads them any more."""
+    """Prints messages, and each warning once. A `BrokenPipeError` is not handled here."""
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
@@ -41,7 +40,7 @@ class _Printer(logging.Handler):
 
 @contextmanager
 def printed(quiet: bool) -> Iterator[None]:
-    """Print what the library says inside: all of it, or only warnings with --quiet."""
+    """Print the library's messages in the body: all of them, or with --quiet only warnings."""
     handler = _Printer(logging.WARNING if quiet else logging.INFO)
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
@@ -57,24 +56,24 @@ def printed(quiet: bool) -> Iterator[None]:
 
 
 def print_warnings(results: Results) -> None:
-    """Print what the results warn of, unless the library has said it already."""
+    """Print the warnings of the results, unless they have been printed already."""
     for text in results.warnings:
         _log.warning("%s", text)
 
 
 def print_answer(results: Results) -> None:
-    """Print what the results say, one line per sentence."""
+    """Print the answer, one line per sentence."""
     for sentence in results.answer:
         print(f"- {sentence}")
 
 
 def report_line(out: Path) -> str:
-    """Return the line that tells where the report in an output folder is, and how to open it."""
+    """Return a line with the path of an output folder's report and the command that opens it."""
     return f"report: {out / 'report' / 'index.html'}  (bench browse {shlex.quote(str(out))})"
 
 
 def print_accuracies(path: Path, card: Card) -> None:
-    """Print what a checkpoint that was written reaches, and where it is."""
+    """Print the accuracies and the path of a checkpoint that was written."""
     for entry in card.accuracy:
         print(f"{card.name}: {entry['accuracy']:.2%} ({entry['correct']} of {entry['n']}) on {entry['data']}")
     print(f"wrote {path} and {path.with_suffix('.json').name}", flush=True)

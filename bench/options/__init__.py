@@ -1,1 +1,1 @@
-"""Typed options of every command: the only home of their defaults, choices, checks and messages."""
+"""Typed options of every command: the only place of their defaults, choices, checks and messages."""

@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 #: Options of SimBA, which other attacks may lack.
 _SIMBA = ("basis", "order", "step", "objective", "targeted", "linf", "clip", "convention")
-#: Images that are attacked unless told otherwise.
+#: Default number of attacked images.
 _IMAGES = 1000
 
 
 def models_option(names: str) -> Any:
-    """Return the option that names models; `names` are the kinds of names that matter most to the command."""
+    """Return the option that names models; `names` lists the most important kinds of names."""
     return option("--models", (), MODEL, f"{names} (`bench list` shows all kinds)", many="+", metavar="M",
                   known_as="the shipped ones")
 
@@ -56,7 +56,7 @@ def _simba(name: str, kind: Kind, help: str) -> Any:
 
 @dataclass(frozen=True, init=False)
 class AttackOptions(WithProtocol, Reported, WithImages, Batched, Spread):
-    """Options of `bench attack`: which models are attacked, on which images, and how."""
+    """Options of `bench attack`: models, images and the attack."""
 
     command = "attack"
 
@@ -113,13 +113,13 @@ class AttackOptions(WithProtocol, Reported, WithImages, Batched, Spread):
                              "control, is always added)")
         if self.seeds is not None and self.seed != type(self).seed:
             raise InputError("--seed and --seeds exclude each other; give one of them")
-        SimBAOptions(**self.simba_options())  # which checks them
-        if self.attack == "autoattack" and "budgets" not in self.given:  # its length is its own
+        SimBAOptions(**self.simba_options())  # checks them
+        if self.attack == "autoattack" and "budgets" not in self.given:  # its parts determine its length
             check_options(self.attack, AutoAttackOptions, self.attack_options)
             self.fill("budgets", AutoAttackOptions(**self.attack_options).ends)
 
     def simba_options(self) -> dict[str, Any]:
-        """Return the options of SimBA that are not the defaults; attacks that lack them refuse them."""
+        """Return the options of SimBA that differ from the defaults; other attacks refuse those that they lack."""
         return {name: value for name in _SIMBA if (value := getattr(self, name)) != getattr(SimBAOptions, name)}
 
     @property
@@ -128,5 +128,5 @@ class AttackOptions(WithProtocol, Reported, WithImages, Batched, Spread):
         return (self.seed,) if self.seeds is None else self.seeds
 
     def count(self, available: int) -> int:
-        """Return how many images of a domain that has `available` are asked for; it may be more than there are."""
+        """Return the number of images to attack, of `available` ones. A given -n may exceed it."""
         return min(available, _IMAGES) if self.n is None else self.n

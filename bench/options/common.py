@@ -1,8 +1,8 @@
 """What the options of every command have in common.
 
-An option is a field of a frozen dataclass. The field knows its default, kind, choices, flag and help; from it come the
-flag on the command line (`bench.cli.flags`), the key in a protocol and the keyword in Python, with the same checks and
-messages. Nothing here imports what takes time, so that ``--help`` is instant.
+An option is a field of a frozen dataclass, with its default, kind, choices, flag and help. The flag on the command line
+(`bench.cli.flags`), the key in a protocol and the keyword in Python derive from it, with the same checks and messages.
+Slow imports are avoided, so that ``--help`` is instant.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ class Option:
     """How an option is given.
 
     Attributes:
-        flag: As it is typed, such as ``--batch-size``; for what stands on the command line without a flag, its metavar.
-        kind: What one value is.
-        help: What it does, without the default.
-        many: Whether it takes several values: "+" for one or more, "*" also for none, "" for a single one.
-        choices: All values that there are, or where they are found (`bench.options.kinds.resolve`); () for any.
-        rule: What each value must be besides.
-        distinct: Whether no value may be given twice.
-        metavar: What help calls a value.
-        known_as: What help calls a default that is only known at run time.
-        group: Under which heading help has it.
-        positional: Whether it stands on the command line without a flag.
+        flag: The flag, such as ``--batch-size``; for a positional argument its metavar.
+        kind: Kind of a value.
+        help: Help text, without the default.
+        many: Number of values: "+" for one or more, "*" for any number, "" for a single one.
+        choices: All allowed values, or where to find them (`bench.options.kinds.resolve`); () for any.
+        rule: A further condition on each value.
+        distinct: Whether values must differ.
+        metavar: Name of a value in the help.
+        known_as: Description of the default in the help, if it is only known at run time.
+        group: Heading in the help.
+        positional: Whether it is given without a flag.
         in_protocol: Whether a protocol may set it.
     """
 
@@ -70,53 +70,53 @@ class Option:
 
     @property
     def key(self) -> str:
-        """Its key in a protocol."""
+        """The key in a protocol."""
         return self.flag.lstrip("-")
 
 
 def option(flag: str, default: Any, kind: Kind, help: str, **more: Any) -> Any:
-    """Return a field of a command's options; see `Option`. Without a default (MISSING) the option must be given."""
+    """Return a field of a command's options; see `Option`. With the default MISSING, the option is required."""
     start: Any = {"default_factory": dict} if kind is PAIRS else {"default": default}
     return field(**start, metadata={"option": Option(flag, kind, help, **more)})
 
 
 def options_of(kind: type[Options]) -> dict[str, Option]:
     """Return the options of a command by the names of their fields."""
-    return {found.name: found.metadata["option"] for found in fields(kind) if "option" in found.metadata}
+    return {entry.name: entry.metadata["option"] for entry in fields(kind) if "option" in entry.metadata}
 
 
 def default_of(kind: type[Options], name: str) -> Any:
-    """Return an option's default, MISSING where it must be given."""
-    (found,) = (found for found in fields(kind) if found.name == name)
-    return found.default if found.default_factory is MISSING else found.default_factory()
+    """Return an option's default; MISSING if it is required."""
+    (entry,) = (entry for entry in fields(kind) if entry.name == name)
+    return entry.default if entry.default_factory is MISSING else entry.default_factory()
 
 
-def described(how: Option, default: Any) -> str:
-    """Return what an option does, and its default."""
+def described(option: Option, default: Any) -> str:
+    """Return the help text of an option, with its default."""
     values = default if isinstance(default, tuple) else (default,)
-    shown = how.known_as or " ".join(str(value) for value in values if value not in (None, MISSING, {}))
-    return f"{how.help} (default: {shown})" if shown else how.help
+    shown = option.known_as or " ".join(str(value) for value in values if value not in (None, MISSING, {}))
+    return f"{option.help} (default: {shown})" if shown else option.help
 
 
 def in_python(text: str, kind: type[Options]) -> str:
-    """Return a text about a command with Python's keywords in the place of its flags."""
-    names = {how.flag: name for name, how in options_of(kind).items()}
-    return re.sub(r"(?<![\w/.-])--?[a-z][a-z0-9-]*", lambda found: names.get(found[0], found[0]), text)
+    """Return a text about a command with Python's keywords instead of its flags."""
+    names = {option.flag: name for name, option in options_of(kind).items()}
+    return re.sub(r"(?<![\w/.-])--?[a-z][a-z0-9-]*", lambda match: names.get(match[0], match[0]), text)
 
 
 @dataclass(frozen=True, init=False)
 class Options:
-    """Options of a command; an option that is None is as if it were not given.
+    """Options of a command. None stands for an option that is not given.
 
-    Values may be numpy's. Where an option takes several, a list, a tuple, a range, an array, an iterator, a set (which
-    is sorted) or a single value will do.
+    Values may be numpy's. Several values may be a list, a tuple, a range, an array, an iterator, a set (which is
+    sorted) or a single value.
 
     Attributes:
         command: The command's name.
-        given: Names of the options that were given, by a protocol or else.
+        given: Names of the options that were given, directly or by a protocol.
 
     Raises:
-        InputError: for an unknown name, and for a value that can't be.
+        InputError: for an unknown name or an invalid value.
     """
 
     command: ClassVar[str] = ""
@@ -126,7 +126,7 @@ class Options:
 
     def __init__(self, **given: Any) -> None:
         known = options_of(type(self))
-        flags = {how.key.replace("-", "_"): name for name, how in known.items()}
+        flags = {option.key.replace("-", "_"): name for name, option in known.items()}
         for name in given:
             if name not in known:
                 if name in flags:
@@ -134,37 +134,37 @@ class Options:
                 raise unknown(f"option of {self.command}", name, known)
         given = self._completed({name: value for name, value in given.items() if value is not None})
         object.__setattr__(self, "given", frozenset(given))
-        for name, how in known.items():
-            value = convert(how, given[name], how.flag) if name in given else default_of(type(self), name)
+        for name, option in known.items():
+            value = convert(option, given[name], option.flag) if name in given else default_of(type(self), name)
             if value is MISSING:
-                raise InputError(f"{self.command} needs {how.flag}: {how.help}")
+                raise InputError(f"{self.command} needs {option.flag}: {option.help}")
             object.__setattr__(self, name, value)
         self._check()
 
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the options given, with those that come from elsewhere."""
+        """Return the given options, with those of a protocol."""
         return given
 
     def _check(self) -> None:
-        """Check what no option can check alone, and `fill` those that were left open."""
+        """Check options against each other, and `fill` those that are still open."""
 
     def fill(self, name: str, value: Any) -> None:
-        """Set an option that was left open, before anyone uses it."""
+        """Set an open option, before it is used."""
         object.__setattr__(self, name, value)
 
     def _usual(self) -> dict[str, Any]:
-        """Return the values that a bare command would have."""
+        """Return the values of the command without options."""
         return {name: default_of(type(self), name) for name in options_of(type(self))}
 
     def command_line(self) -> str:
-        """Return the command that these options mean, without what changes no number, such as folders."""
+        """Return the command line of these options, without those that change no number, such as folders."""
         usual, words = self._usual(), ["bench", self.command]
-        for name, how in options_of(type(self)).items():
+        for name, option in options_of(type(self)).items():
             value = getattr(self, name)
             if name not in self.given or value == usual[name] or value is False \
-                    or how.group in (FILES, MESSAGES, COMPUTING):
+                    or option.group in (FILES, MESSAGES, COMPUTING):
                 continue
-            words += [] if how.positional else [how.flag]
+            words += [] if option.positional else [option.flag]
             words += [] if value is True else _words(value)
         return printable(shlex.join(words))
 
@@ -177,7 +177,7 @@ def _words(value: Any) -> list[str]:
 
 
 def out_folder(default: str) -> Any:
-    """Return the option that says where results go."""
+    """Return the option for the output folder."""
     return option("--out", Path(default), PATH, "where results go", metavar="DIR", group=FILES)
 
 
@@ -193,7 +193,7 @@ class Computed(Options):
 
 @dataclass(frozen=True, init=False)
 class Batched(Computed):
-    """Options of a command that asks models about images."""
+    """Options of a command that runs models on images."""
 
     batch_size: int = option("--batch-size", 256, INTEGER, "images per forward pass", rule=AT_LEAST_ONE,
                              group=COMPUTING)
@@ -218,7 +218,7 @@ class Spread(Computed):
 
     @property
     def spread(self) -> bool:
-        """Whether workers are to compute."""
+        """Whether workers compute."""
         return self.workers is not None or self.scheduler is not None
 
     def _check(self) -> None:
@@ -239,7 +239,7 @@ class WithData(Options):
 
 @dataclass(frozen=True, init=False)
 class WithImages(WithData):
-    """Options of a command that shows models images, which may be files of any size."""
+    """Options of a command that reads images, which may be files of any size."""
 
     image_size: int | None = option("--image-size", None, INTEGER, "height and width of the images: what is left of "
                                     "them is the centre", metavar="PIXELS", rule=PIXELS, group=IMAGES,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, init=False)
 class FramesOptions(Reported, Computed):
-    """Options of `bench frames`: whose layers' frame bounds are computed, and of which kind."""
+    """Options of `bench frames`: models, and the kind of frame bounds."""
 
     command = "frames"
 

@@ -1,4 +1,4 @@
-"""Kinds of values that an option can have, as the command line, a protocol or Python gives them."""
+"""Kinds of option values, as given on the command line, in a protocol or in Python."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from framebench.keyvalue import parse_number
 
 @dataclass(frozen=True)
 class Kind:
-    """What one value of an option is.
+    """The kind of an option's values.
 
     Attributes:
-        word: What messages call it.
-        take: Returns the option's value for a value from Python or TOML; raises TypeError or ValueError for another.
-        read: Returns the value that a text on the command line means; raises ValueError where it means none.
+        word: Its description in messages.
+        take: Converts a value from Python or TOML; raises TypeError or ValueError if it is invalid.
+        read: Parses a text from the command line; raises ValueError if it is invalid.
     """
 
     word: str
@@ -30,11 +30,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must be besides its kind.
+    """A condition on a value besides its kind.
 
     Attributes:
-        holds: Whether a value is so.
-        words: How a message goes on after the option's name.
+        holds: Tells whether a value meets it.
+        words: The message about an invalid value, after the option's name.
     """
 
     holds: Callable[[Any], bool]
@@ -43,7 +43,7 @@ class Rule:
 
 def _exactly(kind: type) -> Callable[[Any], Any]:
     def take(value: Any) -> Any:
-        if type(value) is not kind:  # a bool is an int, but not meant as one
+        if type(value) is not kind:  # a bool is an int in Python, but not here
             raise TypeError
         return value
     return take
@@ -59,13 +59,13 @@ def _number(value: Any) -> float:
 
 def _text(value: Any) -> str:
     text = os.fspath(value)
-    if not isinstance(text, str) or "\0" in text:  # which no path can have
+    if not isinstance(text, str) or "\0" in text:  # no path can contain it
         raise TypeError
     return text
 
 
 def _model(value: Any) -> Any:
-    """Return a name or path as text, and a module as a `framebench.models.registry.LoadedModel`."""
+    """Return a name or path as text, and wrap a module as a `framebench.models.registry.LoadedModel`."""
     if isinstance(value, str | os.PathLike):
         return os.path.expanduser(_text(value))
     from torch import nn
@@ -84,7 +84,7 @@ def _model(value: Any) -> Any:
 
 
 def _attack(value: Any) -> Any:
-    """Return a name as it is, and a function as a `framebench.user_code.UserFunction`."""
+    """Return a name as it is, and wrap a function as a `framebench.user_code.UserFunction`."""
     if isinstance(value, str):
         return _text(value)
     from framebench.attacks.user import at_hand
@@ -96,7 +96,7 @@ def _attack(value: Any) -> Any:
 
 
 def _domain(value: Any) -> Any:
-    """Return a name as it is, a path as the name of the folder there, and a domain as it is."""
+    """Return a name or a domain as it is, and a path as the name of a folder domain."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, os.PathLike):
@@ -149,12 +149,12 @@ MODEL = Kind("a name, a torch.nn.Module, or a pair (name, torch.nn.Module)", _mo
 ATTACK = Kind("a name or a function", _attack)
 DOMAIN = Kind("a name or a Domain", _domain)
 SHARD = Kind("I/N with 1 <= I <= N, such as 1/4", _shard)
-#: KEY=VALUE texts (`framebench.keyvalue`), or a mapping; taken as a whole.
+#: KEY=VALUE texts (`framebench.keyvalue`), or a mapping; converted as a whole.
 PAIRS = Kind("KEY=VALUE pairs", _instance(Mapping))
 
 AT_LEAST_ONE = Rule(lambda value: value >= 1, "must be at least 1")
 POSITIVE = Rule(lambda value: 0 < value <= 1e6, "must be above 0 and finite, at most 1e6")
-#: More threads end the process: OpenMP stops it where the system gives no more.
+#: OpenMP ends the process if the system can't start the threads.
 THREADS = Rule(lambda value: 1 <= value <= 1024, "must be at least 1 and at most 1024")
 PIXELS = Rule(lambda value: 1 <= value <= 16384, "must be at least 1 and at most 16384")
 SEED = Rule(lambda value: 0 <= value < 2**63, "must lie between 0 and 2^63 - 1")
@@ -162,9 +162,9 @@ SHARE = Rule(lambda value: 0 < value < 1, "must lie between 0 and 1, both exclud
 
 
 def resolve(choices: tuple[str, ...] | str) -> tuple[Any, ...]:
-    """Return choices; a text names them, or a Literal of them, as MODULE:NAME, where the import takes time."""
+    """Return choices. A text MODULE:NAME names an iterable or a Literal that is slow to import."""
     if isinstance(choices, str):
         module, _, name = choices.partition(":")
-        found = getattr(importlib.import_module(module), name)
-        return get_args(found) or tuple(found)
+        values = getattr(importlib.import_module(module), name)
+        return get_args(values) or tuple(values)
     return choices

@@ -1,7 +1,7 @@
-"""Protocols: options of `bench attack` and `bench shift` as a TOML file, shipped by name or a user's own.
+"""Protocols: TOML files with options of `bench attack` and `bench shift`; some are shipped.
 
-A protocol has a table for each command, ``[attack]`` and ``[shift]``. Its keys are the command's long flags without
-their dashes. Flags on the command line and keywords in Python override its values. Its text is kept with the rows.
+A protocol has a table per command, ``[attack]`` and ``[shift]``. Its keys are the command's long flags without the
+dashes. Flags on the command line and keywords in Python override its values. Its text is kept with the rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent / "protocols"
 #: Shipped protocols by name.
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
-#: The tables of a protocol, one for each command.
+#: The tables of a protocol, one per command.
 TABLES = ("attack", "shift")
 
 
@@ -31,7 +31,7 @@ class Protocol:
     """One table of a protocol.
 
     Attributes:
-        name: The shipped name, or the file's.
+        name: The shipped name, or the name of the file.
         text: The whole file.
         options: The command's options by the names of their fields, converted and checked.
     """
@@ -57,8 +57,8 @@ class WithProtocol(Options):
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
         if "protocol" not in given:
             return given
-        how = options_of(type(self))["protocol"]
-        protocol = convert(how, given["protocol"], how.flag)
+        spec = options_of(type(self))["protocol"]
+        protocol = convert(spec, given["protocol"], spec.flag)
         if not isinstance(protocol, Protocol):
             protocol = read(protocol, type(self))
         return {**protocol.options, **given, "protocol": protocol}
@@ -68,7 +68,7 @@ class WithProtocol(Options):
 
 
 def protocol_facts(options: WithProtocol) -> dict[str, Any] | None:
-    """Return what is kept with rows about the protocol: its name, its text, and the options that were overridden."""
+    """Return the facts about the protocol: its name, its text, and the names of overridden options."""
     protocol = options.protocol
     if protocol is None:
         return None
@@ -77,14 +77,14 @@ def protocol_facts(options: WithProtocol) -> dict[str, Any] | None:
 
 
 def read(given: str, kind: type[WithProtocol]) -> Protocol:
-    """Read a protocol and check its table of a command.
+    """Read a protocol and check its table for a command.
 
     Args:
         given: A name of `NAMES`, or the path of a ``.toml`` file.
         kind: The command's options.
 
     Raises:
-        InputError: for a name or file that is not there, and for what the command would not take.
+        InputError: for an unknown name, a missing file, and options that the command would refuse.
     """
     if not given.endswith(".toml") and given not in NAMES:
         raise unknown("protocol", given, [*NAMES, "FILE.toml"])
@@ -102,7 +102,7 @@ def read(given: str, kind: type[WithProtocol]) -> Protocol:
 
 
 def _tables(path: Path) -> tuple[str, dict[str, Any]]:
-    from framebench.files import regular  # here: it takes time
+    from framebench.files import regular  # here, since the import is slow
 
     if sys.version_info >= (3, 11):
         import tomllib
@@ -120,13 +120,13 @@ def _tables(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _options(table: dict[str, Any], where: str, kind: type[WithProtocol]) -> dict[str, Any]:
-    known = {how.key: (name, how) for name, how in options_of(kind).items() if how.in_protocol}
+    by_key = {option.key: (name, option) for name, option in options_of(kind).items() if option.in_protocol}
     options: dict[str, Any] = {}
     for key, value in table.items():
-        if (found := known.get(key.replace("_", "-"))) is None:
-            raise unknown(f"option in {where}", key, known)
-        name, how = found
+        if (match := by_key.get(key.replace("_", "-"))) is None:
+            raise unknown(f"option in {where}", key, by_key)
+        name, option = match
         if name in options:
             raise InputError(f"{where} has {key} twice, with a dash and an underscore; keep one")
-        options[name] = convert(how, value, f"{key} in {where}")
+        options[name] = convert(option, value, f"{key} in {where}")
     return options

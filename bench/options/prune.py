@@ -10,13 +10,13 @@ from bench.options.kinds import AT_LEAST_ONE, INTEGER, NUMBER, SHARE, TEXT
 from bench.options.train import dataset_option
 from framebench.errors import InputError
 
-#: Training images that score filters, unless told otherwise.
+#: Default number of training images that score filters.
 _IMAGES = 1000
 
 
 @dataclass(frozen=True, init=False)
 class PruneOptions(WithData, Computed):
-    """Options of `bench prune`: which checkpoint loses how much, and by which criterion."""
+    """Options of `bench prune`: the checkpoint, the share to remove, and the criterion."""
 
     command = "prune"
 
@@ -43,5 +43,5 @@ class PruneOptions(WithData, Computed):
             raise InputError("--images without --criterion taylor does nothing; leave it out")
 
     def name_of(self, source: str) -> str:
-        """Return what the pruned copy of a checkpoint is called."""
+        """Return the name of a checkpoint's pruned copy."""
         return self.name or f"{source}-{self.criterion}-{self.units}-{self.share:g}"

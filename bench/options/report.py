@@ -1,4 +1,4 @@
-"""Options of the report, which every command that writes one has, and what a report was made with."""
+"""Options of all commands that write a report, and the settings of a report."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from bench.options.common import FILES, REPORT, Options, option
 from bench.options.kinds import PATH, TEXT, TRUTH, Kind, Rule
 from framebench.keyvalue import parse_number
 
-#: Widths of a paper's figures, in inches: of a column of two, and of both with the space between.
+#: Widths of figures in a two-column paper, in inches: one column, and the whole text.
 _WIDTHS = {"column": 3.25, "text": 6.75}
 
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """What a report was made with, besides what is kept in its folder; it comes from the command alone.
+    """Settings of a report that are not stored in its folder, but come from the command.
 
     Attributes:
-        baseline: The model by whose errors mCE divides, and which others are compared with; None for the model
+        baseline: The model that others are compared with, and whose errors are the divisors of mCE; None for the model
             `baseline` if it is one of several, else none.
-        matched: What was matched in clean accuracy, one sentence per model.
-        logs: What trainings wrote, which is drawn: their folders, or the files in them (`bench.training.logs`).
+        matched: Notes on matched clean accuracy, one sentence per model.
+        logs: Logs of trainings to draw: folders of trainings, or the files in them (`bench.training.logs`).
         command: The command, as the report shows it.
-        formats: What the report is written as.
-        figure_width: Width of the figures that are files, in inches.
-        left_out: What the command could not compute, one sentence each.
+        formats: Formats of the report.
+        figure_width: Width of figure files, in inches.
+        left_out: Flags of what the command could not compute.
     """
 
     baseline: str | None = None
@@ -39,7 +39,7 @@ class ReportSettings:
 
 
 def _inches(value: Any) -> float:
-    """Return a width that has a name, or is a number, in inches."""
+    """Return a width in inches, given as a name or a number."""
     if isinstance(value, str):
         return _WIDTHS[value] if value in _WIDTHS else parse_number(value)
     if type(value) not in (int, float):
@@ -63,12 +63,7 @@ class Reported(Options):
                           in_protocol=False)
 
     def made_by(self, matched: tuple[str, ...] = (), left_out: tuple[str, ...] = ()) -> ReportSettings:
-        """Return what a report by this command is made with.
-
-        Args:
-            matched: What was matched in clean accuracy, one sentence per model.
-            left_out: What could not be computed, one sentence each.
-        """
+        """Return the settings of a report by this command; see `ReportSettings`."""
         return ReportSettings(self.baseline, matched, self.log, self.command_line(), left_out=left_out)
 
 
@@ -89,5 +84,5 @@ class ReportOptions(Reported):
         rule=Rule(lambda inches: 2 <= inches <= 12, "must be from 2 to 12 inches"), group=REPORT)
 
     def made_by(self, matched: tuple[str, ...] = (), left_out: tuple[str, ...] = ()) -> ReportSettings:
-        """Return what a report by this command is made with, its formats among it."""
+        """Return the settings of a report by this command, with its formats."""
         return replace(super().made_by(matched, left_out), formats=self.formats, figure_width=self.figure_width)

@@ -21,7 +21,7 @@ _SEVERITIES = "framebench.domains.corruptions:SEVERITIES"
 
 @dataclass(frozen=True, init=False)
 class ShiftOptions(WithProtocol, Reported, WithImages, Batched, Spread):
-    """Options of `bench shift`: which models are measured on which images."""
+    """Options of `bench shift`: models and images."""
 
     command = "shift"
 

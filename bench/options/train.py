@@ -23,13 +23,13 @@ def dataset_option(help: str) -> Any:
 
 
 def _recipe(name: str, kind: Kind, help: str, flag: str = "", **more: Any) -> Any:
-    """Return an option of the recipe, which has the default and checks the value."""
+    """Return an option of the recipe, which has its default and its checks."""
     return option(flag or f"--{name.replace('_', '-')}", getattr(Recipe, name), kind, help, **more)
 
 
 @dataclass(frozen=True, init=False)
 class TrainOptions(WithData, Spread):
-    """Options of `bench train`: the recipe (`framebench.models.recipe.Recipe`), the data, and what is kept."""
+    """Options of `bench train`: the recipe (`framebench.models.recipe.Recipe`), the data, and the files to keep."""
 
     command = "train"
 
@@ -77,14 +77,14 @@ class TrainOptions(WithData, Spread):
             self.recipe(seed)
 
     def recipe(self, seed: int, device: torch.device | None = None) -> Recipe:
-        """Return the recipe for one seed; what these options leave open it fills in itself.
+        """Return the recipe for one seed.
 
         Args:
             seed: One of `seeds`.
-            device: Where is trained, on which the precision "auto" depends; None for fp32 then.
+            device: The device, which the precision "auto" depends on; None makes it fp32.
 
         Raises:
-            InputError: for a value that can't be.
+            InputError: for an invalid value.
         """
         from framebench.models.recipe import best_precision
 
@@ -95,9 +95,9 @@ class TrainOptions(WithData, Spread):
                  "validation", "regularizer", "gamma", "every", "init")
         return Recipe(**{name: getattr(self, name) for name in names}, seed=seed, precision=precision,
                       regularizer_options=dict(self.regularizer_options),
-                      flip=self.dataset != "svhn")  # a mirrored digit is another or none
+                      flip=self.dataset != "svhn")  # a mirrored digit is another digit or none
 
     def name_of(self, recipe: Recipe) -> str:
-        """Return what the checkpoint of a recipe is called."""
+        """Return the name of a recipe's checkpoint."""
         base = self.name or "-".join([recipe.arch, f"w{recipe.width or 'default'}", recipe.regularizer])
         return base if len(self.seeds) == 1 else f"{base}-s{recipe.seed}"
