@@ -195,7 +195,7 @@ def _of_models(name: str, root: str | None, times: int = 5) -> dict[str, float]:
             act()  # type: ignore[operator]
         return (time.process_time() - before) / times
 
-    return {"known": seconds(lambda: load_models([name], known=True)),
+    return {"known": seconds(lambda: load_models([name], spread=True)),
             "trial": seconds(lambda: prepare(load(name), domain, kind=None, how=how, passes=0)),
             "change": seconds(lambda: predictor(load(name), domain, kind=None, how=how, gradients=False))}
 

@@ -20,7 +20,7 @@ _NUMBERS = ["gershgorin_lower", "gershgorin_upper", "reconstruction_error", "rec
 
 
 def frame_tables(kept: Sequence[KeptFrames], names: Mapping[tuple[str, str], str]) -> dict[str, pd.DataFrame]:
-    """Return label -> one row per layer: `FRAME_COLUMNS`, and spectrum (a list, or None where it is not exact).
+    """Return label -> one row per layer: `FRAME_COLUMNS`, and spectrum (a list, or None if it is not exact).
 
     Args:
         kept: What `bench.rows.frames.read_frames` returned, in the order of the tables.

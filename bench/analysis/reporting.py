@@ -129,4 +129,4 @@ def run(options: ReportOptions) -> Results:
     with store.lock(repair=options.repair):
         for out in others:
             take(first, store, out)
-        return write_report(first, options.made_by())
+        return write_report(first, options.report_settings())

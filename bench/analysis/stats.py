@@ -13,7 +13,7 @@ from scipy import stats
 
 from framebench.seeding import generator
 
-#: Numbers that resampling holds at a time: 16 MB.
+#: Counts that resampling holds in memory at a time: 16 MB.
 _DRAWN = 1 << 21
 
 
@@ -31,11 +31,11 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def _score_interval(p: float, n: float, level: float) -> tuple[float, float]:
-    """Return Wilson's interval of a proportion p of n outcomes, of which there can be a fraction."""
+    """Return Wilson's interval of a proportion p of n outcomes; n need not be an integer."""
     z = _quantile(level)
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-    # Exactly 0 and 1 where that is what the difference of the two is up to rounding.
+    # Exactly 0 or 1 for p = 0 or 1, without rounding errors.
     return 0.0 if p == 0 else centre - half, 1.0 if p == 1 else centre + half
 
 
@@ -46,24 +46,24 @@ def _quantile(level: float) -> float:
 
 
 def shares_interval(shares: np.ndarray, outcomes: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the interval of the mean of examples' shares, each over as many outcomes, such as those of several seeds.
+    """Return the interval of the mean of examples' shares, each over the same number of outcomes, such as seeds.
 
-    An example's outcomes are alike, so they are not independent. The interval is Wilson's for the number of independent
-    ones whose mean would vary as much as that of the examples does (Korn & Graubard 1998; with Wilson's interval Dean &
-    Pagano 2015): n, and the interval `wilson`'s, where the outcomes of every example agree, n * outcomes at most. With
-    few successes, or few failures, the examples don't tell; so two that succeed and two that fail in all outcomes are
-    thought added where the variance is taken (the four of Agresti & Coull 1998).
+    The outcomes of an example are correlated. So the interval is Wilson's for the effective number of independent
+    outcomes, whose mean would have the variance of the mean over examples (Korn & Graubard 1998; with Wilson's interval
+    Dean & Pagano 2015). It is n, with the interval of `wilson`, if the outcomes of every example agree, and at most
+    n * outcomes. The variance is poorly estimated from few successes or few failures. So it is taken with four examples
+    added, two with successes only and two with failures only (as in Agresti & Coull 1998).
 
     Args:
         shares: Shares of successes [n], each in [0, 1]; n = 0 gives (0, 1).
-        outcomes: Outcomes of an example, which stand for themselves and not for others that might have been drawn.
+        outcomes: Number of outcomes per example; the interval is for these outcomes, not for others, such as new seeds.
         level: Coverage of the interval.
     """
     if not len(shares):
         return 0.0, 1.0
     added = np.concatenate([shares, [0, 0, 1, 1]])
-    worth = added.mean() * (1 - added.mean()) / added.var()  # of an example's outcomes, in independent ones
-    p, n = float(np.mean(shares)), len(shares) * float(np.clip(worth, 1, outcomes))
+    effective = added.mean() * (1 - added.mean()) / added.var()  # independent outcomes per example
+    p, n = float(np.mean(shares)), len(shares) * float(np.clip(effective, 1, outcomes))
     return _score_interval(p, n, level)
 
 
@@ -84,9 +84,9 @@ class McNemar:
     """McNemar's exact test.
 
     Attributes:
-        only_a: Examples that are true in a alone.
-        only_b: Examples that are true in b alone.
-        p_value: Two-sided; 1 where no example differs.
+        only_a: Number of examples that are true only in a.
+        only_b: Number of examples that are true only in b.
+        p_value: Two-sided; 1 if no example differs.
     """
 
     only_a: int
@@ -120,9 +120,9 @@ def _paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def paired_proportions(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """Return the difference of two proportions of the same examples and its interval (Newcombe 1998, paired).
 
-    Method 10 of Statistics in Medicine 17:2635: Wilson's intervals of both, put together with the correlation phi of
-    the outcomes, which is taken nearer to 0 where it is positive. It covers where a bootstrap does not: where few
-    examples differ, or none.
+    Method 10 of Statistics in Medicine 17:2635: Wilson's intervals of both, combined with the correlation phi of the
+    outcomes, which is corrected towards 0 if positive. Unlike a bootstrap, it has good coverage if few examples differ
+    or none.
 
     Args:
         a: bool [n].
@@ -136,26 +136,26 @@ def paired_proportions(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tup
         ValueError: if the two don't have the same length.
     """
     first, second = _paired(a, b)
-    n, of_a, of_b = len(first), int(first.sum()), int(second.sum())
+    n, true_a, true_b = len(first), int(first.sum()), int(second.sum())
     if n == 0:
         return math.nan, math.nan, math.nan
-    covariance = n * int((first & second).sum()) - of_a * of_b  # n^2 times that of the outcomes
-    scale = math.sqrt(of_a * (n - of_a) * of_b * (n - of_b))
+    covariance = n * int((first & second).sum()) - true_a * true_b  # times n^2
+    scale = math.sqrt(true_a * (n - true_a) * true_b * (n - true_b))
     phi = (max(covariance - n / 2, 0) if covariance > 0 else covariance) / scale if scale else 0.0
-    p1, p2, (l1, u1), (l2, u2) = of_a / n, of_b / n, wilson(of_a, n, level), wilson(of_b, n, level)
+    p1, p2, (l1, u1), (l2, u2) = true_a / n, true_b / n, wilson(true_a, n, level), wilson(true_b, n, level)
 
-    def together(x: float, y: float) -> float:
+    def combined(x: float, y: float) -> float:
         return math.sqrt(x * x - 2 * phi * x * y + y * y)
 
-    difference = (of_a - of_b) / n
-    return difference, difference - together(p1 - l1, u2 - p2), difference + together(u1 - p1, p2 - l2)
+    difference = (true_a - true_b) / n
+    return difference, difference - combined(p1 - l1, u2 - p2), difference + combined(u1 - p1, p2 - l2)
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95, draws: int = 10000,
                       seed: int = 0) -> tuple[float, float, float]:
     """Return mean(a) - mean(b) and its percentile interval from a bootstrap over examples.
 
-    For scores that are means; of plain outcomes, few of which may differ, `paired_proportions` is the interval.
+    It is for scores that are means. For binary outcomes use `paired_proportions`.
 
     Args:
         a: Scores [n].
@@ -171,7 +171,7 @@ def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95, draws: 
     n = len(difference)
     if n == 0:
         return math.nan, math.nan, math.nan
-    # Resampling n examples only matters through how often each distinct difference is drawn: a multinomial.
+    # Only the number of draws of each distinct difference matters: it is multinomial.
     values, counts = np.unique(difference, return_counts=True)
     drawn = generator(seed, "paired-bootstrap").multinomial(n, counts / n, size=draws)
     low, high = np.quantile(drawn @ values / n, [(1 - level) / 2, (1 + level) / 2])
@@ -191,8 +191,8 @@ class SignFlip(NamedTuple):
     """The outcome of a sign-flip test.
 
     Attributes:
-        p_value: Two-sided; 1 where no example differs.
-        bound: Whether no flip was as extreme as what was observed: then p is at most `p_value`, 1 / (draws + 1).
+        p_value: Two-sided; 1 if no example differs.
+        bound: Whether no flip was as extreme as the observation: then p is at most `p_value`, 1 / (draws + 1).
     """
 
     p_value: float
@@ -202,8 +202,8 @@ class SignFlip(NamedTuple):
 def sign_flip(a: np.ndarray, b: np.ndarray, draws: int = 9999, seed: int = 0) -> SignFlip:
     """Test whether mean(a) = mean(b) by a paired sign-flip permutation test.
 
-    Under the hypothesis each example's difference is as likely to have either sign. The p-value counts the observed
-    outcome among the `draws` (Phipson & Smyth 2010), so it is never 0.
+    Under the null hypothesis, both signs of each example's difference are equally likely. The observation counts as one
+    of the draws (Phipson & Smyth 2010), so the p-value is never 0.
 
     Args:
         a: Scores [n].
@@ -212,7 +212,7 @@ def sign_flip(a: np.ndarray, b: np.ndarray, draws: int = 9999, seed: int = 0) ->
         seed: Seed of the flips.
     """
     difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    # Only how many of each distinct size keep their sign matters: a binomial number.
+    # Only the number of differences of each size that keep their sign matters: it is binomial.
     sizes, counts = np.unique(np.abs(difference[difference != 0]).round(12), return_counts=True)
     if not len(sizes):
         return SignFlip(1.0, False)
@@ -230,12 +230,12 @@ def pairs_needed(discordant: float, difference: float, level: float = 0.05, powe
 
     Args:
         discordant: Share of images on which the two differ, at least |difference|.
-        difference: That of the proportions.
+        difference: Difference of the proportions.
         level: Level of the test.
         power: Probability that the test finds it.
 
     Returns:
-        The number, not rounded; infinite where there is no difference.
+        The number, not rounded; infinite for a difference of 0.
     """
     if difference == 0:
         return math.inf
@@ -246,7 +246,7 @@ def pairs_needed(discordant: float, difference: float, level: float = 0.05, powe
 def images_needed(deviation: float, difference: float, level: float = 0.05, power: float = 0.8) -> float:
     """Return how many images a two-sided paired test of a mean difference needs to find it: ((z + z') sd / mean)^2.
 
-    As `pairs_needed`, with the standard deviation of the images' differences for the discordant share.
+    As `pairs_needed`, with the standard deviation of the images' differences instead of the discordant share.
     """
     if difference == 0:
         return math.inf
@@ -269,9 +269,9 @@ def independent_difference(successes: tuple[int, int], n: tuple[int, int]) -> tu
 def resampled_means(values: Sequence[np.ndarray], draws: int = 1000, seed: int = 0) -> list[np.ndarray]:
     """Return the means of bootstrap resamples of n examples.
 
-    The resamples of one n are the same for everything that is compared, so that differences are paired. A thousand
-    draws: unlike those of `paired_difference` they can't be counted by distinct values. How often each example is drawn
-    is held for a few resamples at a time: for all of them it would be 400 MB at 50,000 examples.
+    All values of the same n share the resamples, so differences are paired. The default has fewer draws than
+    `paired_difference`, which only counts distinct values. Counts of draws are held in memory for a few resamples at a
+    time: all of them would need 400 MB for 50,000 examples.
 
     Args:
         values: Scores of the same examples, [n, k] each.

@@ -60,7 +60,7 @@ def run(options: FramesOptions, models: Sequence[LoadedModel] | None = None) -> 
         read_frames(out)
         for model in models:
             measure(model, options, out, device)
-        return write_report(out, options.made_by())
+        return write_report(out, options.report_settings())
 
 
 def measure(model: LoadedModel, options: FramesOptions, out: Path, device: torch.device) -> None:

@@ -62,7 +62,7 @@ class Reported(Options):
                           "again what they held and what else is lost (pictures, attacked images)", group=FILES,
                           in_protocol=False)
 
-    def made_by(self, matched: tuple[str, ...] = (), left_out: tuple[str, ...] = ()) -> ReportSettings:
+    def report_settings(self, matched: tuple[str, ...] = (), left_out: tuple[str, ...] = ()) -> ReportSettings:
         """Return the settings of a report by this command; see `ReportSettings`."""
         return ReportSettings(self.baseline, matched, self.log, self.command_line(), left_out=left_out)
 
@@ -83,6 +83,6 @@ class ReportOptions(Reported):
         "width of the figures that md and tex come with: column (3.25 inches), text (6.75) or a number of inches",
         rule=Rule(lambda inches: 2 <= inches <= 12, "must be from 2 to 12 inches"), group=REPORT)
 
-    def made_by(self, matched: tuple[str, ...] = (), left_out: tuple[str, ...] = ()) -> ReportSettings:
+    def report_settings(self, matched: tuple[str, ...] = (), left_out: tuple[str, ...] = ()) -> ReportSettings:
         """Return the settings of a report by this command, with its formats."""
-        return replace(super().made_by(matched, left_out), formats=self.formats, figure_width=self.figure_width)
+        return replace(super().report_settings(matched, left_out), formats=self.formats, figure_width=self.figure_width)

@@ -91,7 +91,7 @@ def attack(options: AttackOptions) -> Attacked | None:
     """
     attacks = {epsilon: make_attack(options, epsilon) for epsilon in options.epsilon or (None,)}
     root = data_root(options.data_root)
-    models = load_models(options.models, options.precision, known=options.spread)
+    models = load_models(options.models, options.precision, spread=options.spread)
     chosen = options.domain or default_domain(options.data_root)
     how_read = reading(options, models, [chosen])
     domain = chosen if isinstance(chosen, Domain) else load_domain(chosen, root, how_read)
@@ -111,8 +111,8 @@ def attack(options: AttackOptions) -> Attacked | None:
     _log.info("data: %s, n = %d%s%s", domain.title, len(ids), here, hint)
     store = Store(options.out)
     with store.lock(repair=options.repair):
-        check_settings(options.made_by(), [*store.models(), *((model.name, model.digest) for model in models)])
-        with tabled(store, options.made_by()):
+        check_settings(options.report_settings(), [*store.models(), *((model.name, model.digest) for model in models)])
+        with tabled(store, options.report_settings()):
             runs = _plan(models, domain, part, attacks, options, store)
             store.expect(sum(len(planned.left) for planned in runs))
             given_up: tuple[str, ...] = ()
@@ -122,7 +122,7 @@ def attack(options: AttackOptions) -> Attacked | None:
                     given_up = _spread(workers, runs, part, spec, options)
             else:
                 _attack_all(runs, domain, part, how)
-        results = report_run(options.out, options.made_by(left_out=given_up))
+        results = report_run(options.out, options.report_settings(left_out=given_up))
         return Attacked(results, tuple(planned.rows.evaluation for planned in runs))
 
 
@@ -220,7 +220,7 @@ def _attack(planned: _Run, attack: Attack, ready: Prepared | None, domain: Domai
     with AttackProgress(planned.name, len(ids), len(ids) - len(planned.left)) as progress:
         if ready is not None:
             attack_images(rows, attack, progress.counting(ready.predict), domain, planned.left,
-                          made=ready.made(rows.facts), batch_size=how.batch_size,
+                          facts=ready.add_facts(rows.facts), batch_size=how.batch_size,
                           report=lambda done: progress.update(Tally.of(done)), saved=planned.saved)
         finish(rows)
 

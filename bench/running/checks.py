@@ -16,13 +16,13 @@ from framebench.user_code import foreign, reason
 
 
 def load_models(models: Sequence[str | LoadedModel], precision: str = "fp32", *,
-                known: bool = False) -> list[LoadedModel]:
+                spread: bool = False) -> list[LoadedModel]:
     """Load models by name, or the default ones if none is given. Loaded models are taken as they are.
 
     Args:
         models: Names, or loaded models.
         precision: "fp32", or "bf16" for models that compute in bfloat16.
-        known: Whether workers compute, so that this process needs no weights. Then it keeps only those of the first
+        spread: Whether workers compute, so that this process needs no weights. Then it keeps only those of the first
             model, which `reading` may run, and a thousand models fit into memory.
 
     Raises:
@@ -35,7 +35,7 @@ def load_models(models: Sequence[str | LoadedModel], precision: str = "fp32", *,
     for name in names:
         model = name if isinstance(name, LoadedModel) else load(name)
         model = in_bfloat16(model) if precision == "bf16" else model
-        loaded.append(without_weights(model) if known and loaded else model)
+        loaded.append(without_weights(model) if spread and loaded else model)
     _check_distinct(loaded)
     return loaded
 

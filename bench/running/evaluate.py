@@ -45,7 +45,7 @@ def pictured(domain: Domain) -> np.ndarray:
     return domain.first(min(count, len(domain)))
 
 
-def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, ids: np.ndarray, *, made: Facts,
+def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, ids: np.ndarray, *, facts: Facts,
                   batch_size: int, report: Callable[[Finished], None], saved: Adversarial | None = None) -> None:
     """Attack images, and add their rows as they finish; `finish` joins them.
 
@@ -55,7 +55,7 @@ def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, 
         predict: Maps images [n, C, H, W] in [0, 1] to logits; differentiable if the attack needs gradients.
         domain: The domain of the images.
         ids: The images, int64 [n]. If an image has a row already, that row counts.
-        made: Facts that hold once this run has added a row, such as the machine.
+        facts: Facts that hold once this run has added a row, such as the machine.
         batch_size: Images per forward pass.
         report: Called with finished images, for a progress bar.
         saved: Store of all attacked images, or None.
@@ -79,7 +79,7 @@ def attack_images(rows: Rows, attack: Attack, predict: Predict, domain: Domain, 
                                                        float(done.clean_confidence[i]), done.paths[i]))
             if saved is not None:
                 saved.add(done.ids, done.labels, done.x_adv)
-            rows.note(made)
+            rows.note(facts)
             rows.add(columns(done))
             report(done)
             if rows.due:
@@ -133,7 +133,7 @@ def classify_all(images: Domain, requests: Sequence[tuple[Rows, Prepared, np.nda
     """
     picture = picture_of(images)
     for rows, ready, _ in requests:
-        rows.note(dataclasses.replace(ready.made(rows.facts), picture=picture))
+        rows.note(dataclasses.replace(ready.add_facts(rows.facts), picture=picture))
     try:
         for part, x, labels in images.batches(np.unique(np.concatenate([ids for *_, ids in requests])), batch_size):
             for rows, ready, ids in requests:

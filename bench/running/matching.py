@@ -35,7 +35,7 @@ def match_clean(names: list[str], reference: str) -> list[Match]:
 
     Args:
         names: Model names; folders of training runs are matched, others are taken as they are.
-        reference: A model with a card, or the folder of a run, of which the last epoch counts.
+        reference: A model with a card, or the folder of a run, whose last epoch counts.
 
     Raises:
         InputError: if the reference has no held-out accuracy, a run keeps no epochs, or the two were held out

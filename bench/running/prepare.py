@@ -47,7 +47,7 @@ class Prepared:
     provenance: dict[str, Any]
     chunk: int | None = None
 
-    def made(self, facts: Facts) -> Facts:
+    def add_facts(self, facts: Facts) -> Facts:
         """Return facts with those that hold once this form has made rows."""
         return dataclasses.replace(facts, predictor=self.kind, warnings=self.flags, provenance=(self.provenance,))
 

@@ -68,9 +68,9 @@ def run(options: ShiftOptions) -> Results:
     duplicates = training_images(cells, root)
     store = Store(options.out)
     with store.lock(repair=options.repair):
-        check_settings(options.made_by(), [*store.models(), *((model.name, model.digest) for model in models)])
+        check_settings(options.report_settings(), [*store.models(), *((model.name, model.digest) for model in models)])
         DUPLICATES.read(options.out)  # a damaged file is refused before anything is evaluated
-        with tabled(store, options.made_by(tuple(notes))):
+        with tabled(store, options.report_settings(tuple(notes))):
             left_out: tuple[str, ...] = ()
             planned = plan(cells, models, store, options.n, protocol=protocol_facts(options))
             if options.spread and planned.models:
@@ -79,13 +79,13 @@ def run(options: ShiftOptions) -> Results:
             else:
                 evaluate(planned, how)
         write_training_images(options.out, cells, duplicates)
-        return report_run(options.out, options.made_by(tuple(notes), left_out))
+        return report_run(options.out, options.report_settings(tuple(notes), left_out))
 
 
 def _models(options: ShiftOptions) -> tuple[list[LoadedModel], list[str]]:
     """Return the models, and notes on how they were matched in clean accuracy, one sentence per model."""
     if options.match_clean is None:
-        return load_models(options.models, options.precision, known=options.spread), []
+        return load_models(options.models, options.precision, spread=options.spread), []
     names = options.models or tuple(model.name for model in load_models(()))
     matches = match_clean([name for name in names if isinstance(name, str)], options.match_clean)
     matched = [match.model for match in matches] + [match.reference for match in matches if match.reference]
@@ -93,7 +93,7 @@ def _models(options: ShiftOptions) -> tuple[list[LoadedModel], list[str]]:
     for match in matches:
         _log.info("%s", match.note)
     chosen: list[str | LoadedModel] = [*dict.fromkeys(matched), *modules]
-    return load_models(chosen, options.precision, known=options.spread), [match.note for match in matches]
+    return load_models(chosen, options.precision, spread=options.spread), [match.note for match in matches]
 
 
 def _check_classes(cells: Sequence[Cell]) -> None:

@@ -106,7 +106,7 @@ def attack_slice(task: AttackSlice) -> Tally:
         tally += Tally.of(done, queries=int(done.queries.sum()))
 
     attack_images(rows, attack.on(fitted(model, domain).module), ready.predict, domain, task.request.ids,
-                  made=ready.made(rows.facts), batch_size=how.batch_size, report=count, saved=saved)
+                  facts=ready.add_facts(rows.facts), batch_size=how.batch_size, report=count, saved=saved)
     return tally
 
 

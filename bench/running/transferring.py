@@ -58,7 +58,7 @@ def run(options: AttackOptions) -> pd.DataFrame:
                                columns=list(TRANSFER.columns))
         TRANSFER.write(options.out, entries, earlier)
         if store.all():
-            write_report(options.out, options.made_by())
+            write_report(options.out, options.report_settings())
     return entries
 
 

@@ -225,7 +225,7 @@ def test_the_command_that_a_report_shows_makes_the_same_options():
 
 def test_a_report_is_made_by_its_command_alone():
     options = ShiftOptions(baseline="m", log=["run"])
-    assert options.made_by(("a: matched",)) == ReportSettings(
+    assert options.report_settings(("a: matched",)) == ReportSettings(
         "m", ("a: matched",), (Path("run"),), "bench shift --baseline m --log run")
 
 
