@@ -186,8 +186,8 @@ def _children() -> Iterator[list[float]]:
 
 def _of_models(name: str, root: str | None, times: int = 5) -> dict[str, float]:
     """Return what a model costs."""
-    domain, how = load_domain("cifar10", data_root(root)), Computing(torch.device("cpu"), 1, SLICE)
-    prepare(load(name), domain, kind=None, how=how, passes=0)  # the first one also imports
+    domain, setup = load_domain("cifar10", data_root(root)), Computing(torch.device("cpu"), 1, SLICE)
+    prepare(load(name), domain, kind=None, setup=setup, passes=0)  # the first one also imports
 
     def seconds(act: object) -> float:
         before = time.process_time()
@@ -196,8 +196,8 @@ def _of_models(name: str, root: str | None, times: int = 5) -> dict[str, float]:
         return (time.process_time() - before) / times
 
     return {"known": seconds(lambda: load_models([name], spread=True)),
-            "trial": seconds(lambda: prepare(load(name), domain, kind=None, how=how, passes=0)),
-            "change": seconds(lambda: predictor(load(name), domain, kind=None, how=how, gradients=False))}
+            "trial": seconds(lambda: prepare(load(name), domain, kind=None, setup=setup, passes=0)),
+            "change": seconds(lambda: predictor(load(name), domain, kind=None, setup=setup, gradients=False))}
 
 
 def _of_slices(count: int = 2000) -> dict[str, float]:

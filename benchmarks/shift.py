@@ -58,8 +58,8 @@ def main() -> int:
         store = Store(arguments.out or Path(folder))
         started = time.perf_counter()
         with store.lock():
-            how = Computing(torch.device("cpu"), arguments.threads, arguments.batch_size)
-            evaluate(plan(cells, [model], store, arguments.n), how)
+            setup = Computing(torch.device("cpu"), arguments.threads, arguments.batch_size)
+            evaluate(plan(cells, [model], store, arguments.n), setup)
         seconds = time.perf_counter() - started
     raw.append(rate(predictor, x, 8))
     ratio = images / seconds / float(np.mean(raw))

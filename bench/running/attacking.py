@@ -22,7 +22,7 @@ from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
 from bench.rows.parts import Rows
 from bench.rows.store import Store
-from bench.running.checks import check_classes, load_models, reading
+from bench.running.checks import check_classes, load_models, reading_for
 from bench.running.cluster import pool
 from bench.running.computing import Computing, computing
 from bench.running.evaluate import attack_images, finish, pictured, report_run, tabled
@@ -93,14 +93,14 @@ def attack(options: AttackOptions) -> Attacked | None:
     root = data_root(options.data_root)
     models = load_models(options.models, options.precision, spread=options.spread)
     chosen = options.domain or default_domain(options.data_root)
-    how_read = reading(options, models, [chosen])
-    domain = chosen if isinstance(chosen, Domain) else load_domain(chosen, root, how_read)
+    reading = reading_for(options, models, [chosen])
+    domain = chosen if isinstance(chosen, Domain) else load_domain(chosen, root, reading)
     height, width, channels = domain.shape
     for variant in attacks.values():
         variant.check((channels, height, width))
     ids = domain.first(options.count(len(domain)))
     part = ids if options.shard is None else ids[options.shard.part - 1 :: options.shard.parts]
-    how = computing(options)
+    setup = computing(options)
     writable_folder(options.out)
     if not len(part):  # a cluster's script may make more shards than there are images
         writable_folder(options.out / "examples")  # `report` joins it like the others
@@ -118,10 +118,10 @@ def attack(options: AttackOptions) -> Attacked | None:
             given_up: tuple[str, ...] = ()
             if options.spread and any(len(planned.left) for planned in runs):
                 with pool(options, models, [chosen], [options.attack]) as workers:
-                    spec = DomainSpec(str(chosen), root, how_read, domain.digest)
+                    spec = DomainSpec(str(chosen), root, reading, domain.digest)
                     given_up = _spread(workers, runs, part, spec, options)
             else:
-                _attack_all(runs, domain, part, how)
+                _attack_all(runs, domain, part, setup)
         results = report_run(options.out, options.report_settings(left_out=given_up))
         return Attacked(results, tuple(planned.rows.evaluation for planned in runs))
 
@@ -196,7 +196,7 @@ def _check_needs(model: LoadedModel, attack: Attack, name: str) -> None:
                          "decision-based attack such as foolbox:HopSkipJumpAttack")
 
 
-def _attack_all(runs: Sequence[_Run], domain: Domain, ids: np.ndarray, how: Computing) -> None:
+def _attack_all(runs: Sequence[_Run], domain: Domain, ids: np.ndarray, setup: Computing) -> None:
     """Prepare all models that have images left, then attack these images."""
     prepared: dict[tuple[str, str | None], Prepared] = {}
     attacks = []
@@ -204,23 +204,23 @@ def _attack_all(runs: Sequence[_Run], domain: Domain, ids: np.ndarray, how: Comp
         model, kind = planned.model, planned.rows.facts.predictor
         attacks.append(planned.attack.on(fitted(model, domain).module))
         if len(planned.left) and (model.name, kind) not in prepared:
-            ready = prepare(model, domain, kind=kind, how=how, gradients=planned.attack.traits.needs == "gradients",
+            ready = prepare(model, domain, kind=kind, setup=setup, gradients=planned.attack.traits.needs == "gradients",
                             passes=planned.passes)
             prepared[model.name, kind] = prepared[model.name, ready.kind] = ready
     for planned, attack in zip(runs, attacks, strict=True):
         left = len(planned.left)
         _attack(planned, attack, prepared[planned.model.name, planned.rows.facts.predictor] if left else None, domain,
-                ids, how)
+                ids, setup)
 
 
 def _attack(planned: _Run, attack: Attack, ready: Prepared | None, domain: Domain, ids: np.ndarray,
-            how: Computing) -> None:
+            setup: Computing) -> None:
     """Attack the images that are left, and write new facts."""
     rows = planned.rows
     with AttackProgress(planned.name, len(ids), len(ids) - len(planned.left)) as progress:
         if ready is not None:
             attack_images(rows, attack, progress.counting(ready.predict), domain, planned.left,
-                          facts=ready.add_facts(rows.facts), batch_size=how.batch_size,
+                          facts=ready.add_facts(rows.facts), batch_size=setup.batch_size,
                           report=lambda done: progress.update(Tally.of(done)), saved=planned.saved)
         finish(rows)
 

@@ -23,7 +23,7 @@ def load_models(models: Sequence[str | LoadedModel], precision: str = "fp32", *,
         models: Names, or loaded models.
         precision: "fp32", or "bf16" for models that compute in bfloat16.
         spread: Whether workers compute, so that this process needs no weights. Then it keeps only those of the first
-            model, which `reading` may run, and a thousand models fit into memory.
+            model, which `reading_for` may run, and a thousand models fit into memory.
 
     Raises:
         InputError: for names that can't be loaded, and for models that tables could not tell apart.
@@ -40,7 +40,7 @@ def load_models(models: Sequence[str | LoadedModel], precision: str = "fp32", *,
     return loaded
 
 
-def reading(options: WithImages, models: Sequence[LoadedModel], domains: Sequence[str | Domain]) -> Reading:
+def reading_for(options: WithImages, models: Sequence[LoadedModel], domains: Sequence[str | Domain]) -> Reading:
     """Return how image files are read. The models' classes tell the labels of a user's class folders."""
     classes = tuple(dict.fromkeys(model.classes for model in models if model.classes is not None))
     folders = any(isinstance(name, str) and name.startswith("folder") for name in domains)

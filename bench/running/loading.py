@@ -120,17 +120,17 @@ def try_models(workers: Pool, options: AttackOptions | ShiftOptions,
 
 
 def _try_model(trial: Trial) -> ModelSpec:
-    spec, how = trial.model, computing(trial.options)
+    spec, setup = trial.model, computing(trial.options)
     model, domain = _load_model(spec), load_spec(spec.domain)
     if isinstance(trial.options, AttackOptions):
         for epsilon in trial.options.epsilon or (None,):
             make_attack(trial.options, epsilon).on(fitted(model, domain).module)
-    ready = prepare(model, domain, kind=spec.kind, how=how, gradients=spec.gradients, passes=trial.passes)
+    ready = prepare(model, domain, kind=spec.kind, setup=setup, gradients=spec.gradients, passes=trial.passes)
     return dataclasses.replace(spec, kind=ready.kind, flags=ready.flags, chunk=ready.chunk)
 
 
 @functools.lru_cache(maxsize=1)
-def prepared_models(specs: tuple[ModelSpec, ...], how: Computing) -> list[tuple[LoadedModel, Prepared]]:
+def prepared_models(specs: tuple[ModelSpec, ...], setup: Computing) -> list[tuple[LoadedModel, Prepared]]:
     """Load and prepare models; those of the last slice stay in memory.
 
     Raises:
@@ -139,9 +139,9 @@ def prepared_models(specs: tuple[ModelSpec, ...], how: Computing) -> list[tuple[
     models = []
     for spec in specs:
         model = _load_model(spec)
-        predict = predictor(model, load_spec(spec.domain), kind=spec.kind, how=how, gradients=spec.gradients,
+        predict = predictor(model, load_spec(spec.domain), kind=spec.kind, setup=setup, gradients=spec.gradients,
                             chunk=None if spec.gradients else spec.chunk)
-        models.append((model, Prepared(WATCH.heard(predict), predict.kind, spec.flags, provenance(how.device))))
+        models.append((model, Prepared(WATCH.heard(predict), predict.kind, spec.flags, provenance(setup.device))))
     return models
 
 

@@ -52,7 +52,7 @@ class Prepared:
         return dataclasses.replace(facts, predictor=self.kind, warnings=self.flags, provenance=(self.provenance,))
 
 
-def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Computing, passes: float,
+def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, setup: Computing, passes: float,
             gradients: bool = False) -> Prepared:
     """Prepare a model. This takes seconds, and queries that may be costly, so it is done once per model.
 
@@ -60,7 +60,7 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comput
         model: The model.
         domain: The domain of its images.
         kind: The form that made its rows so far; None for the fastest that agrees with the model.
-        how: How to compute.
+        setup: Device, threads and batch size.
         passes: Roughly how many images it will classify, at least: a timing must pay off.
         gradients: Whether gradients with respect to the images are needed.
 
@@ -68,16 +68,16 @@ def prepare(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comput
         InputError: if the model does not fit the images, or `kind` can't be had here.
     """
     black_box = isinstance(model.module, BlackBoxModel)  # its flags would cost queries
-    model, form = fitted(model, domain), predictor(model, domain, kind=kind, how=how, gradients=gradients)
+    model, form = fitted(model, domain), predictor(model, domain, kind=kind, setup=setup, gradients=gradients)
     predict, (example, _) = WATCH.heard(form), domain.load(domain.order[:_EXAMPLES])
     check_model(model, predict, domain, example)
     flags = () if black_box else tuple(flagged(predict, domain, model))
     if not gradients:
-        choose(form, model, example, how=how, passes=passes)
-    return Prepared(predict, form.kind, flags, provenance(how.device), form.chunk)
+        choose(form, model, example, setup=setup, passes=passes)
+    return Prepared(predict, form.kind, flags, provenance(setup.device), form.chunk)
 
 
-def predictor(model: LoadedModel, domain: Domain, *, kind: str | None, how: Computing, gradients: bool,
+def predictor(model: LoadedModel, domain: Domain, *, kind: str | None, setup: Computing, gradients: bool,
               chunk: int | None = None) -> Predictor:
     """Return the fast form of a model for a domain, without the checks of `prepare`.
 
@@ -87,7 +87,7 @@ def predictor(model: LoadedModel, domain: Domain, *, kind: str | None, how: Comp
         InputError: if `kind` can't be had here.
     """
     model, (example, _) = fitted(model, domain), domain.load(domain.order[:_EXAMPLES])
-    settings: dict[str, Any] = {"device": how.device, "threads": how.threads, "name": model.name}
+    settings: dict[str, Any] = {"device": setup.device, "threads": setup.threads, "name": model.name}
     if gradients:
         return Differentiable(model.module, example, **settings)
     form = Predictor(model.module, example, kind=kind, **settings)

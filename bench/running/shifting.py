@@ -22,7 +22,7 @@ from bench.rows.kept import DUPLICATES
 from bench.rows.parts import Rows
 from bench.rows.store import Store
 from bench.running.cells import Cell, default_domains, list_cells
-from bench.running.checks import check_classes, load_models, reading
+from bench.running.checks import check_classes, load_models, reading_for
 from bench.running.cluster import pool
 from bench.running.computing import Computing, computing
 from bench.running.evaluate import classify_all, finish, report_run, tabled
@@ -57,11 +57,11 @@ def run(options: ShiftOptions) -> Results:
     root = data_root(options.data_root)
     writable_folder(options.out)
     models, notes = _models(options)
-    how = computing(options)
+    setup = computing(options)
     domains = options.domains or default_domains(options.data_root)
-    how_read = reading(options, models, domains)
+    reading = reading_for(options, models, domains)
     cells = list_cells(domains, root, options.corruptions, options.severities, options.n, options.seed,
-                       workers=how.threads, reading=how_read)
+                       workers=setup.threads, reading=reading)
     _check_classes(cells)
     for title, hint in dict.fromkeys((cell.title, cell.images.hint) for cell in cells):
         _log.info("data: %s%s", title, f"; {hint}" if hint else "")
@@ -75,9 +75,9 @@ def run(options: ShiftOptions) -> Results:
             planned = plan(cells, models, store, options.n, protocol=protocol_facts(options))
             if options.spread and planned.models:
                 with pool(options, models, domains) as workers:
-                    left_out = _spread(workers, planned, options, root, how_read)
+                    left_out = _spread(workers, planned, options, root, reading)
             else:
-                evaluate(planned, how)
+                evaluate(planned, setup)
         write_training_images(options.out, cells, duplicates)
         return report_run(options.out, options.report_settings(tuple(notes), left_out))
 
@@ -167,13 +167,13 @@ def plan(cells: Sequence[Cell], models: Sequence[LoadedModel], store: Store, n: 
     return dataclasses.replace(planned, models=left)
 
 
-def evaluate(planned: Plan, how: Computing) -> None:
+def evaluate(planned: Plan, setup: Computing) -> None:
     """Compute the rows that models lack.
 
     Raises:
         InputError: if a model does not fit the images; all models are checked before the first image is evaluated.
     """
-    ready = {i: prepare(model, planned.cells[0].images, kind=planned.kind(i), how=how, passes=planned.left(i))
+    ready = {i: prepare(model, planned.cells[0].images, kind=planned.kind(i), setup=setup, passes=planned.left(i))
              for i, model in planned.models.items()}
     with _bar(planned) as bar:
         for k, cell in enumerate(planned.cells):
@@ -183,15 +183,15 @@ def evaluate(planned: Plan, how: Computing) -> None:
                 bar.set_description(_title(cell), refresh=False)
                 bar.update(0)  # shows the description, in a log file no more often than the bar writes lines
                 classify_all(cell.images, [(planned.rows[k][i], ready[i], ids) for i, ids in missing.items()],
-                             batch_size=how.batch_size, report=bar.update)
+                             batch_size=setup.batch_size, report=bar.update)
             for rows in planned.rows[k]:
                 finish(rows)
 
 
-def _spread(workers: Pool, planned: Plan, options: ShiftOptions, root: Path | None, how_read: Reading,
+def _spread(workers: Pool, planned: Plan, options: ShiftOptions, root: Path | None, reading: Reading,
             ) -> tuple[str, ...]:
     """Let workers evaluate, join their rows, and return flags of what they left out."""
-    cells = [DomainSpec(cell.name, root, how_read, cell.images.digest, cell.corruption, cell.severity, options.seed,
+    cells = [DomainSpec(cell.name, root, reading, cell.images.digest, cell.corruption, cell.severity, options.seed,
                         cell.set) for cell in planned.cells]
     specs = {i: ModelSpec(model.given, model.digest, cells[0], planned.kind(i)) for i, model in planned.models.items()}
     tried = try_models(workers, options, {spec: planned.left(i) for i, spec in specs.items()})

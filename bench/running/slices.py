@@ -94,8 +94,8 @@ def attack_slice(task: AttackSlice) -> Tally:
         InputError: if this worker has another model, data set or attack of the same name; and see `attack_images`.
     """
     options, evaluation, rows = task.options, task.request.evaluation, task.request.rows()
-    domain, attack, how = load_spec(task.domain), make_attack(options, task.epsilon), computing(options)
-    ((model, ready),) = prepared_models((task.model,), how)
+    domain, attack, setup = load_spec(task.domain), make_attack(options, task.epsilon), computing(options)
+    ((model, ready),) = prepared_models((task.model,), setup)
     check_digest("attack", str(options.attack),
                  attack_evaluation(model, domain, attack, options.attack, evaluation.seed).key, evaluation.key)
     saved = Adversarial(rows, new=True) if options.save_adversarial else None
@@ -106,7 +106,7 @@ def attack_slice(task: AttackSlice) -> Tally:
         tally += Tally.of(done, queries=int(done.queries.sum()))
 
     attack_images(rows, attack.on(fitted(model, domain).module), ready.predict, domain, task.request.ids,
-                  facts=ready.add_facts(rows.facts), batch_size=how.batch_size, report=count, saved=saved)
+                  facts=ready.add_facts(rows.facts), batch_size=setup.batch_size, report=count, saved=saved)
     return tally
 
 

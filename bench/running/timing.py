@@ -75,7 +75,7 @@ class Timing:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def choose(predict: Predictor, model: LoadedModel, example: torch.Tensor, *, how: Computing, passes: float,
+def choose(predict: Predictor, model: LoadedModel, example: torch.Tensor, *, setup: Computing, passes: float,
            clock: Callable[[], float] = time.process_time) -> None:
     """Set the fastest chunk size of a predictor, unless a timing can't pay off.
 
@@ -83,19 +83,19 @@ def choose(predict: Predictor, model: LoadedModel, example: torch.Tensor, *, how
         predict: The predictor.
         model: Its model.
         example: Some of its images [n, C, H, W].
-        how: How to compute.
+        setup: Device, threads and batch size.
         passes: Roughly how many images it will classify.
         clock: Returns seconds. Processor time is disturbed least by other work on the machine. Summed over all threads,
             it also shows how they slow each other down.
     """
-    if not how.timed or passes < WORTH or predict.chunk is None or not predict.repeats_itself(example):
+    if not setup.timed or passes < WORTH or predict.chunk is None or not predict.repeats_itself(example):
         return
-    untimed = Timing(model.name, _architecture(model.module), predict.kind, tuple(example.shape[1:]), how.threads,
+    untimed = Timing(model.name, _architecture(model.module), predict.kind, tuple(example.shape[1:]), setup.threads,
                      torch.__version__, processor())
     timing = next((entry for entry in kept(untimed.key) if entry.chunk in (*SMALLER, CHUNK, *LARGER)), None)
     when = "earlier"
     if timing is None:
-        chunk, gain = _fastest(predict, example, how, clock)
+        chunk, gain = _fastest(predict, example, setup, clock)
         same = predict.take_chunks(chunk, example)
         timing, when = dataclasses.replace(untimed, chunk=chunk, gain=round(gain, 3)) if same else untimed, "now"
         _keep(timing)
@@ -127,15 +127,15 @@ def _keep(timing: Timing) -> None:
         pass  # without a cache, the next run times again
 
 
-def _fastest(predict: Predictor, example: torch.Tensor, how: Computing,
+def _fastest(predict: Predictor, example: torch.Tensor, setup: Computing,
              clock: Callable[[], float]) -> tuple[int, float]:
     """Return the fastest chunk size, and its gain over `CHUNK`."""
     best, total = CHUNK, 1.0
     for sizes in (LARGER, SMALLER):
         for size in sizes if best == CHUNK else ():
-            if size * how.threads > how.batch_size:
+            if size * setup.threads > setup.batch_size:
                 break
-            gain = _gain(predict, example, best, size, how.threads, clock)
+            gain = _gain(predict, example, best, size, setup.threads, clock)
             if gain < 1 + _MARGIN:
                 break
             best, total = size, total * gain

@@ -17,7 +17,7 @@ from bench.options.attack import AttackOptions
 from bench.rows.adversarial import Saved, read
 from bench.rows.kept import TRANSFER
 from bench.rows.store import Store
-from bench.running.checks import check_model, load_models, reading
+from bench.running.checks import check_model, load_models, reading_for
 from bench.running.computing import computing
 from bench.running.prepare import fitted
 from framebench.domains import Domain, data_root, load_domain
@@ -39,7 +39,7 @@ def run(options: AttackOptions) -> pd.DataFrame:
     Raises:
         InputError: for folders without such images, and for images of another domain.
     """
-    models, how = load_models(options.models, options.precision), computing(options)
+    models, setup = load_models(options.models, options.precision), computing(options)
     saved = {path: _checked(path, read(path), options, models) for path in map(Path, options.transfer_from or ())}
     store = Store(writable_folder(options.out))
     with store.lock(repair=options.repair):
@@ -50,11 +50,11 @@ def run(options: AttackOptions) -> pd.DataFrame:
             if (model.name, domain.digest) not in predictors:
                 fit = fitted(model, domain)
                 example, _ = domain.load(domain.order[:32])
-                predictor = Predictor(fit.module, example, device=how.device, threads=how.threads, name=fit.name)
+                predictor = Predictor(fit.module, example, device=setup.device, threads=setup.threads, name=fit.name)
                 check_model(fit, predictor, domain, example)  # check all before the first one is evaluated
                 predictors[model.name, domain.digest] = predictor
         entries = pd.DataFrame([transfer(images, model.name, predictors[model.name, domain.digest], domain,
-                                         batch_size=how.batch_size) for model, (images, domain) in targets],
+                                         batch_size=setup.batch_size) for model, (images, domain) in targets],
                                columns=list(TRANSFER.columns))
         TRANSFER.write(options.out, entries, earlier)
         if store.all():
@@ -64,7 +64,7 @@ def run(options: AttackOptions) -> pd.DataFrame:
 
 def _checked(path: Path, saved: Saved, options: AttackOptions, models: Sequence[LoadedModel]) -> tuple[Saved, Domain]:
     name, root = options.domain or saved.origin.domain, data_root(options.data_root)
-    domain = name if isinstance(name, Domain) else load_domain(name, root, reading(options, models, [name]))
+    domain = name if isinstance(name, Domain) else load_domain(name, root, reading_for(options, models, [name]))
     if saved.origin.domain_digest != domain.digest:
         raise InputError(f"{path} holds images of {saved.origin.title}, not of {domain.title}; name their domain with "
                          "--domain and --data-root")

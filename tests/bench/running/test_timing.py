@@ -46,11 +46,11 @@ class Clock:
 @pytest.fixture
 def chosen(monkeypatch, images):
     """Return a function that lets a new predictor be timed, and returns it and how often the clock was looked at."""
-    def run(model, costs, *, how=ONE, passes=WORTH, form=Predictor):
+    def run(model, costs, *, setup=ONE, passes=WORTH, form=Predictor):
         with monkeypatch.context() as patch:
             clock = Clock(patch, costs)
-            predict = form(model, images, threads=how.threads)
-            choose(predict, wrap(model, "mine"), images, how=how, passes=passes, clock=clock)
+            predict = form(model, images, threads=setup.threads)
+            choose(predict, wrap(model, "mine"), images, setup=setup, passes=passes, clock=clock)
         return predict.chunk, clock.looks
     return run
 
@@ -77,8 +77,8 @@ def test_a_timing_is_of_an_architecture_a_form_a_size_of_images_and_a_number_of_
     assert chosen(other_weights, PAYS_64) == (64, 0)
     others = [(make_network(width=4), ONE, Predictor), (network, TWO, Predictor),
               (network, ONE, functools.partial(Predictor, kind="eager"))]
-    for count, (model, how, form) in enumerate(others, start=2):
-        assert chosen(model, PAYS_64, how=how, form=form)[1] > 0
+    for count, (model, setup, form) in enumerate(others, start=2):
+        assert chosen(model, PAYS_64, setup=setup, form=form)[1] > 0
         assert len(list(timing.kept())) == count
     monkeypatch.setattr(timing, "processor", lambda: "another one")
     assert chosen(network, PAYS_64)[1] > 0
@@ -103,14 +103,14 @@ class _Moody(nn.Module):
         return x.mean((2, 3)) + self.calls
 
 
-@pytest.mark.parametrize(("model", "how", "passes"), [
+@pytest.mark.parametrize(("model", "setup", "passes"), [
     (make_network(), Computing(torch.device("cpu"), 1, 256), WORTH),
     (make_network(), ONE, WORTH - 1),
     (_Moody(), ONE, WORTH),
     (BlackBoxModel(lambda images: images.mean((1, 2))), ONE, WORTH)],
     ids=["flag", "short run", "answers change", "paid for"])
-def test_what_a_timing_can_not_help_or_would_disturb_is_left_alone(chosen, model, how, passes):
-    assert chosen(model.eval(), PAYS_64, how=how, passes=passes) == (CHUNK, 0)
+def test_what_a_timing_can_not_help_or_would_disturb_is_left_alone(chosen, model, setup, passes):
+    assert chosen(model.eval(), PAYS_64, setup=setup, passes=passes) == (CHUNK, 0)
     assert not list(timing.kept())
 
 
@@ -168,8 +168,8 @@ def test_without_a_cache_that_can_be_written_to_there_is_a_timing_each_time(chos
 
 
 def test_threads_share_a_batch_so_that_many_take_fewer_images_at_once(chosen, network):
-    assert chosen(network, PAYS_64, how=Computing(torch.device("cpu"), 8, 256, timed=True))[0] == 32
-    assert chosen(network, PAYS_64, how=Computing(torch.device("cpu"), 100, 256, timed=True)) == (CHUNK, 0)
+    assert chosen(network, PAYS_64, setup=Computing(torch.device("cpu"), 8, 256, timed=True))[0] == 32
+    assert chosen(network, PAYS_64, setup=Computing(torch.device("cpu"), 100, 256, timed=True)) == (CHUNK, 0)
 
 
 def test_a_batch_size_that_is_given_overrides_the_timing_and_threads_do_not():
@@ -180,7 +180,7 @@ def test_a_batch_size_that_is_given_overrides_the_timing_and_threads_do_not():
 def test_a_worker_takes_what_was_chosen_where_the_logits_are_the_same(data_root, network):
     domain = load_domain("cifar10", data_root)
     for model, chunk in ((network, 64), (_Rounds(lambda x: len(x) > 40).eval(), CHUNK)):
-        assert prepare.predictor(wrap(model, "mine"), domain, kind=None, how=ONE, gradients=False,
+        assert prepare.predictor(wrap(model, "mine"), domain, kind=None, setup=ONE, gradients=False,
                                  chunk=64).chunk == chunk
 
 
