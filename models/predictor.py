@@ -12,17 +12,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
-from torch.overrides import TorchFunctionMode
 
 from framebench.errors import InputError, out_of_memory
 from framebench.models.blackbox import BlackBoxModel
-from framebench.models.fuse import fuse
+from framebench.models.fuse import PaddedLinears, fuse
 from framebench.user_code import foreign, reason
 
 S = TypeVar("S")
@@ -91,6 +89,8 @@ class Predictor:
         elif kind == "fused":
             raise InputError("this model can't be fused here, but the rows so far were made with its fused form; use "
                              "the device that they were made on, or another --out")
+        else:
+            self._model = PaddedLinears(model, CHUNK)
         if self.chunk and self._least > 1 and self._depends_on_size(example):
             self._least = CHUNK
 
@@ -156,9 +156,9 @@ class Predictor:
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         # A single row takes another code path in matrix products, with other rounding. Two rows and more agree, except
-        # where `_WholeLinear` and `_depends_on_size` help.
+        # where `PaddedLinears` and `_depends_on_size` help.
         given = _filled(x, self._least)
-        with self.failing(x), _WholeLinear():
+        with self.failing(x):
             logits = self._model(given.clone())
         return self._checked(logits, len(given))[: len(x)].clone()  # a model may use the memory again
 
@@ -208,28 +208,13 @@ class Predictor:
                 warnings.simplefilter("ignore")  # of operators that the trace does not need
                 if not _answers_for_inputs_alone(self._model, example[:2]):
                     return None
-                fused = fuse(self._model, example.clone())
+                fused = fuse(self._model, example.clone(), CHUNK)
                 with torch.inference_mode():
                     want, got = self._model(example.clone()), fused(example.clone())
                 alike = float((want - got).abs().max()) <= 1e-4 * (float(want.abs().max()) + 1e-6)
         except InputError:  # tracing a stranger's model can fail in any way; the model counts
             return None
         return fused if alike else None
-
-
-class _WholeLinear(TorchFunctionMode):
-    """Gives linear layers on few rows as many as a whole chunk has.
-
-    MKL takes other kernels for few rows on some processors (AMX), with other sums, and a classifier costs next to
-    nothing. Without it the models here would depend on the size of a chunk there.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call `func`, with rows of zeros added if it is a linear layer on less than a chunk."""
-        if func is F.linear and args and args[0].ndim == 2 and len(args[0]) < CHUNK:
-            rows = len(args[0])
-            return func(F.pad(args[0], (0, 0, 0, CHUNK - rows)), *args[1:], **(kwargs or {}))[:rows]
-        return func(*args, **(kwargs or {}))
 
 
 def _filled(x: torch.Tensor, least: int) -> torch.Tensor:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F  # noqa: N812
+from torch.overrides import TorchFunctionMode
 
 from framebench.attacks.simba import simba
 from framebench.errors import InputError
@@ -57,6 +59,56 @@ def test_a_model_whose_roundings_go_by_the_size_of_a_batch_is_given_whole_chunks
     whole = predictor(x)
     assert torch.equal(torch.cat([predictor(part) for part in x.split(1)]), whole)
     assert torch.equal(predictor(x[:7]), whole[:7]) and predictor(x[:0]).shape == (0, 3)
+
+
+class _Rows(TorchFunctionMode):
+    """Notes the rows of every matrix that a linear layer computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is F.linear and args[0].ndim == 2:
+            self.rows.append(len(args[0]))
+        return func(*args, **(kwargs or {}))
+
+
+class _Leaf(nn.Module):
+    __module__ = "torch.nn"  # a trace does not enter torch's own layers
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(48, 48)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+class _Linears(nn.Module):
+    """A layer that is used twice, a function, a weight that a hook computes, and a layer inside of another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.same, self.weight = nn.Linear(48, 48), nn.Parameter(torch.eye(48))
+        self.hooked = nn.utils.spectral_norm(nn.Linear(48, 48))
+        self.leaf = _Leaf()
+
+    def forward(self, x):
+        x = F.linear(self.same(self.same(F.avg_pool2d(x, 8).flatten(1))), weight=self.weight)
+        return self.hooked(self.leaf(x))
+
+
+@pytest.mark.parametrize("kind", ["fused", "eager"])
+def test_a_linear_layer_computes_as_many_rows_for_few_images_as_for_a_chunk(images, kind):
+    model = _Linears().eval()
+    for name, parameter in model.named_parameters():  # exact sums, whatever kernel computes them
+        (nn.init.zeros_ if "bias" in name else nn.init.eye_)(parameter)
+    predictor = Predictor(model, images, kind=kind)
+    with _Rows() as seen, torch.inference_mode():
+        got = predictor(images[:3])
+        assert len(seen.rows) == 5 and set(seen.rows) == {CHUNK}
+        torch.testing.assert_close(got, model(images[:3]), rtol=1e-5, atol=1e-5)
 
 
 class _OtherRows(nn.Module):
@@ -235,7 +287,7 @@ def test_a_model_that_fails_prints_nothing(images, capfd):
 
 def test_a_fused_form_that_disagrees_is_not_used(network, images, monkeypatch):
     monkeypatch.setattr("framebench.models.predictor.fuse",
-                        lambda model, example: nn.Sequential(network, nn.Softmax(1)))
+                        lambda model, example, rows: nn.Sequential(network, nn.Softmax(1)))
     assert Predictor(network, images).kind == "eager"
 
 
