@@ -12,6 +12,7 @@ from framebench.errors import InputError, unknown
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from framebench.models.regularizers import Regularizer
 
@@ -155,6 +156,27 @@ def filled_in(recipe: dict[str, Any]) -> dict[str, Any]:
         return asdict(Recipe(**options))
     except (InputError, TypeError):
         return options
+
+
+def parameter_groups(model: nn.Module, decays: tuple[float, float],
+                     regularizer: Regularizer | None) -> list[dict[str, Any]]:
+    """Group a model's parameters by weight decay, for an optimiser.
+
+    Args:
+        model: The model.
+        decays: Weight decay of the weights whose scale the regularizer bounds, and of the other weight matrices
+            (`Recipe.decays`). Biases and batch norms have none.
+        regularizer: The regularizer, if there is one.
+
+    Returns:
+        The groups that are not empty, in the form that `torch.optim` takes.
+    """
+    held = {id(layer.module.weight) for layer in regularizer.held_layers(model)} if regularizer else set()
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    groups = [{"params": [p for p in matrices if id(p) in held], "weight_decay": decays[0]},
+              {"params": [p for p in matrices if id(p) not in held], "weight_decay": decays[1]},
+              {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 def _weight_decay(regularizer: Regularizer | None) -> float | tuple[float, float]:

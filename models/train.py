@@ -2,9 +2,9 @@
 
 A regularizer adds gamma times its penalty to the mean cross-entropy.
 
-What comes out depends on the recipe, the data, the device, the number of threads, `compile` and torch's version alone:
-each epoch draws from a generator keyed by (seed, epoch), so a run that was killed and resumed under the same ends with
-the weights of one that was not.
+The weights depend only on the recipe, the data, the device, the number of threads, `compile` and torch's version. Each
+epoch draws from a generator keyed by (seed, epoch), so a run that was killed and resumed ends with the weights of an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from framebench.files import seal, unseal
 from framebench.models.architectures import build
 from framebench.models.augment import crop_flip_cutout, draw_corners, pad_reflect
 from framebench.models.initialise import delta_orthogonal_
-from framebench.models.recipe import Recipe
+from framebench.models.recipe import Recipe, parameter_groups
 from framebench.models.regularizers import Regularizer
 from framebench.models.regularizers import build as build_regularizer
 from framebench.models.watch import WATCH_EVERY, ScaleWatch
@@ -59,27 +59,9 @@ def split(labels: np.ndarray, validation: int, names: Sequence[str]) -> tuple[np
         if 2 * share > count:
             raise InputError(f"can't hold {validation} of {len(labels)} images out for validation: the class "
                              f"{names[c]} would lose {share} of its {count}; choose a smaller --validation")
-    held = [rng.permutation(np.flatnonzero(labels == c))[:share] for c, share in zip(classes, shares, strict=True)]
-    held_out = np.sort(np.concatenate(held))
+    held_out = np.sort(np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:share]
+                                       for c, share in zip(classes, shares, strict=True)]))
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
-
-
-def parameter_groups(model: nn.Module, decays: tuple[float, float],
-                     regularizer: Regularizer | None) -> list[dict[str, Any]]:
-    """Return a model's parameters as groups of one weight decay each, for an optimiser.
-
-    Args:
-        model: The model.
-        decays: Weight decay of the weights whose scale the regularizer holds, and of other matrices
-            (`Recipe.decays`). Biases and batch norms have none.
-        regularizer: The regularizer, if there is one.
-    """
-    held = {id(layer.module.weight) for layer in regularizer.held_layers(model)} if regularizer else set()
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    groups = [{"params": [p for p in matrices if id(p) in held], "weight_decay": decays[0]},
-              {"params": [p for p in matrices if id(p) not in held], "weight_decay": decays[1]},
-              {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
 
 
 class Trainer:
@@ -96,7 +78,7 @@ class Trainer:
         keep: Called with (model in eval mode, epoch, validation accuracy) after every epoch, and after every half of
             one over the last third of the run. A resumed run calls it again for what it trains again.
         compile: Whether to compile the model (torch.compile), which pays on a GPU.
-        provenance: What is known of this process: versions, machine. The state has that of every process that trained
+        provenance: Versions and machine of this process. The state keeps those of every process that has trained
             (`provenances`).
 
     Raises:
@@ -137,11 +119,12 @@ class Trainer:
                              "choose a smaller --batch")
         self.identity = {**dataclasses.asdict(recipe), "data": data_digest}
         self.log: list[dict[str, float]] = []
-        #: What is known of the processes that trained, the last one last; equal ones once.
-        self.provenances = [own := provenance or {}]
+        #: Provenance of every process that has trained, without repeats, the latest last.
+        self.provenances: list[dict[str, Any]] = []
         self._resume()
         if self.epoch < recipe.epochs:  # else this process trains nothing
-            self.provenances = [*(made for made in self.provenances if made != own), own]
+            current = provenance or {}
+            self.provenances = [*(entry for entry in self.provenances if entry != current), current]
 
     @property
     def epoch(self) -> int:
@@ -278,7 +261,7 @@ class Trainer:
                  "regularizer": {} if self.regularizer is None else self.regularizer.state_dict()}
         content = io.BytesIO()  # into memory first: torch's writer hides what is wrong with a disk
         torch.save(state, content)
-        # With a checksum: torch.load takes nearly any flipped bit for a weight.
+        # With a checksum: torch.load does not notice most flipped bits.
         written = seal(self.folder, f"state-{self.epoch:05}", ".pt", content.getvalue())
         for path in set(self._states()) - {written}:
             path.unlink(missing_ok=True)
@@ -293,8 +276,8 @@ class Trainer:
         try:
             state = torch.load(io.BytesIO(unseal(path)), map_location=self.device, weights_only=True)
             identity = state["identity"]
-            differs = [f"{key.replace('_', ' ')} ({identity.get(key)}, now {value})"
-                       for key, value in self.identity.items() if identity.get(key) != value]
+            differs = [f"{key.replace('_', ' ')} ({identity[key]}, now {value})"
+                       for key, value in self.identity.items() if identity[key] != value]
             if not differs:
                 self._restore(state)
         except Exception as error:  # torch.load raises many types on a damaged file, and so do those who take it over
@@ -310,4 +293,4 @@ class Trainer:
         if self.regularizer is not None:
             self.regularizer.load_state_dict(state["regularizer"])
         self.log = [{column: entry[column] for column in LOG} for entry in state["log"]]
-        self.provenances = list(state.get("provenances", self.provenances))  # states of earlier versions have none
+        self.provenances = state["provenances"]

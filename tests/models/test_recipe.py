@@ -11,11 +11,11 @@ from torch import nn
 from framebench.errors import InputError
 from framebench.models.architectures import build
 from framebench.models.checkpoint import read_card
-from framebench.models.recipe import Recipe, best_precision, filled_in
+from framebench.models.recipe import Recipe, best_precision, filled_in, parameter_groups
 from framebench.models.registry import CHECKPOINTS
 from framebench.models.regularizers import KINDS, REGULARIZERS
 from framebench.models.regularizers import build as build_regularizer
-from framebench.models.train import Trainer, parameter_groups
+from framebench.models.train import Trainer
 
 #: What decays beside a regularizer: by default, and what must be found with a pair (of what it holds, of the rest).
 DECAYS = [
@@ -73,7 +73,7 @@ def test_a_pair_of_decays_reaches_the_layers_it_is_for():
     assert found["fc.weight"] == 1e-2 and found["conv.weight"] == 1e-3 and found["fc.bias"] == 0
     assert set(found.values()) == {1e-2, 1e-3, 0}
     plain = parameter_groups(model, (1e-3, 1e-3), None)
-    assert [group["weight_decay"] for group in plain] == [1e-3, 0]  # as states of earlier versions have it
+    assert [group["weight_decay"] for group in plain] == [1e-3, 0]
 
 
 def test_without_decay_a_scale_free_frame_grows_and_with_it_less():
