@@ -21,7 +21,7 @@ from framebench.attacks.ascent import Ascent, Run
 from framebench.attacks.base import Attack, Finished, Load, Predict, Traits, guarded, label
 from framebench.attacks.losses import LOSSES
 from framebench.attacks.options import EPSILONS
-from framebench.attacks.signatures import check_options, plain
+from framebench.attacks.signatures import changed, check_options, plain
 from framebench.attacks.state import run
 from framebench.errors import InputError, unknown
 
@@ -77,16 +77,15 @@ class APGD(Attack):
     """
 
     def __init__(self, budget: int, epsilon: float | None, max_queries: int | None, options: APGDOptions) -> None:
-        usual, given = EPSILONS[options.norm], vars(options)
+        usual = EPSILONS[options.norm]
         epsilon = usual if epsilon is None else epsilon
-        own = {key: value for key, value in given.items() if key != "norm" and value != getattr(APGDOptions, key)}
         count = len(options.runs(1))
         self._runs = options.runs(max(budget // (count * options.eot), 1))
         self._options, self._limit = options, min(budget + 1, max_queries or budget + 1)
-        self.settings = plain({**given, "budget": budget, "epsilon": epsilon, "max_queries": max_queries})
+        self.settings = plain({**vars(options), "budget": budget, "epsilon": epsilon, "max_queries": max_queries})
         self.traits = Traits(
-            label("apgd", [options.norm, "white-box"], max_queries=max_queries, schedule=budget, options=own,
-                  epsilon=epsilon, usual=usual),
+            label("apgd", [options.norm, "white-box"], max_queries=max_queries, schedule=budget,
+                  options=changed(options, "norm"), epsilon=epsilon, usual=usual),
             needs="gradients", budget=budget, epsilon=epsilon, norm=options.norm.lower(), bound=epsilon, prefix=False)
 
     def stream(self, predict: Predict, load: Load, ids: np.ndarray, *, seed: int,

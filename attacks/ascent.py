@@ -12,7 +12,7 @@ import torch
 from framebench.attacks.base import Finished, Predict
 from framebench.attacks.losses import LOSSES
 from framebench.attacks.state import Batch, Outcomes, outcomes, sizes
-from framebench.attacks.verdict import check_classes, judge, read_logits
+from framebench.attacks.verdict import check_classes, check_differentiable, judge, read_logits
 from framebench.errors import InputError
 from framebench.seeding import generator
 
@@ -158,9 +158,7 @@ class Ascent(Batch[_State]):
             if classes < LOSSES[name][1]:
                 raise InputError(f"the loss {name} needs {LOSSES[name][1]} classes, and the model has {classes}; "
                                  "choose apgd with loss=ce")
-        if not logits.requires_grad:
-            raise InputError("the model gives no gradients with respect to its images; choose an attack that needs "
-                             "none, such as square")
+        check_differentiable(logits)
 
     def _ascend(self, state: _State, rows: slice, shown: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """Add the gradients of the losses of some images' runs, and return the losses [r]; 0 for clean images."""

@@ -18,7 +18,7 @@ from framebench.attacks.apgd import APGDOptions, ascend
 from framebench.attacks.base import Attack, Finished, Load, Part, Predict, Traits, guarded, label
 from framebench.attacks.fab import Boundary
 from framebench.attacks.options import EPSILONS, AutoAttackOptions
-from framebench.attacks.signatures import check_options, plain
+from framebench.attacks.signatures import changed, check_options, plain
 from framebench.attacks.square import Search, SquareOptions
 from framebench.attacks.state import Slots, run
 from framebench.extras import require
@@ -53,8 +53,6 @@ class AutoAttack(Attack):
         usual = EPSILONS[options.norm]
         epsilon = usual if epsilon is None else epsilon
         words = [options.norm, *([] if options.version == "standard" else [options.version]), "white-box"]
-        own = {key: value for key in ("iterations", "queries", "targets")
-               if (value := getattr(options, key)) != getattr(AutoAttackOptions, key)}
         parts = tuple(Part(name, end, _GRADIENTS[name])
                       for name, end in zip(options.attacks, options.ends, strict=True))
         self._options, self._epsilon = options, epsilon
@@ -65,7 +63,8 @@ class AutoAttack(Attack):
             restarts=1 if part.name == "apgd-t" else options.restarts).runs(options.iterations + 1)]
         self.settings = plain({**dataclasses.asdict(options), "epsilon": epsilon, "max_queries": max_queries})
         self.traits = Traits(
-            label("autoattack", words, max_queries=max_queries, options=own, epsilon=epsilon, usual=usual),
+            label("autoattack", words, max_queries=max_queries, options=changed(options, "norm", "version"),
+                  epsilon=epsilon, usual=usual),
             needs="gradients", budget=min(budget, parts[-1].end), epsilon=epsilon, norm=options.norm.lower(),
             bound=epsilon, parts=parts)
         self._rest = parts[len(self._first):]

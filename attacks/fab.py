@@ -15,8 +15,7 @@ import torch
 from framebench.attacks.base import Finished, Predict
 from framebench.attacks.queries import Bound
 from framebench.attacks.state import Batch, Outcomes, outcomes
-from framebench.attacks.verdict import check_classes, judge, read_logits
-from framebench.errors import InputError
+from framebench.attacks.verdict import check_classes, check_differentiable, judge, read_logits
 from framebench.extras import require
 from framebench.seeding import generator
 
@@ -119,9 +118,7 @@ class Boundary(Batch[_State]):
         shown = shown.detach().requires_grad_()
         with torch.enable_grad():
             logits = predict(shown)
-        if not logits.requires_grad:
-            raise InputError("the model gives no gradients with respect to its images; choose an attack that needs "
-                             "none, such as square")
+        check_differentiable(logits)
         self._read(state, logits, rows, shown.detach())
         at = torch.arange(len(rows), device=logits.device)
         own = logits[at, torch.from_numpy(state.label[rows]).to(logits.device)]

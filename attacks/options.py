@@ -21,7 +21,6 @@ CHOICES = {
     "convention": ("pixel-clip", "normalised-clip"),
 }
 
-
 #: Norm of the bound of square, apgd and autoattack -> its usual size on CIFAR-10.
 EPSILONS = {"Linf": 8 / 255, "L2": 0.5, "L1": 12.0}
 

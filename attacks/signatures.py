@@ -43,6 +43,12 @@ def check_options(name: str, function: Callable[..., Any], options: Mapping[str,
             raise InputError(f"{key} of {name} must be {_words(expected)}, not {value!r}")
 
 
+def changed(options: Any, *without: str) -> dict[str, Any]:
+    """Return the fields of an options dataclass that are not at their defaults, except those named in `without`."""
+    return {field.name: value for field in dataclasses.fields(options)
+            if field.name not in without and (value := getattr(options, field.name)) != field.default}
+
+
 def plain(value: Any) -> Any:
     """Return an option's value as JSON has it: a tuple as a list, a number of NumPy's as Python's."""
     if isinstance(value, (list, tuple)):

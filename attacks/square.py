@@ -17,7 +17,7 @@ import torch
 
 from framebench.attacks.base import Attack, Finished, Load, Predict, Traits, guarded, label
 from framebench.attacks.options import EPSILONS, check_common
-from framebench.attacks.signatures import check_options, plain
+from framebench.attacks.signatures import changed, check_options, plain
 from framebench.attacks.state import Batch, Outcomes, outcomes, run, sizes
 from framebench.attacks.verdict import check_classes, judge, read_logits
 from framebench.errors import InputError, unknown
@@ -73,14 +73,13 @@ class Square(Attack):
 
     def __init__(self, budget: int, epsilon: float | None, max_queries: int | None, options: SquareOptions) -> None:
         check_common(budget, epsilon, max_queries)
-        usual, given = EPSILONS[options.norm], vars(options)
+        usual = EPSILONS[options.norm]
         epsilon = usual if epsilon is None else epsilon
-        own = {key: value for key, value in given.items() if key != "norm" and value != getattr(SquareOptions, key)}
         self._options, self._limit = options, min(budget + 1, max_queries or budget + 1)
-        self.settings = plain({**given, "budget": budget, "epsilon": epsilon, "max_queries": max_queries})
+        self.settings = plain({**vars(options), "budget": budget, "epsilon": epsilon, "max_queries": max_queries})
         self.traits = Traits(
-            label("square", [options.norm], max_queries=max_queries, schedule=budget, options=own, epsilon=epsilon,
-                  usual=usual),
+            label("square", [options.norm], max_queries=max_queries, schedule=budget,
+                  options=changed(options, "norm"), epsilon=epsilon, usual=usual),
             needs="scores", budget=budget, epsilon=epsilon, norm=options.norm.lower(), bound=epsilon, prefix=False)
 
     def stream(self, predict: Predict, load: Load, ids: np.ndarray, *, seed: int,

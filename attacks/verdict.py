@@ -73,6 +73,17 @@ def read_logits(logits: torch.Tensor, examples: np.ndarray) -> np.ndarray:
     return scores
 
 
+def check_differentiable(logits: torch.Tensor) -> None:
+    """Check that logits can be differentiated with respect to the images.
+
+    Raises:
+        InputError: if they can't.
+    """
+    if not logits.requires_grad:
+        raise InputError("the model gives no gradients with respect to its images; choose an attack that needs "
+                         "none, such as square")
+
+
 def check_classes(classes: int, labels: np.ndarray) -> None:
     """Check that labels or targets are among a model's classes.
 
