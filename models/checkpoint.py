@@ -176,24 +176,14 @@ def load_checkpoint(weights: Path) -> tuple[nn.Module, Card]:
     return model.eval().to(memory_format=torch.channels_last), card
 
 
-def load_tensors(model: nn.Module, tensors: dict[str, torch.Tensor], source: Path, teller: str = "card") -> None:
-    """Load a state dict into a model, all of it or nothing.
+def check_tensors(model: nn.Module, tensors: dict[str, torch.Tensor], source: Path, teller: str = "card") -> None:
+    """Check that a state dict can be loaded into a model.
 
     Args:
-        model: The model.
+        model: The model; it may lie on the device "meta".
         tensors: The state dict.
-        source: Where it is from, for messages.
-        teller: What said which architecture it is of, for messages.
-
-    Raises:
-        InputError: see `check_tensors`.
-    """
-    check_tensors(model, tensors, source, teller)
-    model.load_state_dict(tensors)
-
-
-def check_tensors(model: nn.Module, tensors: dict[str, torch.Tensor], source: Path, teller: str = "card") -> None:
-    """Check that a state dict can be loaded into a model; arguments as of `load_tensors`.
+        source: The file, for messages.
+        teller: What named the architecture, for messages.
 
     Raises:
         InputError: if a tensor is missing, unknown, of another shape or kind of number, or has a value that is not

@@ -22,7 +22,7 @@ from framebench.classes import CIFAR10, CIFAR100, imagenet
 from framebench.errors import InputError, unknown
 from framebench.extras import require
 from framebench.models.architectures import ARCHITECTURES, RGB, build
-from framebench.models.checkpoint import load_tensors
+from framebench.models.checkpoint import check_tensors
 from framebench.models.foreign import Preprocessed, not_read, unknown_in
 from framebench.models.source import Found, Source
 from framebench.models.zoo import torchvision_names
@@ -195,13 +195,14 @@ def _build(arch: str, options: dict[str, Any], mean: RGB, std: RGB, tensors: dic
     with torch.device("cpu" if owner == "timm" else "meta"):  # some of timm's compute with values as they are built
         count = _count_of_classes(make(_PROBE), tensors)
     model = make(count)
+    if not owner:  # `mean` and `std`; the ones of the file have been taken out of `tensors`
+        tensors |= {key: value for key, value in model.state_dict().items() if key.startswith("normalize.")}
+    check_tensors(model, tensors, path, "name")
+    model.load_state_dict(tensors)
     if owner:
-        load_tensors(model, tensors, path, "name")
         size, how = options.get("size"), options.get("interpolation", "bilinear")
         module = Preprocessed(model, mean, std, (size, size) if size else None, how)
         return module, f"{owner} {version(owner)} {inner} {size} {how}".encode(), count
-    normalisation = {key: value for key, value in model.state_dict().items() if key.startswith("normalize.")}
-    load_tensors(model, {**tensors, **normalisation}, path, "name")
     return model, f"{arch} {width}".encode(), count  # as of a checkpoint with a card: the same digest
 
 
