@@ -114,8 +114,8 @@ def ascend(predict: Predict, load: Load, ids: np.ndarray, runs: Sequence[Run], o
     Raises:
         InputError: see `Attack.stream`; also for a model that gives no gradients, or has too few classes for the loss.
     """
-    slots = Ascent(runs, options.norm, epsilon, options.rho, options.eot, seed, watched)
-    return run(slots, guarded(predict), load, ((int(example), limit) for example in ids), batch_size)
+    ascent = Ascent(runs, options.norm, epsilon, options.rho, options.eot, seed, watched)
+    return run(ascent, guarded(predict), load, ((int(example), limit) for example in ids), batch_size)
 
 
 def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | None,

@@ -77,7 +77,7 @@ class _State(Outcomes):
 
 
 class Ascent(Batch[_State]):
-    """Images under attack; see `framebench.attacks.state.Slots`.
+    """Images under attack; see `framebench.attacks.state.Batch`.
 
     Args:
         runs: What is done to each.
@@ -98,7 +98,7 @@ class Ascent(Batch[_State]):
         self._device: torch.device | None = None  # where the model answers; known after its first answer
 
     def admit(self, ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray) -> None:
-        """See `Slots.admit`."""
+        """See `Batch.admit`."""
         n, x = len(ids), x.to(self._device)
         start = np.empty(n, dtype=object)
         start[:] = [generator(self._seed, "apgd-start", example) for example in ids]
@@ -109,7 +109,7 @@ class Ascent(Batch[_State]):
                          target=np.zeros((n, len(self._runs)), dtype=np.int64), start=start))
 
     def step(self, predict: Predict) -> Finished | None:
-        """See `Slots.step`."""
+        """See `Batch.step`."""
         state = self._state
         assert state is not None
         scores, loss = self._ask(state, predict)

@@ -20,7 +20,7 @@ from framebench.attacks.fab import Boundary
 from framebench.attacks.options import EPSILONS, AutoAttackOptions
 from framebench.attacks.signatures import changed, check_options, plain
 from framebench.attacks.square import Search, SquareOptions
-from framebench.attacks.state import Slots, run
+from framebench.attacks.state import Batch, run
 from framebench.extras import require
 
 #: Attack -> gradients per iteration. A step of FAB is a forward pass with its gradient and one without; untargeted, the
@@ -95,7 +95,7 @@ class AutoAttack(Attack):
             waiting.clear()
             arriving = ((id_, min(left + extra, self._max_queries - int(done.queries[0])))
                         for id_, done in list(before.items()))
-            for several in run(self._slots(part, seed), predict, load, arriving, batch_size):
+            for several in run(self._batch(part, seed), predict, load, arriving, batch_size):
                 for done in several.each():
                     yield self._joined(before.pop(int(done.ids[0])), done, start - extra)
 
@@ -117,7 +117,7 @@ class AutoAttack(Attack):
                                    clean_confidence=before.clean_confidence, success_iteration=success,
                                    queries=before.queries + after.queries)
 
-    def _slots(self, part: Part, seed: int) -> Slots:
+    def _batch(self, part: Part, seed: int) -> Batch[Any]:
         options = self._options
         if part.name == "square":
             return Search(SquareOptions(options.norm, resc_schedule=False), self._epsilon, options.queries, seed,

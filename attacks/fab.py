@@ -42,7 +42,7 @@ class _State(Outcomes):
 
 
 class Boundary(Batch[_State]):
-    """Images under attack; see `framebench.attacks.state.Slots`. A step is two forward passes, one with its gradient.
+    """Images under attack; see `framebench.attacks.state.Batch`. A step is two forward passes, one with its gradient.
 
     Args:
         norm: "Linf" or "L2".
@@ -65,13 +65,13 @@ class Boundary(Batch[_State]):
         self._targeted, self._runs, self._epsilon = targets > 0, targets or restarts, epsilon
 
     def admit(self, ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray) -> None:
-        """See `Slots.admit`."""
+        """See `Batch.admit`."""
         n = len(ids)
         self._add(_State(**outcomes(ids, x, labels, limit), now=x, targets=np.full((n, self._runs), -1),
                          run=np.zeros(n, dtype=np.int64), at=np.zeros(n, dtype=np.int64)))
 
     def step(self, predict: Predict) -> Finished | None:
-        """See `Slots.step`: at most three forward passes, of which the first is of clean images that have just come."""
+        """See `Batch.step`: at most three forward passes; the first is of the clean images that are new."""
         state = self._state
         assert state is not None
         if self._targeted:

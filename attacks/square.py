@@ -85,9 +85,9 @@ class Square(Attack):
     def stream(self, predict: Predict, load: Load, ids: np.ndarray, *, seed: int,
                batch_size: int) -> Iterator[Finished]:
         """See `Attack.stream`."""
-        slots = Search(self._options, self.traits.bound or 0.0, self.traits.budget, seed, watched=self.watched)
+        search = Search(self._options, self.traits.bound or 0.0, self.traits.budget, seed, watched=self.watched)
         arriving = ((int(example), self._limit) for example in ids)
-        return run(slots, guarded(predict), load, arriving, batch_size)
+        return run(search, guarded(predict), load, arriving, batch_size)
 
 
 @dataclass
@@ -112,7 +112,7 @@ class _State(Outcomes):
 
 
 class Search(Batch[_State]):
-    """Images under attack; see `framebench.attacks.state.Slots`.
+    """Images under attack; see `framebench.attacks.state.Batch`.
 
     Args:
         options: What is done.
@@ -129,7 +129,7 @@ class Search(Batch[_State]):
         self._watched = watched
 
     def admit(self, ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray) -> None:
-        """See `Slots.admit`."""
+        """See `Batch.admit`."""
         source = np.empty(len(ids), dtype=object)
         source[:] = [generator(self._seed, "square", example) for example in ids]
         new = _State(**outcomes(ids, x, labels, limit, self._watched), now=x, best=x, loss=np.full(len(ids), np.inf),
@@ -140,7 +140,7 @@ class Search(Batch[_State]):
         self._add(new)
 
     def step(self, predict: Predict) -> Finished | None:
-        """See `Slots.step`."""
+        """See `Batch.step`."""
         state = self._state
         assert state is not None
         scores = read_logits(predict(state.now), state.id)

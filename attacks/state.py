@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, fields
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -133,32 +134,43 @@ def sizes(x: torch.Tensor, order: float = 2, dim: tuple[int, ...] = (1, 2, 3)) -
     return found
 
 
-class Batch(Generic[Own]):
-    """The images that an attack has under attack."""
+class Batch(ABC, Generic[Own]):
+    """The images under attack, all of which are forwarded together."""
 
     _state: Own | None = None
 
+    @abstractmethod
+    def admit(self, ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray) -> None:
+        """Add images: ids int64 [r], images [r, C, H, W], labels int64 [r], limits of forward passes int64 [r]."""
+
+    @abstractmethod
+    def step(self, predict: Predict) -> Finished | None:
+        """Query the model, update the images, and return those that are finished."""
+
     @property
     def live(self) -> int:
-        """How many there are."""
+        """Number of images."""
         return 0 if self._state is None else len(self._state.id)
 
     def most(self, size: int) -> int:
-        """See `Slots.most`: on a CPU fewer where images are large, and one before it is known how large they are."""
+        """Return how many images may be under attack at once, 1 to `size`: on a CPU fewer where they are large.
+
+        Before the first image is admitted, its size is unknown, and the answer is 1.
+        """
         if self._state is None:
             return 1
         images = self._state.clean
         return size if images.device.type != "cpu" else min(size, max(UNDER_ATTACK // images.shape[1:].numel(), 1))
 
     def _add(self, new: Own) -> None:
-        """Take images in."""
+        """Append images."""
         if self._state is None:
             self._state = new
         else:
             self._state.extend(new)
 
     def _release(self, over: np.ndarray) -> Finished | None:
-        """Give out the images that are done, bool [live], and keep the others; None if none is done."""
+        """Remove and return the images that are done, bool [live]; None if none is."""
         assert self._state is not None
         if not over.any():
             return None
@@ -167,41 +179,24 @@ class Batch(Generic[Own]):
         return finished
 
 
-class Slots(Protocol):
-    """Images under attack, of any attack that asks about all of them at once."""
-
-    @property
-    def live(self) -> int:
-        """How many there are."""
-
-    def most(self, size: int) -> int:
-        """Return how many images may be under attack at once now, where `size` are asked for; at least 1."""
-
-    def admit(self, ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray) -> None:
-        """Take images in: ids [r], images [r, C, H, W], labels [r], hard limits of forward passes [r]."""
-
-    def step(self, predict: Predict) -> Finished | None:
-        """Ask the model, make the moves that follow, and return what is finished."""
-
-
-def run(slots: Slots, predict: Predict, load: Load, arriving: Iterator[tuple[int, int]],
+def run(batch: Batch[Any], predict: Predict, load: Load, arriving: Iterator[tuple[int, int]],
         size: int) -> Iterator[Finished]:
-    """Attack images in slots that stay full: who is done leaves, and the next one takes the place.
+    """Attack images in a batch that stays full: the next image replaces each one that is finished.
 
     Args:
-        slots: The attack.
+        batch: The attack.
         predict: The model.
         load: The images.
         arriving: Example ids and hard limits of forward passes.
         size: Images under attack at once; on a CPU there are fewer where they are large.
     """
     left = True
-    while left or slots.live:
-        while left and (free := slots.most(size) - slots.live) > 0:
+    while left or batch.live:
+        while left and (free := batch.most(size) - batch.live) > 0:
             new = list(itertools.islice(arriving, free))
             left = len(new) == free
             if new:
                 ids, limits = np.array(new, dtype=np.int64).T
-                slots.admit(ids, *load(ids), limits)
-        if slots.live and (done := slots.step(predict)) is not None:
+                batch.admit(ids, *load(ids), limits)
+        if batch.live and (done := batch.step(predict)) is not None:
             yield done
