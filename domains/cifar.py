@@ -13,7 +13,7 @@ import numpy as np
 from framebench.classes import CIFAR10, CIFAR100
 from framebench.domains.base import Domain
 from framebench.domains.folder import read_class_folders
-from framebench.domains.layout import Places, find, is_official, located, titled
+from framebench.domains.layout import Places, find, located, titled, unofficial
 from framebench.domains.pickles import read_batch
 from framebench.errors import InputError
 
@@ -32,7 +32,6 @@ MD5_100 = {"train": "16019d7e3df5f24257cddd939b257f8d", "test": "f0ef6b0ae62326f
            "meta": "7973b15100ade9c7d40fb424638fde48"}
 #: Number of images in each split; all classes have the same share.
 COUNTS = {"train": 50000, "test": 10000}
-NOT_OFFICIAL = " (not the official files)"
 
 
 def has_cifar10(data_root: Path | None, split: str = "test") -> bool:
@@ -55,7 +54,7 @@ def load_cifar10(data_root: Path | None, split: str = "test") -> Domain:
         kind = _kind(folder)
     else:
         images, labels = _read_batches(folder, BATCHES[split], "labels")
-        kind = "" if is_official(folder, {name: MD5[name] for name in BATCHES[split]}) else NOT_OFFICIAL
+        kind = unofficial(folder, {name: MD5[name] for name in BATCHES[split]})
     title = titled(f"CIFAR-10 {split}{kind}", labels, [COUNTS[split] // 10] * 10)
     return Domain("cifar10", title, CIFAR10, images, labels)
 
@@ -78,7 +77,7 @@ def load_cifar100(data_root: Path | None, split: str = "test") -> Domain:
         if not isinstance(names, list) or names != [name.encode() for name in CIFAR100]:
             raise InputError(f"{folder / 'meta'} does not name CIFAR-100's classes in their order (fine_label_names); "
                              "get the data set again")
-        kind = "" if is_official(folder, {name: MD5_100[name] for name in (split, "meta")}) else NOT_OFFICIAL
+        kind = unofficial(folder, {name: MD5_100[name] for name in (split, "meta")})
     title = titled(f"CIFAR-100 {split}{kind}", labels, [COUNTS[split] // 100] * 100)
     return Domain("cifar100", title, CIFAR100, images, labels)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from framebench.domains.archives import unpack
@@ -104,16 +105,21 @@ def _remove_parts(source: Source, root: Path) -> None:
 
 def _stage_downloads(source: Source, root: Path, url: str | None, staging: Path, patience: Patience | None) -> None:
     by_hand = "give it with --archive FILE" if source.single else "give its folder with --archive FOLDER"
-    got = []
+    paths = []
     for item in source.downloads:
         mirror = [] if url is None else [url if source.single else f"{url.rstrip('/')}/{item.name}"]
-        got.append(download(item, root, urls=mirror, by_hand=by_hand, patience=patience))
+        paths.append(download(item, root, urls=mirror, by_hand=by_hand, patience=patience))
+    _stage(source, paths, staging, _link)
+
+
+def _stage(source: Source, paths: list[Path], staging: Path, place: Callable[[Path, Path], object]) -> None:
+    """Unpack archives into a new folder, or place plain files there by a function of their path and the new one."""
     staging.mkdir()
-    for item, path in zip(source.downloads, got, strict=True):
+    for item, path in zip(source.downloads, paths, strict=True):
         if source.packed:
             unpack(path, staging, source.wanted, size=source.unpacked, files=source.files)
         else:
-            _link(path, staging / item.name)
+            place(path, staging / item.name)
 
 
 def _link(path: Path, target: Path) -> None:
@@ -130,13 +136,7 @@ def _stage_local(source: Source, given: Path, staging: Path) -> None:
     if given.is_dir():
         for item in source.downloads:
             _check_local(given / item.name, item)
-        staging.mkdir()
-        for item in source.downloads:
-            if source.packed:
-                unpack(given / item.name, staging, source.wanted, size=source.unpacked, files=source.files)
-            else:
-                shutil.copyfile(given / item.name, staging / item.name)
-        return
+        return _stage(source, [given / item.name for item in source.downloads], staging, shutil.copyfile)
     if source.single:
         _check_local(given, source.downloads[0])
     elif source.packed:

@@ -13,7 +13,6 @@ Images are resized as torchvision does for most of its models: the shorter side 
 from __future__ import annotations
 
 import csv
-import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from framebench.domains.folder import IMAGENET_SIZE, class_folders, files_of, la
 from framebench.domains.imagefiles import Resizing, shown
 from framebench.domains.layout import Places, find, titled
 from framebench.domains.reading import USUAL, Reading
+from framebench.domains.samples import foolbox_images
 from framebench.errors import InputError
 
 PLACES: dict[str, Places] = {
@@ -139,10 +139,8 @@ def load_tiny_imagenet(root: Path | None, reading: Reading = USUAL) -> Domain:
         raise InputError(f"{shown(folder)} has images of the class {strangers[0]}, which {shown(listed)} does not "
                          "have; get the data set again")
     labels = np.array([label_of[wnid] for wnid in found], dtype=np.int64)
-    readable = dict(zip(*imagenet(), strict=True))
-    classes = tuple(readable.get(wnid, wnid) for wnid in wnids)
-    return _built("tiny-imagenet", "Tiny ImageNet validation", classes, folder, names, labels, reading,
-                  [50] * 200 if len(wnids) == 200 else 10_000, usual=None)
+    return _built("tiny-imagenet", "Tiny ImageNet validation", imagenet().names_of(wnids), folder, names, labels,
+                  reading, [50] * 200 if len(wnids) == 200 else 10_000, usual=None)
 
 
 def load_imagenet_samples(_root: Path | None = None, reading: Reading = USUAL) -> Domain:
@@ -151,15 +149,10 @@ def load_imagenet_samples(_root: Path | None = None, reading: Reading = USUAL) -
     Raises:
         InputError: if foolbox is not installed or contains other images.
     """
-    spec = importlib.util.find_spec("foolbox")  # found, not imported: importing foolbox takes seconds and needs git
-    folder = Path(spec.origin).parent / "data" if spec and spec.origin else Path()
-    names = sorted(path.name for path in folder.glob("imagenet_[0-9][0-9]_*.jpg"))
-    if len(names) != 20:
-        raise InputError(f"the package foolbox should contain 20 ImageNet images, but {len(names)} were found; "
-                         "reinstall it with pip install --force-reinstall foolbox")
-    labels = np.array([int(name.rpartition("_")[2].removesuffix(".jpg")) for name in names], dtype=np.int64)
-    return _built("imagenet-samples", "ImageNet sample (20 images shipped by foolbox)", imagenet().names, folder, names,
-                  labels, reading, 20)
+    paths = foolbox_images("imagenet_[0-9][0-9]_*.jpg", "ImageNet")
+    labels = np.array([int(path.stem.rpartition("_")[2]) for path in paths], dtype=np.int64)
+    return _built("imagenet-samples", "ImageNet sample (20 images shipped by foolbox)", imagenet().names,
+                  paths[0].parent, [path.name for path in paths], labels, reading, 20)
 
 
 def _load(name: str, title: str, folder: Path, reading: Reading, published: Sequence[int] | int) -> Domain:

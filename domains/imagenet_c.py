@@ -91,8 +91,7 @@ class ImageSet(CorruptedSet):
         if len(self._wnids) != known.classes:
             raise InputError(f"{shown(first)} has {len(self._wnids)} class folders, not {known.classes}; get the data "
                              "set again")
-        readable = dict(zip(*imagenet(), strict=True))
-        self.classes = tuple(readable.get(wnid, wnid) for wnid in self._wnids)
+        self.classes = imagenet().names_of(self._wnids)
         self._first, (self._names, labels) = first, self._listed(first)
         order = None if clean is None else _order(self._names, labels, clean)
         self.clean = None if order is None else clean

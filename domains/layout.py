@@ -49,9 +49,10 @@ def folder_of(places: Places) -> str:
     return places[0].partition("/")[0]
 
 
-def is_official(folder: Path, md5: Mapping[str, str]) -> bool:
-    """Return whether the files of `folder` have these checksums (file name -> md5)."""
-    return all(file_md5(folder / name) == expected for name, expected in md5.items())
+def unofficial(folder: Path, md5: Mapping[str, str]) -> str:
+    """Return, for the title, that files of `folder` differ from these checksums (file name -> md5); else ""."""
+    same = all(file_md5(folder / name) == expected for name, expected in md5.items())
+    return "" if same else " (not the official files)"
 
 
 def file_md5(path: Path) -> str:

@@ -11,7 +11,7 @@ from framebench.classes import CIFAR10
 from framebench.domains.arrays import read_bytes
 from framebench.domains.base import Domain
 from framebench.domains.folder import CIFAR_SIZE
-from framebench.domains.layout import find, is_official, titled
+from framebench.domains.layout import find, titled, unofficial
 from framebench.errors import InputError
 
 PLACES = ("stl10_binary/",)
@@ -45,7 +45,7 @@ def load_stl10(data_root: Path | None) -> Domain:
     large = stored.reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1)
     images = np.stack([np.asarray(CIFAR_SIZE(Image.fromarray(np.ascontiguousarray(large[i])))) for i in kept]) \
         if len(kept) else np.empty((0, 32, 32, 3), np.uint8)
-    title = "STL-10 test" if is_official(folder, MD5) else "STL-10 test (not the official files)"
-    title = titled(title, labels[kept], [0 if name == "frog" else PER_CLASS for name in CIFAR10])
+    title = titled(f"STL-10 test{unofficial(folder, MD5)}", labels[kept],
+                   [0 if name == "frog" else PER_CLASS for name in CIFAR10])
     return Domain("stl10", f"{title}, box-averaged from 96x96 to 32x32; monkeys left out, no frogs", CIFAR10,
                   images, labels[kept])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from framebench.domains.base import Domain
-from framebench.domains.layout import file_md5, find, titled
+from framebench.domains.layout import find, titled, unofficial
 from framebench.errors import InputError
 
 PLACES = ("svhn/{split}_32x32.mat", "{split}_32x32.mat")
@@ -41,6 +41,6 @@ def load_svhn(data_root: Path | None, split: str = "test") -> Domain:
         raise InputError(f"{path} has labels from {labels.min()} to {labels.max()}, not 1 to 10; get the data set "
                          "again")
     labels %= 10
-    title = f"SVHN {split}{'' if file_md5(path) == MD5[split] else ' (not the official files)'}"
+    title = f"SVHN {split}{unofficial(path.parent, {path.name: MD5[split]})}"
     return Domain("svhn", titled(title, labels, COUNTS[split]), tuple("0123456789"),
                   np.ascontiguousarray(pixels.transpose(3, 0, 1, 2)), labels)

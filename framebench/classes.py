@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,11 @@ class ImageNet(NamedTuple):
 
     wnids: tuple[str, ...]
     names: tuple[str, ...]
+
+    def names_of(self, wnids: Iterable[str]) -> tuple[str, ...]:
+        """Return the names of classes; a wnid that is none of these 1,000 stands for itself."""
+        known = dict(zip(self.wnids, self.names, strict=True))
+        return tuple(known.get(wnid, wnid) for wnid in wnids)
 
 
 @cache
