@@ -1,12 +1,12 @@
 """Auto-PGD (Croce & Hein, ICML 2020, arXiv 2003.01690), batched, exact and streaming.
 
-Projected gradient ascent with momentum, whose step is halved, and which goes back to its best point, where progress
-stalls; there is nothing to tune. The iterates are those of the authors' code (`pyautoattack`) from the same start.
-What differs:
+Projected gradient ascent with momentum. Where progress stalls, the step size is halved and the attack returns to its
+best point; nothing needs tuning. From the same start, the iterates are those of the authors' code (`pyautoattack`).
+Differences:
 
-* Every image has its own start, drawn by (seed, example id), its own step size and its own end: it leaves at its first
-  success or when its runs are over, and the next one takes its place. Results do not depend on the batch.
-* Every forward pass is charged, the clean image's included. An iteration is one of them, with its gradient.
+* Every image has its own start, drawn by (seed, example id), and its own step size. It leaves at its first success or
+  after its last run, and the next one takes its place in the batch. Results do not depend on the batch.
+* Every forward pass is charged, including that of the clean image. An iteration is a forward pass with its gradient.
 """
 
 from __future__ import annotations
@@ -32,13 +32,12 @@ class APGDOptions:
 
     Attributes:
         norm: "Linf" or "L2".
-        loss: What is raised: "ce" (cross-entropy), "dlr" (difference of logits ratio), or "dlr-targeted".
-        restarts: Runs from starts of their own (of the targeted loss, for every target).
-        targets: Of the targeted loss, how many classes are targeted one after the other, those that the clean image is
-            nearest to.
-        rho: Share of steps between two checkpoints that must raise the loss, or else the step is halved.
-        eot: Forward passes whose mean gradient makes a step (expectation over transformations): above 1 for models that
-            draw at random. The last of them is judged.
+        loss: The loss to maximise: "ce" (cross-entropy), "dlr" (difference of logits ratio), or "dlr-targeted".
+        restarts: Number of runs, each from its own start (for the targeted loss, per target).
+        targets: For the targeted loss, the number of targets: the classes with the largest logits of the clean image.
+        rho: Share of the steps between two checkpoints that must raise the loss; otherwise the step size is halved.
+        eot: Forward passes per step, whose gradients are averaged (expectation over transformations): above 1 for
+            randomised models. Success is judged on the last one.
     """
 
     norm: str = "Linf"
@@ -58,7 +57,7 @@ class APGDOptions:
                 raise InputError(f"{name} of apgd must be at least 1, not {getattr(self, name)}")
 
     def runs(self, length: int) -> list[Run]:
-        """Return the runs, of so many steps each, the start included."""
+        """Return the runs, each of `length` points, including the start."""
         ranks = range(1, self.targets + 1) if self.loss == "dlr-targeted" else [0]
         return [Run(self.loss, rank, length) for rank in ranks for _ in range(self.restarts)]
 
@@ -66,14 +65,14 @@ class APGDOptions:
 class APGD(Attack):
     """The attack.
 
-    The budget is shared out evenly among the runs, and what a run does depends on its length. So rows of a longer run
-    don't answer for a shorter one.
+    The budget is divided evenly among the runs, and a run depends on its length. So rows of a longer run are not valid
+    for a shorter one.
 
     Args:
-        budget: Forward passes after the clean image's.
+        budget: Forward passes after that of the clean image.
         epsilon: The bound; None for the usual one of the norm.
         max_queries: Hard limit of forward passes per image, or None.
-        options: What it does.
+        options: Further options.
     """
 
     def __init__(self, budget: int, epsilon: float | None, max_queries: int | None, options: APGDOptions) -> None:
@@ -97,18 +96,18 @@ class APGD(Attack):
 
 def ascend(predict: Predict, load: Load, ids: np.ndarray, runs: Sequence[Run], options: APGDOptions, epsilon: float,
            limit: int, *, seed: int, batch_size: int, watched: Set[int] = frozenset()) -> Iterator[Finished]:
-    """Attack the examples with some runs one after the other, giving finished images out as they finish.
+    """Attack the examples with several runs in turn, and yield images as they finish.
 
     Args:
         predict: The model; differentiable.
         load: The images.
         ids: Examples to attack, int64 [n].
-        runs: What is done to each of them, until a run breaks it.
+        runs: The runs on each of them, until one breaks it.
         options: Norm, rho and eot.
         epsilon: The bound.
         limit: Hard limit of forward passes per image.
-        seed: Keys the starts, together with each example's id.
-        batch_size: Images under attack at once. On a CPU, a forward pass is of fewer where images are large (`PASS`).
+        seed: Seed of the starts, which depend on the id of an example too.
+        batch_size: Images under attack at once. On a CPU, large images are forwarded in smaller batches (`PASS`).
         watched: Ids of the examples whose margin's path is kept.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The images that Auto-PGD has under attack, and the steps that the model's gradients lead to."""
+"""Auto-PGD's batch of images under attack, and its steps."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from framebench.attacks.verdict import check_classes, check_differentiable, judg
 from framebench.errors import InputError
 from framebench.seeding import generator
 
-#: Numbers in the images of a forward and backward pass on a CPU: 13 images of 3x224x224, 682 of 3x32x32. The graph of a
-#: pass takes some 200 times as much memory, more than all else, and larger passes are no faster.
+#: Most values in the images of one forward and backward pass on a CPU: 13 images of 3x224x224, 682 of 3x32x32. The
+#: graph of a pass takes some 200 times this memory, more than all else, and larger passes are no faster.
 PASS = 2**21
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the attack on an image, from a random start.
+    """A run of the attack from a random start.
 
     Attributes:
         loss: One of `framebench.attacks.losses.LOSSES`.
-        rank: The target's place among the other classes, by the logits of the clean image, from 1; 0 without a target.
-            Of more ranks than other classes, the last is taken.
+        rank: Rank of the target among the other classes, by the logits of the clean image, from 1; 0 for no target. A
+            rank beyond the number of other classes means the last one.
         length: Points of the run, the start included; each is a forward pass (or `eot` of them) with its gradient.
     """
 
@@ -42,20 +42,20 @@ class _State(Outcomes):
     """The images under attack.
 
     Attributes:
-        now: The point that is shown next, [n, C, H, W].
-        before: The point before it.
-        gradient: That at the point shown; the mean of several.
+        now: The current point, [n, C, H, W].
+        before: The previous point.
+        gradient: The gradient at the current point, accumulated over `eot` passes.
         best: The point of the highest loss in this run; the next two are its gradient and its loss.
-        last_loss: The loss of the point before.
+        last_loss: The loss at the previous point.
         checked_loss: The best loss at the last checkpoint.
         rises: Steps since then that have raised the loss.
-        halved: Whether the step was halved there, 1 or 0.
-        step: The size of the step.
+        halved: Whether the step size was halved there, 1 or 0.
+        step: The step size.
         target: Targets of the runs, int64 [n, runs].
-        run: The run of each image; -1 while the clean image is shown.
-        at: Points of the run before the one shown.
-        draw: Answers about the point shown.
-        start: The generators of the starts.
+        run: Index of the current run; -1 while the clean image is forwarded.
+        at: Index of the current point in the run.
+        draw: Forward passes at the current point so far.
+        start: Generators of the starts.
     """
 
     now: torch.Tensor
@@ -80,12 +80,12 @@ class Ascent(Batch[_State]):
     """Images under attack; see `framebench.attacks.state.Batch`.
 
     Args:
-        runs: What is done to each.
+        runs: The runs on each image, in turn.
         norm: "Linf" or "L2".
         epsilon: The bound.
         rho: See `framebench.attacks.apgd.APGDOptions`, as for eot.
         eot: Forward passes per point.
-        seed: Keys the starts.
+        seed: Seed of the starts.
         watched: Ids of the examples whose margin's path is kept.
     """
 
@@ -95,7 +95,7 @@ class Ascent(Batch[_State]):
         self._seed, self._watched = seed, watched
         self._losses, self._length = np.array([run.loss for run in runs]), np.array([run.length for run in runs])
         self._spans = [checkpoints(run.length - 1) for run in runs]
-        self._device: torch.device | None = None  # where the model answers; known after its first answer
+        self._device: torch.device | None = None  # that of the logits, known after the first pass
 
     def admit(self, ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray) -> None:
         """See `Batch.admit`."""
@@ -114,7 +114,7 @@ class Ascent(Batch[_State]):
         assert state is not None
         scores, loss = self._ask(state, predict)
         verdict, clean = judge(scores, state.label), state.run < 0
-        point = clean | (state.draw == self._eot - 1)  # else the point is asked about again
+        point = clean | (state.draw == self._eot - 1)  # else the point is forwarded again
         state.take(np.arange(self.live), state.now, verdict, allowed=point, clean=clean)
         order = np.argsort(-scores[clean], axis=1, kind="stable")
         state.target[clean] = order[:, [min(run.rank, scores.shape[1] - 1) for run in self._runs]]
@@ -133,7 +133,7 @@ class Ascent(Batch[_State]):
         yield from map(slice, ends[:-1], ends[1:])
 
     def _ask(self, state: _State, predict: Predict) -> tuple[np.ndarray, torch.Tensor]:
-        """Ask about all images, add to their gradients, and return logits [live, classes] and losses [live]."""
+        """Forward all images, add to their gradients, and return logits [live, classes] and losses [live]."""
         scores, losses = [], []
         for rows in self._parts(state):
             shown = state.now[rows].detach().requires_grad_()
@@ -152,7 +152,7 @@ class Ascent(Batch[_State]):
         return np.concatenate(scores), torch.cat(losses).to(state.now)
 
     def _check(self, classes: int, labels: np.ndarray, logits: torch.Tensor) -> None:
-        """Check a model's answer."""
+        """Check the logits of a forward pass."""
         check_classes(classes, labels)
         for name in set(self._losses):
             if classes < LOSSES[name][1]:
@@ -167,16 +167,16 @@ class Ascent(Batch[_State]):
         if (run < 0).all():
             return loss
         for name in sorted(set(self._losses[run[run >= 0]])):
-            own = np.flatnonzero((run >= 0) & (self._losses[run] == name))
+            at = np.flatnonzero((run >= 0) & (self._losses[run] == name))
             index, label, target = (torch.from_numpy(values).to(logits.device) for values in (
-                own, state.label[rows][own], state.target[rows][own, run[own]]))
+                at, state.label[rows][at], state.target[rows][at, run[at]]))
             loss = loss.index_put((index,), LOSSES[name][0](logits[index], label, target))
         gradient, = torch.autograd.grad(loss.sum(), shown)
         state.gradient[rows] += gradient / self._eot
         return loss.detach()
 
     def _advance(self, state: _State, loss: torch.Tensor, point: np.ndarray) -> None:
-        """Go on from answers: `point` tells the images whose point is done, bool [live]."""
+        """Move on to the next points; `point` marks the images whose current point is done, bool [live]."""
         clean = state.run < 0
         self._record(state, loss, point & (state.at == 0) & ~clean, point & (state.at > 0))
         next_run = clean | (point & (state.at == self._length[state.run] - 1))
@@ -196,7 +196,7 @@ class Ascent(Batch[_State]):
         state.draw = np.where(point, 0, state.draw + 1)
 
     def _record(self, state: _State, loss: torch.Tensor, first: np.ndarray, later: np.ndarray) -> None:
-        """Keep what the points tell: those of starts, and those after a step, which may be at a checkpoint."""
+        """Update the best points and, at checkpoints, the step sizes: after starts (`first`) and steps (`later`)."""
         start, stepped = (torch.from_numpy(rows).to(loss.device) for rows in (first, later))
         up = start | (stepped & (loss > state.best_loss))
         for new, old in ((state.now, state.best), (state.gradient, state.best_gradient), (loss, state.best_loss)):
@@ -218,7 +218,7 @@ class Ascent(Batch[_State]):
         state.last_loss[start], state.halved[start], state.step[start] = 0, 1, 2 * self._epsilon
 
     def _stepped(self, state: _State, rows: slice, share: torch.Tensor) -> torch.Tensor:
-        """Return the points of some images after a step; `share` [r] is that of the new direction."""
+        """Return the points of some images after a step; `share` [r] weighs it against the momentum."""
         now, before, clean, gradient = (part[rows] for part in (state.now, state.before, state.clean, state.gradient))
         share, step = share[:, None, None, None], state.step[rows, None, None, None]
         direction = gradient.sign() if self._norm == "Linf" else self._unit(gradient)
@@ -244,14 +244,14 @@ class Ascent(Batch[_State]):
 
 
 def _put(rows: torch.Tensor, new: torch.Tensor, old: torch.Tensor) -> None:
-    """Write some rows, bool [n], of `new` into `old`, without a copy of either."""
+    """Write some rows, bool [n], of `new` into `old` in place."""
     torch.where(rows.view(-1, *[1] * (old.ndim - 1)), new, old, out=old)
 
 
 def checkpoints(steps: int) -> np.ndarray:
-    """Return for each number of steps done, 0 to `steps`, how many the checkpoint there looks back at; 0 for none."""
-    found, at, span = np.zeros(steps + 1, dtype=np.int64), 0, max(int(0.22 * steps), 1)
+    """Return, int64 [steps + 1], the steps since the previous checkpoint where step k is a checkpoint, else 0."""
+    spans, at, span = np.zeros(steps + 1, dtype=np.int64), 0, max(int(0.22 * steps), 1)
     while (at := at + span) <= steps:
-        found[at] = span
+        spans[at] = span
         span = max(span - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
-    return found
+    return spans

@@ -1,9 +1,8 @@
-"""AutoAttack (Croce & Hein, ICML 2020, arXiv 2003.01690): several attacks, each on images that are not broken yet.
+"""AutoAttack (Croce & Hein, ICML 2020, arXiv 2003.01690): an ensemble, each attack on the images not broken yet.
 
-The attacks and their settings are those of the authors' package, `pyautoattack`, in batches that stay full: an image
-enters an attack when those before it have not broken it. What differs from the package's own run is the random draws,
-that an image is done at its first success and does not depend on its batch, and the order of version "plus", whose APGD
-comes first here.
+The attacks and their settings are those of the authors' package, `pyautoattack`. Differences to the package: the random
+draws; an image is done at its first success, and the next one takes its place in the batch; the outcome of an image
+does not depend on its batch; in version "plus", all runs of APGD come first.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from framebench.extras import require
 #: Attack -> gradients per iteration. A step of FAB is a forward pass with its gradient and one without; untargeted, the
 #: gradient is of all classes.
 _GRADIENTS = {"apgd-ce": 1.0, "apgd-dlr": 1.0, "apgd-t": 1.0, "fab": 0.5, "fab-t": 0.5, "square": 0.0}
-#: Batches of images that wait for an attack before it starts. It keeps one batch full as long as there are such images;
-#: more of them would waste less of the last batch, and take more memory.
+#: Batches of images that wait for an attack before it starts. More would waste less of the last batch, which is not
+#: full, and take more memory.
 _WAITING = 4
 _LOSSES = {"apgd-ce": "ce", "apgd-dlr": "dlr", "apgd-t": "dlr-targeted"}
 
@@ -35,14 +34,14 @@ _LOSSES = {"apgd-ce": "ce", "apgd-dlr": "dlr", "apgd-t": "dlr-targeted"}
 class AutoAttack(Attack):
     """The attack.
 
-    Its length is its own; a smaller budget ends it earlier. Iterations are counted by a fixed schedule, so that they
-    tell which attack has broken an image: what an attack leaves out of its own is skipped.
+    Its length is fixed by the options; a smaller budget ends it earlier. Each part has a fixed range of iterations,
+    even if it needs fewer, so the iteration of a success tells which part has broken the image.
 
     Args:
         budget: The largest iteration.
         epsilon: The bound; None for the usual one of the norm.
         max_queries: Hard limit of forward passes per image, or None.
-        options: What it does.
+        options: Further options.
 
     Raises:
         InputError: if the package is missing.
@@ -69,27 +68,27 @@ class AutoAttack(Attack):
             bound=epsilon, parts=parts)
         self._rest = parts[len(self._first):]
         if any(part.name.startswith("fab") for part in self._rest):
-            require("pyautoattack.fab_projections", "zoo")  # now, not when the first image comes so far
+            require("pyautoattack.fab_projections", "zoo")  # fail now, not when the first image gets there
 
     def stream(self, predict: Predict, load: Load, ids: np.ndarray, *, seed: int,
                batch_size: int) -> Iterator[Finished]:
         """See `Attack.stream`."""
-        found = ascend(predict, load, ids, self._runs, APGDOptions(self._options.norm, eot=self._options.eot),
+        finished = ascend(predict, load, ids, self._runs, APGDOptions(self._options.norm, eot=self._options.eot),
                        self._epsilon, min(self.traits.budget + 1, self._max_queries), seed=seed, batch_size=batch_size)
         start = self._first[-1].end
         for part in self._rest:
-            found = self._follow(found, part, start, guarded(predict), load, seed, batch_size)
+            finished = self._follow(finished, part, start, guarded(predict), load, seed, batch_size)
             start = part.end
-        return found
+        return finished
 
     def _follow(self, earlier: Iterator[Finished], part: Part, start: int, predict: Predict, load: Load, seed: int,
                 batch_size: int) -> Iterator[Finished]:
-        """Pass on at once what is broken, and attack the rest, as soon as there are a few batches of it."""
+        """Yield broken images at once, and attack the others when there are a few batches of them."""
         left = min(self.traits.budget, part.end) - start
         waiting: list[Finished] = []
 
         def attacked() -> Iterator[Finished]:
-            # FAB asks about the clean image again, which no iteration is charged for.
+            # FAB forwards the clean image again, which counts as a query but not as an iteration.
             extra = 1 if part.name == "fab-t" else 0
             before = {int(done.ids[0]): done for done in waiting}
             waiting.clear()
@@ -109,7 +108,7 @@ class AutoAttack(Attack):
         yield from attacked()
 
     def _joined(self, before: Finished, after: Finished, start: int) -> Finished:
-        """Return the outcome of an image that two parts have attacked, one after the other."""
+        """Return the outcome of an image after two parts."""
         broken = after.success_iteration[0] >= 0
         best = after if broken or after.margin[0] < before.margin[0] else before
         success = np.where(after.success_iteration >= 0, after.success_iteration + start, -1)

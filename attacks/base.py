@@ -1,8 +1,7 @@
-"""What an attack is: it takes a stream of images, asks a model, and gives finished images out as they finish.
+"""The interface of attacks: an attack takes a stream of images, queries a model, and yields images as they finish.
 
-SimBA, its control, attacks of other libraries and a user's own are all of this kind. What the benchmark must know of an
-attack (what it needs to see, the distance within which a success counts, how its budget is counted, what tables call
-it) the attack declares itself, in its `Traits`.
+An attack declares in its `Traits` what the benchmark must know: the access to the model that it needs, the distance
+within which a success counts, how its budget is counted, and its label.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Predict = Callable[[torch.Tensor], torch.Tensor]
 #: Maps ids, int64 [r], to images float [r, C, H, W] in [0, 1] and labels int64 [r].
 Load = Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]]
 
-#: What an attack must see of a model: predicted classes, scores (logits or probabilities), or gradients as well.
+#: Access that an attack needs to a model: predicted classes, scores (logits or probabilities), or gradients as well.
 Needs = Literal["labels", "scores", "gradients"]
 #: Queries of an iteration: one; two; or one where the first sign of a step is kept, else two.
 Cost = Literal["one", "two", "one-or-two"]
@@ -32,12 +31,12 @@ Cost = Literal["one", "two", "one-or-two"]
 
 @dataclass(frozen=True)
 class Part:
-    """One of several attacks that make up one, run one after the other on the images that are not broken yet.
+    """One attack of an ensemble, whose attacks run in turn on the images that are not broken yet.
 
     Attributes:
-        name: What tables call it.
-        end: The last iteration that is its own.
-        gradients: Gradients that an iteration takes: 1, or 0.5 where every second one does.
+        name: Its name in tables.
+        end: Its last iteration, counted over the whole ensemble.
+        gradients: Gradients per iteration: 1, or 0.5 if every second iteration takes one.
     """
 
     name: str
@@ -47,20 +46,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Traits:
-    """What an attack declares of itself.
+    """What an attack declares about itself.
 
     Attributes:
-        label: What tables call it, such as ``simba-dct``; every option that is not the default is part of it.
-        needs: What it must see of a model.
+        label: Its name in tables, such as ``simba-dct``, which contains every option that is not the default.
+        needs: Access to the model that it needs.
         budget: The largest number of iterations.
-        epsilon: Its step or its bound, as its user gives it, in [0, 1] pixel units; None where it has none.
-        norm: Norm of the distance within which a success counts: "l0", "l1", "l2", "linf", or None where any counts.
-        bound: That distance; None where any counts.
-        targeted: Whether it goes towards a class, so that a success is a prediction of that class.
-        prefix: Whether what it does by iteration k does not depend on how many are to follow, so that rows of a longer
-            run answer for a shorter one.
-        cost: Queries of an iteration.
-        parts: The attacks that make up this one; () where it is one by itself.
+        epsilon: Its step or its bound, as the user gives it, in [0, 1] pixel units; None if it has none.
+        norm: Norm of `bound`: "l0", "l1", "l2" or "linf"; None if any distance counts.
+        bound: The distance within which a success counts; None if any distance counts.
+        targeted: Whether a success is a prediction of a target class, instead of any but the label.
+        prefix: Whether iterations 1 to k are the same for every budget of at least k, so that rows of a longer run are
+            valid for a shorter one.
+        cost: Queries per iteration.
+        parts: The attacks of an ensemble; () for a single attack.
     """
 
     label: str
@@ -77,12 +76,10 @@ class Traits:
 
 @dataclass
 class MarginPath:
-    """The smallest margin so far (of a targeted attack the largest), at each query where it changed.
-
-    An image beyond the bound does not count, whatever its margin.
+    """The smallest margin so far (the largest, if targeted) of images within the bound, at each query that changed it.
 
     Attributes:
-        queries: Numbers of these queries, ascending; 1 is the clean image's.
+        queries: Numbers of these queries, ascending; 1 is that of the clean image.
         margins: z_goal - logsumexp of the other logits, at each of them.
     """
 
@@ -97,7 +94,7 @@ class MarginPath:
 
 @dataclass(frozen=True)
 class Finished:
-    """Images that the attack is done with, in the order in which they finished; numpy arrays of length r.
+    """Images that have finished, in this order; NumPy arrays of length r.
 
     Attributes:
         ids: Example ids.
@@ -114,7 +111,7 @@ class Finished:
         confidence: Final softmax probability of the prediction.
         steps: One int8 array per image: +1, -1 or 0 (no sign helped) of every iteration; empty for attacks but SimBA.
         x_adv: Final images, [r, C, H, W].
-        paths: One per image: its margin's path where the attack watches it (`Attack.watching`), else None.
+        paths: One per image: the path of its margin if it is watched (`Attack.watching`), else None.
     """
 
     ids: np.ndarray
@@ -143,10 +140,10 @@ class Attack(ABC):
     """One attack with its options, to be run on any model.
 
     Attributes:
-        traits: What it declares of itself.
-        settings: All that an image's outcome depends on besides the attack's name, the model, the image and the seed:
-            plain values, as JSON has them. The budget is among them only if `traits.prefix` is false.
-        watched: Ids of the examples whose margin's path is kept, see `watching`.
+        traits: What it declares about itself.
+        settings: All that the outcome of an image depends on besides the attack's name, the model, the image and the
+            seed, as JSON values. They include the budget only if `traits.prefix` is false.
+        watched: Ids of the examples whose margin's path is kept (`watching`).
     """
 
     traits: Traits
@@ -154,16 +151,13 @@ class Attack(ABC):
     watched: frozenset[int] = frozenset()
 
     def watching(self, ids: Iterable[int]) -> Attack:
-        """Return the same attack, which keeps the margin's paths of some examples.
-
-        It is kept by all attacks but AutoAttack.
-        """
-        made = copy.copy(self)
-        made.watched = frozenset(map(int, ids))
-        return made
+        """Return a copy that keeps the paths of the margins of some examples; AutoAttack keeps none."""
+        attack = copy.copy(self)
+        attack.watched = frozenset(map(int, ids))
+        return attack
 
     def on(self, module: nn.Module) -> Attack:
-        """Return the attack made ready for one model; most need nothing of it but its answers.
+        """Return the attack, prepared for one model if it needs more than the model's outputs.
 
         Raises:
             InputError: if the model lacks what the attack needs.
@@ -171,7 +165,7 @@ class Attack(ABC):
         return self
 
     def check(self, shape: tuple[int, int, int]) -> None:  # noqa: B027  # most take any images
-        """Check that images of a shape (C, H, W) can be attacked for the whole budget.
+        """Check that images of shape (C, H, W) can be attacked for the whole budget.
 
         Raises:
             InputError: if they can't.
@@ -180,25 +174,24 @@ class Attack(ABC):
     @abstractmethod
     def stream(self, predict: Predict, load: Load, ids: np.ndarray, *, seed: int,
                batch_size: int) -> Iterator[Finished]:
-        """Attack the examples `ids` (int64 [n]), giving finished images out as they finish.
+        """Attack the examples `ids` (int64 [n]) in this order, and yield images as they finish.
 
         Args:
-            predict: The model; differentiable where `traits.needs` is "gradients". It gets copies, so that a model that
-                writes into its input changes nothing of the attack's.
-            load: The images.
-            ids: Examples to attack, in this order.
-            seed: Keys the draws, together with each example's id.
+            predict: The model; differentiable if `traits.needs` is "gradients". It may write into its input.
+            load: Loads images and labels.
+            ids: Examples to attack.
+            seed: Seed of the random draws, which depend on the id of an example too.
             batch_size: Images per forward pass; changes the speed, not the outcome.
 
         Raises:
-            InputError: for logits that are not finite or not [n, classes], and where a library's attack fails.
+            InputError: if logits are not finite or not [n, classes], or if a library's attack fails.
         """
 
 
 def guarded(predict: Predict) -> Predict:
-    """Return a model that takes and gives copies: one that writes into either changes nothing of the attack's.
+    """Return a model whose inputs and outputs are copies, so that it can't change tensors of the attack in place.
 
-    One that says by its attribute `copies` that it does so itself is returned as it is.
+    A model with an attribute `copies` that is true does so itself, and is returned as it is.
     """
     if getattr(predict, "copies", False):
         return predict
@@ -215,17 +208,17 @@ def guarded(predict: Predict) -> Predict:
 def label(name: str, words: Iterable[str] = (), *, linf: float | None = None, max_queries: int | None = None,
           schedule: int | None = None, options: Mapping[str, Any] | None = None, epsilon: float | None = None,
           usual: float | None = None) -> str:
-    """Return what tables call an attack, such as ``simba-dct`` or ``square-Linf-schedule1000``.
+    """Return the label of an attack in tables, such as ``simba-dct`` or ``square-Linf-schedule1000``.
 
     Args:
-        name: The attack's name.
-        words: Words to follow it.
+        name: The name of the attack.
+        words: Words that follow it.
         linf: Bound of SimBA's perturbation.
         max_queries: Limit of queries.
-        schedule: Length of the run, where the steps depend on it.
-        options: Options of a library's class or a user's function.
+        schedule: Length of the run, if the steps depend on it.
+        options: Further options.
         epsilon: The step or the bound.
-        usual: The epsilon that the label leaves out.
+        usual: The default of epsilon, which is left out.
     """
     numbers = {"linf": linf, "maxqueries": max_queries, "schedule": schedule}
     parts = [name, *words, *(f"{key}{value:g}" for key, value in numbers.items() if value is not None)]
@@ -236,7 +229,7 @@ def label(name: str, words: Iterable[str] = (), *, linf: float | None = None, ma
 
 
 def _shortest(epsilon: float) -> str:
-    """Return an epsilon in full, as a fraction of 255 where that is shorter: 0.1, but 2/255."""
+    """Return an epsilon as a decimal number, or as a fraction of 255 if that is exact and shorter: 0.1, but 2/255."""
     plain, fraction = str(epsilon).removesuffix(".0"), f"{round(epsilon * 255)}/255"
     return fraction if round(epsilon * 255) / 255 == epsilon and len(fraction) < len(plain) else plain
 

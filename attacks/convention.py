@@ -1,8 +1,8 @@
-"""The convention of clipping *normalised* images to [0, 1], under which the study's table can be explained.
+"""The convention of clipping *normalised* images to [0, 1], which can explain the study's table.
 
-Some harnesses normalise first and let the attack clip to [0, 1] afterwards: z = (x - mean) / std, of which every value
-below 0 (half of them) or above 1 is lost before the attack begins. Here it can be had by name, with its control: the
-image before the clip says what the model gets right, and what the clip alone breaks is success at iteration 0.
+Some harnesses normalise images, z = (x - mean) / std, and let the attack clip z to [0, 1]. Every value below 0 (about
+half of them) or above 1 is then lost before the attack begins. This convention includes a control: accuracy is that of
+the image before the clip, and what the clip alone breaks counts as success at iteration 0.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ class NormalisedClip:
                load: Load) -> Iterator[Finished]:
         """Run SimBA, `run(predict, load)`, with epsilon in units of the normalised space.
 
-        The control is one clip; how the attack clips its own steps, anew or cumulatively, is an option of its own.
-        Images, L2 and Linf come back in pixel space, and include the distance that the clip has moved an image. The
-        prediction before the clip is the harness's, not the attack's, and is not charged.
+        Images, L2 and Linf are returned in pixel space and include the effect of the clip. The prediction before the
+        clip is not charged: it is made by the benchmark, not by the attack. How the attack clips its own steps is an
+        option of SimBA (`clip`).
         """
-        own = guarded(predict)
-        seen: dict[int, tuple[float, int]] = {}  # confidence and prediction before the clip, of images under attack
+        ask = guarded(predict)
+        unclipped: dict[int, tuple[float, int]] = {}  # id -> confidence and prediction before the clip
 
         def clipped(keys: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
             x, y = load(keys)
-            confidence, prediction = (values.tolist() for values in own(x).double().softmax(1).max(1))
-            seen.update(zip(keys.tolist(), zip(confidence, prediction, strict=True), strict=True))
+            confidence, prediction = (values.tolist() for values in ask(x).double().softmax(1).max(1))
+            unclipped.update(zip(keys.tolist(), zip(confidence, prediction, strict=True), strict=True))
             return ((x - self.mean) / self.std).clamp_(0, 1), y
 
         def predict_normalised(z: torch.Tensor) -> torch.Tensor:
@@ -61,7 +61,7 @@ class NormalisedClip:
             x, _ = load(done.ids)
             x_adv = self._pixels(done.x_adv)
             difference = (x_adv.double() - x.double()).flatten(1)
-            confidence, prediction = zip(*(seen.pop(example) for example in done.ids.tolist()), strict=True)
+            confidence, prediction = zip(*(unclipped.pop(example) for example in done.ids.tolist()), strict=True)
             yield dataclasses.replace(
                 done, clean_prediction=np.array(prediction), clean_confidence=np.array(confidence),
                 l2=difference.norm(dim=1).numpy(), linf=difference.abs().amax(1).numpy(), x_adv=x_adv)

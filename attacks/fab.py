@@ -1,7 +1,7 @@
-"""FAB (Croce & Hein, ICML 2020, arXiv 1907.02044), which walks along the boundary of a class, batched.
+"""FAB, the fast adaptive boundary attack (Croce & Hein, ICML 2020, arXiv 1907.02044), batched.
 
-The steps are those of the authors' code, whose projections are used. It looks for the nearest image of another class;
-here, as a part of AutoAttack, an image is done when one within the bound is found.
+The steps are those of the authors' code, whose projections are used. FAB minimises the distance to an image of another
+class; here, as a part of AutoAttack, an image is done once such an image lies within the bound.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from framebench.attacks.verdict import check_classes, check_differentiable, judg
 from framebench.extras import require
 from framebench.seeding import generator
 
-#: The authors' settings: largest pull to the clean image, overshooting, and the step back after a success.
+#: The authors' settings: largest bias towards the clean image, extrapolation, and the backward step after a success.
 _ALPHA, _ETA, _BETA = 0.1, 1.05, 0.9
 _TINY = 1e-12
 
@@ -29,9 +29,9 @@ class _State(Outcomes):
     """The images under attack.
 
     Attributes:
-        now: The point that is shown next, [n, C, H, W].
-        targets: Targets of the runs, by the clean image's logits, int64 [n, runs]; -1 before these are known.
-        run: The run of each image.
+        now: The current point, [n, C, H, W].
+        targets: Targets of the runs, by the logits of the clean image, int64 [n, runs]; -1 until these are known.
+        run: Index of the current run.
         at: Steps of the run so far.
     """
 
@@ -48,10 +48,10 @@ class Boundary(Batch[_State]):
         norm: "Linf" or "L2".
         epsilon: The bound.
         steps: Steps of a run.
-        targets: Runs, each towards another class: the second by the clean image's logits, the third, ...; 0 for runs
-            towards whichever class is nearest, which take a gradient per class.
-        restarts: Runs without a target; all but the first start at random.
-        seed: Keys the random starts.
+        targets: Number of targeted runs: towards the class with the second largest logit of the clean image, the third,
+            and so on; 0 for untargeted runs towards the nearest class, which take a gradient per class.
+        restarts: Number of untargeted runs; all but the first start at random.
+        seed: Seed of the random starts.
 
     Raises:
         InputError: if the package of the authors is missing.
@@ -88,19 +88,19 @@ class Boundary(Batch[_State]):
         return self._release(state.over | (state.run >= self._last(state)))
 
     def _last(self, state: _State) -> np.ndarray:
-        """Return how many runs each image has: of fewer classes than targets, one towards each."""
+        """Return the number of runs of each image: with fewer other classes than targets, one per class."""
         return np.asarray((state.targets >= 0).sum(1)) if self._targeted else np.full(len(state.id), self._runs)
 
     def _aim(self, state: _State, predict: Predict, rows: np.ndarray) -> None:
-        """Ask about clean images, and choose their targets."""
+        """Forward clean images and choose their targets."""
         if not len(rows):
             return
-        scores = self._asked(state, predict, rows, state.clean[torch.from_numpy(rows).to(state.clean.device)])
+        scores = self._forward(state, predict, rows, state.clean[torch.from_numpy(rows).to(state.clean.device)])
         order = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, 1 : self._runs + 1]
         state.targets[rows[:, None], np.arange(order.shape[1])] = order
 
-    def _asked(self, state: _State, predict: Predict, rows: np.ndarray, shown: torch.Tensor) -> np.ndarray:
-        """Ask about images without a gradient, and keep what is found."""
+    def _forward(self, state: _State, predict: Predict, rows: np.ndarray, shown: torch.Tensor) -> np.ndarray:
+        """Forward images without a gradient, and record the outcome."""
         with torch.no_grad():
             return self._read(state, predict(shown), rows, shown)
 
@@ -114,19 +114,19 @@ class Boundary(Batch[_State]):
 
     def _plane(self, state: _State, predict: Predict, rows: np.ndarray,
                shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the plane that the boundary is taken for: normals [r, C H W] and offsets [r]."""
+        """Return the linearised boundary: normals [r, C H W] and offsets [r]."""
         shown = shown.detach().requires_grad_()
         with torch.enable_grad():
             logits = predict(shown)
         check_differentiable(logits)
         self._read(state, logits, rows, shown.detach())
         at = torch.arange(len(rows), device=logits.device)
-        own = logits[at, torch.from_numpy(state.label[rows]).to(logits.device)]
+        label_logit = logits[at, torch.from_numpy(state.label[rows]).to(logits.device)]
         if self._targeted:
             target = torch.from_numpy(state.targets[rows, state.run[rows]]).to(logits.device)
-            gaps = [logits[at, target] - own]
+            gaps = [logits[at, target] - label_logit]
         else:
-            gaps = [logits[:, k] - own for k in range(logits.shape[1])]
+            gaps = [logits[:, k] - label_logit for k in range(logits.shape[1])]
         best = torch.full((len(rows),), torch.inf, device=shown.device)
         normal, value = torch.zeros_like(shown), torch.zeros_like(best)
         dual = 1.0 if self._order == float("inf") else 2.0
@@ -145,7 +145,7 @@ class Boundary(Batch[_State]):
 
     def _walk(self, state: _State, predict: Predict, rows: np.ndarray, normal: torch.Tensor,
               offset: torch.Tensor) -> None:
-        """Step to the plane, drawn to the clean image, and look at what is there."""
+        """Step to the plane, biased towards the clean image, and forward the result."""
         index = torch.from_numpy(rows).to(state.now.device)
         now, clean = state.now[index], state.clean[index]
         n = len(rows)
@@ -155,7 +155,7 @@ class Boundary(Batch[_State]):
         alpha = (length[:n] / (length[:n] + length[n:])).clamp(0, _ALPHA)[:, None, None, None]
         here, there = both[:n].reshape(now.shape), both[n:].reshape(now.shape)
         now = ((now + _ETA * here) * (1 - alpha) + (clean + _ETA * there) * alpha).clamp(0, 1)
-        scores = self._asked(state, predict, rows, now)
+        scores = self._forward(state, predict, rows, now)
         crossed = torch.from_numpy(scores.argmax(1) != state.label[rows]).to(now.device)[:, None, None, None]
         now = torch.where(crossed, clean + (now - clean) * _BETA, now)
         state.at[rows] += 1
@@ -167,7 +167,7 @@ class Boundary(Batch[_State]):
         state.now = state.now.index_put((index,), now)
 
     def _start(self, state: _State, row: int) -> torch.Tensor:
-        """Return where an image's next run starts: the clean image, or without targets a random point."""
+        """Return the start of an image's next run: the clean image or, if untargeted, a random point."""
         clean = state.clean[row]
         if self._targeted:
             return clean

@@ -1,14 +1,14 @@
-"""Tasks that ask a model, each about its own image: many at once, all their questions in one forward pass.
+"""Run many tasks that query one model, and answer their queries together in one forward pass.
 
-An attack that owns its loop can't leave a batch, and its draws come from global generators, so that in a batch every
-image's result depends on the others. Here each image has an attack of its own, in a thread of its own, of which one
-runs at a time. At a question the thread is suspended and its generators are put aside; when all are suspended, the
-questions are answered together. The forward passes stay full and the results are those of one image at a time.
+An attack that controls its own loop attacks a batch as a whole and draws from global generators, so the result of an
+image depends on the others in its batch. Here each image has its own attack in its own thread, and one thread runs at a
+time. At a query, the thread is suspended and its generators are saved; when all threads are suspended, all queries are
+answered together. Forward passes stay full, and the results are those of one image at a time.
 
-Gradients are asked for in the same way. A question that requires a gradient gets an answer that can be differentiated:
-the backward pass of the task's own graph stops at it and is suspended, and one backward pass of the model serves all
-tasks that wait for theirs. A task differentiates on the CPU, where autograd runs backward functions in the thread that
-calls it, so it is the task's own thread that waits, whatever device the model is on.
+Gradients work in the same way. An answer to a query that requires a gradient can be differentiated: the backward pass
+of the task's own graph is suspended at that answer, and one backward pass of the model serves all waiting tasks. Tasks
+differentiate on the CPU, where autograd runs backward functions in the calling thread. So the task's own thread waits,
+whatever device the model is on.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from framebench.attacks.queries import AttackOver
 from framebench.errors import InputError
 
 T = TypeVar("T")
-#: Is told of a pass before its answers are handed out: who has asked each of its questions, the questions [m, ...], and
-#: the answers [m, ...] on the CPU.
+#: Called after each pass, before the answers are returned: the asker of each question, the questions [m, ...], and the
+#: answers [m, ...] on the CPU.
 Look = Callable[[list[Any], torch.Tensor, torch.Tensor], None]
 
 
 class Ask(Protocol):
-    """What a task asks with."""
+    """The function with which a task queries the model."""
 
     def __call__(self, questions: torch.Tensor, askers: Sequence[Any] = ()) -> torch.Tensor:
-        """Map questions [k, ...] to answers [k, ...]; `askers` [k] are what a `Look` is to know of who asks."""
+        """Map questions [k, ...] to answers [k, ...]; `askers` [k] are passed on to the `Look`."""
 
 
 Task = Callable[[Ask], T]
@@ -51,18 +51,18 @@ def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Predict, *, enough:
     """Run tasks, several at a time, and yield their results as they finish.
 
     Args:
-        tasks: (seed, task) of each. A task gets a function to ask with, which must be called in the task's own
-            thread; the global generators of torch (CPU) and NumPy are the task's own and start from its seed. What it
-            asks is on the CPU; its questions and its answers are copies. An answer to what requires a gradient can be
-            differentiated, once or more often, but not twice in a row (there are no second derivatives).
+        tasks: Pairs (seed, task). A task gets an `Ask`, to be called in the task's own thread. In that thread, the
+            global generators of torch (CPU) and NumPy belong to the task and start from its seed. Questions are on the
+            CPU; questions and answers are copies. If a question requires a gradient, its answer can be differentiated,
+            repeatedly, but there are no second derivatives.
         answer: Maps questions [m, ...] to answers [m, ...], row by row; differentiable if the tasks need it.
-        enough: Tasks are started until those under way have so many questions; changes the speed, not the results.
+        enough: Tasks are started until this many questions are open; changes the speed, not the results.
         batch_size: The largest m.
-        look: Is told of each pass: what is to be done for every answer is done here for all of them at once.
+        look: Called once per pass, for work that is done for all answers at once.
 
     Raises:
-        InputError: if there are not as many answers as questions, or if they can't be differentiated though they must.
-        Exception: what a task or `answer` raises; the other tasks are ended.
+        InputError: if the number of answers is wrong, or if they can't be differentiated but must be.
+        Exception: of any type that a task or `answer` raises; the other tasks are ended.
     """
     waiting, running = iter(tasks), list[_Lane[T]]()
     try:
@@ -74,7 +74,7 @@ def interleave(tasks: Iterable[tuple[int, Task[T]]], answer: Predict, *, enough:
                 yield from _take_finished(running)
             if not running:
                 return
-            # One kind at a time, so that tasks that are out of step wait for the others and passes are full.
+            # One kind at a time: tasks that are ahead wait for the others, so that passes are full.
             kind = min(lane.question.kind for lane in running)
             asking = [lane for lane in running if lane.question.kind == kind]
             if kind is _Kind.GRADIENT:
@@ -97,12 +97,12 @@ class _Kind(enum.IntEnum):
 
 @dataclass(frozen=True)
 class _Part:
-    """A task's part of a forward pass that can be differentiated.
+    """A task's part of a differentiable forward pass.
 
     Attributes:
-        questions: What was asked by all tasks together.
-        answers: The answers to it.
-        rows: Those that are the task's own.
+        questions: The questions of all tasks.
+        answers: Their answers.
+        rows: The rows of this task.
     """
 
     questions: torch.Tensor
@@ -112,13 +112,13 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Question:
-    """What a task waits for.
+    """A query that a task waits for.
 
     Attributes:
-        kind: Whether it is an answer or a gradient.
-        content: What is asked about, [k, ...]; for a gradient, the gradient with respect to the answer.
-        of: For a gradient, what is to be differentiated.
-        askers: Who asks, [k]; none for a gradient.
+        kind: Its kind.
+        content: The questions [k, ...]; for a gradient, the gradient with respect to the answers.
+        of: For a gradient, the forward pass to be differentiated.
+        askers: The askers [k]; none for a gradient.
     """
 
     kind: _Kind
@@ -127,7 +127,7 @@ class _Question:
     askers: Sequence[Any] = ()
 
 
-#: An answer or a gradient, and of an answer that can be differentiated where it comes from.
+#: An answer or a gradient; with a differentiable answer, its forward pass.
 _Reply = tuple[torch.Tensor, _Part | None]
 
 
@@ -144,16 +144,16 @@ def _give_answers(asking: Sequence[_Lane[T]], answer: Predict, batch_size: int, 
                          f"returned {list(answers.shape)}")
     if differentiable and not answers.requires_grad:
         raise InputError("the model gives no gradients with respect to its images; choose an attack that needs none")
-    known = answers.detach().to("cpu", copy=True)
-    look([asker for lane in asking for asker in lane.question.askers], questions.detach(), known)
+    values = answers.detach().to("cpu", copy=True)
+    look([asker for lane in asking for asker in lane.question.askers], questions.detach(), values)
     ends = itertools.accumulate(sizes)
     parts = [_Part(questions, answers, slice(end - size, end)) if differentiable else None
              for size, end in zip(sizes, ends, strict=True)]
-    _resume(asking, list(zip(torch.unsafe_split_with_sizes(known, sizes), parts, strict=True)))
+    _resume(asking, list(zip(torch.unsafe_split_with_sizes(values, sizes), parts, strict=True)))
 
 
 def _give_gradients(asking: Sequence[_Lane[T]]) -> None:
-    """Differentiate every pass that is asked about once, for all that wait for it."""
+    """Differentiate each pass once, for all tasks that wait for its gradients."""
     groups: dict[int, list[tuple[_Lane[T], _Part]]] = {}
     for lane in asking:
         assert lane.question.of is not None
@@ -163,14 +163,14 @@ def _give_gradients(asking: Sequence[_Lane[T]]) -> None:
         rows = torch.cat([torch.arange(part.rows.start, part.rows.stop) for _, part in group])
         weights = torch.zeros_like(shared.answers)
         weights[rows.to(weights.device)] = torch.cat([lane.question.content for lane, _ in group]).to(weights)
-        # Rows don't depend on each other, so neither do their gradients. The graph lives as long as its answers do.
+        # Rows are independent, and so are their gradients. The graph lives as long as its answers.
         gradients, = torch.autograd.grad(shared.answers, shared.questions, weights, retain_graph=True)
-        own = torch.unsafe_split_with_sizes(gradients[rows], [part.rows.stop - part.rows.start for _, part in group])
-        _resume([lane for lane, _ in group], [(gradient, None) for gradient in own])
+        parts = torch.unsafe_split_with_sizes(gradients[rows], [part.rows.stop - part.rows.start for _, part in group])
+        _resume([lane for lane, _ in group], [(gradient, None) for gradient in parts])
 
 
 class _Answer(torch.autograd.Function):
-    """The model, as a task's own graph has it."""
+    """The model as a node in a task's own graph."""
 
     @staticmethod
     def forward(ctx: Any, questions: torch.Tensor, lane: _Lane[Any], askers: Sequence[Any]) -> torch.Tensor:
@@ -188,7 +188,7 @@ class _Answer(torch.autograd.Function):
 
 @contextmanager
 def _generators_kept() -> Iterator[None]:
-    """Leave the global generators as they are found."""
+    """Restore the global generators afterwards."""
     states = torch.get_rng_state(), get_bit_generator()
     try:
         yield
@@ -198,7 +198,7 @@ def _generators_kept() -> Iterator[None]:
 
 
 def _resume(lanes: Sequence[_Lane[T]], replies: Sequence[_Reply]) -> None:
-    """Give tasks the replies to their questions and let each run to its next one, or to its end."""
+    """Pass replies to tasks, and let each run until its next query or its end."""
     with _generators_kept():
         for lane, reply in zip(lanes, replies, strict=True):
             lane.resume(reply)
@@ -211,7 +211,7 @@ def _take_finished(running: list[_Lane[T]]) -> Iterator[T]:
 
 
 class _Lane(Generic[T]):
-    """A task in a thread that runs only between `resume` and its next question."""
+    """A task in a thread that runs only between `resume` and its next query."""
 
     def __init__(self, seed: int, task: Task[T]) -> None:
         self.question, self.finished = _Question(_Kind.PLAIN, torch.empty(0)), False
@@ -221,7 +221,7 @@ class _Lane(Generic[T]):
         self._error: BaseException | None = None
         self._torch = torch.Generator().manual_seed(seed).get_state()
         self._numpy = np.random.MT19937(seed)
-        # Held except at the moment of a handover; a lock is several times as fast as a semaphore.
+        # Released only to hand over control; a lock is several times as fast as a semaphore.
         self._turn, self._paused = threading.Lock(), threading.Lock()
         self._turn.acquire()
         self._paused.acquire()
@@ -229,7 +229,7 @@ class _Lane(Generic[T]):
         self._thread.start()
 
     def resume(self, reply: _Reply) -> None:
-        """Let the task run on; the global generators are left as it has them."""
+        """Let the task continue; the global generators keep its state."""
         self._reply = reply
         torch.set_rng_state(self._torch)
         set_bit_generator(self._numpy)
@@ -238,26 +238,26 @@ class _Lane(Generic[T]):
         self._torch = torch.get_rng_state()
 
     def result(self) -> T:
-        """Return what the finished task has returned, or raise what it has raised."""
+        """Return the result of the finished task, or raise its error."""
         if self._error is not None:
             raise self._error
         return self._results[0]
 
     def cancel(self) -> None:
-        """End the task at its question."""
+        """End the task at its current query."""
         self._cancelled = True
         self._turn.release()
         self._thread.join()
 
     def wait(self, question: _Question) -> _Reply:
-        """Suspend the task, whose thread calls this, until there is a reply to its question."""
+        """Suspend the task, in whose thread this is called, until there is a reply."""
         self.question = question
         self._paused.release()
         self._turn.acquire()
         if self._cancelled:
             raise AttackOver
         assert self._reply is not None
-        reply, self._reply = self._reply, None  # the pass lives as long as the task's graph, and no longer
+        reply, self._reply = self._reply, None  # so that only the task's graph keeps the pass alive
         return reply
 
     def _ask(self, questions: torch.Tensor, askers: Sequence[Any] = ()) -> torch.Tensor:
@@ -267,7 +267,7 @@ class _Lane(Generic[T]):
         return self.wait(_Question(_Kind.PLAIN, questions.detach(), askers=askers))[0]
 
     def _run(self, task: Task[T]) -> None:
-        torch.set_num_threads(1)  # of this thread: the setting does not pass on
+        torch.set_num_threads(1)  # the setting is per thread
         self._turn.acquire()
         try:
             if not self._cancelled:

@@ -1,4 +1,4 @@
-"""Losses that white-box attacks raise: functions of logits [n, classes], labels [n] and targets [n]; results [n].
+"""Losses that white-box attacks maximise: functions of logits [n, classes], labels [n] and targets [n]; results [n].
 
 The differences of logits ratio are those of Croce & Hein (2020, arXiv 2003.01690).
 """
@@ -31,5 +31,5 @@ def _of(z: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     return z.gather(1, classes[:, None])[:, 0]
 
 
-#: Name of a loss -> the loss, and the least number of classes that it is defined for.
+#: Name -> the loss, and the smallest number of classes that it is defined for.
 LOSSES = {"ce": (cross_entropy, 2), "dlr": (dlr, 3), "dlr-targeted": (dlr_targeted, 4)}

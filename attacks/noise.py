@@ -1,4 +1,4 @@
-"""Random noise: SimBA without its look at the model, the control that tells what the queries are good for."""
+"""Random noise: SimBA without feedback from the model, a control that shows what the queries contribute."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from framebench.seeding import generator
 class Noise(SingleImageAttack):
     """At iteration k the image shows k random steps, +epsilon or -epsilon along its own first k SimBA directions.
 
-    Order and signs are drawn by (seed, example id), the order being SimBA's; every step is kept, whatever it does.
-    So the perturbation is at least as long as SimBA's after as many iterations: epsilon sqrt(k) before clipping.
+    The order of directions is SimBA's; the signs are drawn by (seed, example id). Every step is kept. So the
+    perturbation is at least as long as SimBA's after as many iterations: epsilon sqrt(k) before clipping.
 
     Args:
         budget: Steps; see `framebench.attacks.options.SimBAOptions` for these and the others.
@@ -30,7 +30,7 @@ class Noise(SingleImageAttack):
         max_queries: Hard limit of forward passes per image, or None.
 
     Raises:
-        InputError: for values that can't be.
+        InputError: for invalid values.
     """
 
     name = "noise"

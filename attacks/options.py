@@ -1,6 +1,6 @@
-"""Options of SimBA and bounds: the one home of their defaults, choices and checks.
+"""Options of SimBA and AutoAttack and usual bounds: their defaults, choices and checks.
 
-The command line reads them from here; nothing is imported that takes time.
+The command line reads them from here, so this module imports nothing that takes time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EPSILONS = {"Linf": 8 / 255, "L2": 0.5, "L1": 12.0}
 
 @dataclass(frozen=True)
 class SimBAOptions:
-    """What SimBA does to an image, besides the seed.
+    """All that determines what SimBA does to an image, except the seed.
 
     Attributes:
         budget: Directions to try, at least 0 and at most C H W.
@@ -39,7 +39,7 @@ class SimBAOptions:
         objective: "margin" (see `framebench.attacks.simba`), or "probability" (float softmax, as the authors' code).
         targeted: Raise the probability of a target instead of lowering the label's.
         linf: Bound on the perturbation's largest entry, or None.
-        max_queries: No image is forwarded more often than this; None for no limit.
+        max_queries: Hard limit of forward passes per image, or None.
         clip: "anew" (the perturbation is not clipped, each image shown is), or "cumulative" (each accepted image is
             clipped for good, so that what the clip removes is lost).
         convention: Where images are clipped to [0, 1]: "pixel-clip", or "normalised-clip" to explain the figures of
@@ -78,14 +78,14 @@ VERSIONS = {"standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
 
 @dataclass(frozen=True)
 class AutoAttackOptions:
-    """What AutoAttack does to an image, besides the seed.
+    """All that determines what AutoAttack does to an image, except the seed and the bound.
 
     Attributes:
         norm: "Linf" or "L2".
         version: One of `VERSIONS`.
         iterations: Steps of every run of APGD and FAB.
         queries: Queries of Square.
-        targets: Classes that the targeted attacks aim at, one after the other.
+        targets: Number of classes that the targeted attacks aim at, in turn.
     """
 
     norm: str = "Linf"
@@ -131,7 +131,7 @@ def check_common(budget: int, epsilon: float | None, max_queries: int | None) ->
     """Check the options that all attacks have.
 
     Raises:
-        InputError: for a value that can't be.
+        InputError: for an invalid value.
     """
     _check_number("the number of iterations", budget, Integral)
     _check_number("epsilon", epsilon, Real)

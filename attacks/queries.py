@@ -1,8 +1,8 @@
-"""Models that attacks ask about one image, or a few: every forward pass is charged, none goes beyond the budget.
+"""Models that count and limit the queries of an attack on one image, or on a few.
 
-Attacks of other libraries own their loop, count nothing and stop when they like. Run against a `CountedModel`, or
-`CountedModels`, each of their forward passes is seen: it is charged to the image, it is checked for success, and the
-attack is ended from inside by `AttackOver` at the first success or when the budget is spent.
+Attacks of other libraries control their own loop and count no queries. A `CountedModel` or `CountedModels` charges each
+of their forward passes to the image, checks it for success, and ends the attack from inside with `AttackOver`: at the
+first success, or when the budget is spent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ROUNDING = 1e-6
 
 
 class AttackOver(BaseException):
-    """Ends an attack from inside its forward pass; no `Exception`, so that no library catches it."""
+    """Ends an attack from inside its forward pass. It is no `Exception`, so libraries don't catch it."""
 
 
 @dataclass(frozen=True)
@@ -48,33 +48,28 @@ class Bound:
         return norms
 
     def holds(self, difference: torch.Tensor) -> np.ndarray:
-        """Tell which differences [m, C, H, W] are within it (up to rounding), bool [m]."""
-        if self.epsilon is None:
-            return np.ones(len(difference), dtype=bool)
+        """Return which differences [m, C, H, W] are within the bound, up to rounding: bool [m]."""
         return self.allows(self.distances(difference))
 
     def allows(self, distances: np.ndarray) -> np.ndarray:
-        """Tell which distances [m] are within it (up to rounding), bool [m]."""
+        """Return which distances [m] are within the bound, up to rounding: bool [m]."""
         return np.asarray(distances <= (np.inf if self.epsilon is None else self.epsilon) * (1 + _ROUNDING) + _ROUNDING)
 
 
 class Record:
-    """What becomes of one image under attack.
+    """One image under attack: its queries and its outcome.
 
     Args:
         clean: The image, [1, C, H, W], on the CPU.
         label: Its class.
-        limit: Forward passes, the clean image's among them, at least 1.
-        bound: Within which a success counts.
-        minimise: Whether a success does not end the attack, and the nearest one, in the bound's norm, is the outcome.
+        limit: Hard limit of forward passes, including that of the clean image; at least 1.
+        bound: The bound within which a success counts.
+        minimise: Whether the attack continues after a success; the outcome is then the nearest one in the bound's norm.
         example: Its id.
-        watched: Whether its margin's path is kept.
+        watched: Whether the path of its margin is kept.
 
     Attributes:
         queries: Forward passes so far.
-        left: Forward passes that may follow.
-        won: Whether a success has ended the attack.
-        over: Whether the attack has nothing more to do: it has succeeded, or the budget is spent.
     """
 
     def __init__(self, clean: torch.Tensor, label: int, *, limit: int, bound: Bound, minimise: bool = False,
@@ -88,7 +83,7 @@ class Record:
 
     @property
     def left(self) -> int:
-        """Forward passes that may follow."""
+        """Forward passes that are left."""
         return self._limit - self.queries
 
     @property
@@ -98,28 +93,26 @@ class Record:
 
     @property
     def over(self) -> bool:
-        """Whether the attack has nothing more to do."""
+        """Whether the attack is over: it has succeeded, or the budget is spent."""
         return self.won or self.left <= 0
 
     @property
     def lowest(self) -> float:
-        """The margin below which an image is worth a look if it is no success."""
+        """The margin below which an image matters that is no success."""
         nearest = self._margin if self._success < 0 else -np.inf
         return nearest if self._path is None else max(nearest, *self._path.margins[-1:], -np.inf)
 
     def keep(self, image: torch.Tensor, query: int, *, margin: float, prediction: int, confidence: float,
              distance: float) -> None:
-        """Keep an image within the bound if it is the first success (to minimise, the nearest) or nearer to one.
-
-        Nearest to a success is the lowest margin.
+        """Keep an image within the bound if it is better: the first or nearest success, else the lowest margin.
 
         Args:
             image: The image, [C, H, W].
-            query: The number of its forward pass, from 1; those of the same group are charged already.
-            margin: Its margin, as `Finished` has it, like the next two.
+            query: The number of its forward pass, from 1; the others of its batch are charged already.
+            margin: Its margin, as in `Finished`.
             prediction: Its predicted class.
-            confidence: The prediction's softmax probability.
-            distance: From the clean image, in the bound's norm.
+            confidence: Softmax probability of the prediction.
+            distance: Distance from the clean image in the bound's norm.
         """
         if query == 1:
             self._clean_prediction, self._clean_confidence = prediction, confidence
@@ -152,11 +145,11 @@ Ask = Callable[[torch.Tensor, Sequence[Record]], torch.Tensor]
 
 
 class CountedModel:
-    """Answers an attack's questions about one image.
+    """The model as an attack on one image sees it.
 
-    The clean image is asked about once, when this is made; a later question about it is answered from memory, since
-    nothing is forwarded. Everything else is forwarded and charged, also if it is asked twice. Of a group of
-    candidates that does not fit into the budget only the first ones are forwarded.
+    The clean image is forwarded once, when this object is created; its logits are then returned from memory, without a
+    charge. Every other image is forwarded and charged, even if it is repeated. If a batch of candidates exceeds the
+    budget, only the first ones are forwarded.
 
     Args:
         ask: The model.
@@ -165,17 +158,17 @@ class CountedModel:
 
     def __init__(self, ask: Ask, record: Record) -> None:
         self._ask, self._record = ask, record
-        self._known = ask(record.clean, [record])
+        self._clean_logits = ask(record.clean, [record])
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Map candidates [m, C, H, W] to logits [m, classes]; what is seen of them is clipped to [0, 1].
+        """Map candidates [m, C, H, W], which are clipped to [0, 1], to logits [m, classes].
 
         Raises:
-            AttackOver: at a success, and for what the budget does not allow.
+            AttackOver: at a success, and when the budget is spent.
         """
         record = self._record
         if not x.requires_grad and all(torch.equal(row, record.clean[0]) for row in x):
-            return self._known.repeat(len(x), 1)
+            return self._clean_logits.repeat(len(x), 1)
         if record.over:
             raise AttackOver
         fits = x[: record.left]
@@ -186,24 +179,23 @@ class CountedModel:
 
 
 class CountedModels:
-    """Answers questions about several images at once, always one candidate of each.
+    """The model as an attack on several images sees it, with one candidate per image.
 
-    Each is charged as `CountedModel` would charge it alone. An image that is done is not forwarded any more: it gets
-    its last answer again, with no gradient.
+    Each is charged as by `CountedModel`. An image that is done is not forwarded any more: its last logits are returned
+    again, without a gradient.
 
     Args:
         ask: The model.
         records: The images.
-        leaving: Whether the attack asks for no more gradients of an image that it has seen misclassified: alone, such
-            an image ends its loop.
+        leaving: Whether the attack, run on a single image, stops at the first misclassification that it sees.
     """
 
     def __init__(self, ask: Ask, records: Sequence[Record], leaving: bool = False) -> None:
         self._ask, self._records, self._leaving = ask, records, leaving
         self._clean = torch.cat([record.clean for record in records])
-        self._known = self._last = ask(self._clean, records)
+        self._clean_logits = self._last = ask(self._clean, records)
         self._labels = torch.tensor([record.label for record in records])
-        self._wrong = -functional.one_hot(self._labels, self._known.shape[1]).to(self._known)
+        self._wrong = -functional.one_hot(self._labels, self._last.shape[1]).to(self._last)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Map candidates [n, C, H, W], one of each image, to logits [n, classes]; see `CountedModel`.
@@ -216,17 +208,17 @@ class CountedModels:
             raise AttackOver
         if not x.requires_grad:
             clean = (x == self._clean).flatten(1).all(1)
-            self._last = torch.where(clean[:, None], self._known, self._last)
+            self._last = torch.where(clean[:, None], self._clean_logits, self._last)
             open_ &= ~clean
         elif self._leaving:
             self._last = torch.where(open_[:, None], self._last, self._wrong)  # else they would keep the loop going
             open_ &= self._last.argmax(1) == self._labels
         rows = open_.nonzero()[:, 0]
-        asked = x if len(rows) == len(x) else x.index_select(0, rows)
+        forwarded = x if len(rows) == len(x) else x.index_select(0, rows)
         if len(rows):
-            answers = self._ask(_clipped(asked), [self._records[row] for row in rows.tolist()])
-        else:  # none of none, but what can be differentiated stays so
-            answers = asked.flatten(1)[:, :1].expand(-1, self._last.shape[1])
+            answers = self._ask(_clipped(forwarded), [self._records[row] for row in rows.tolist()])
+        else:  # no rows, but part of the graph
+            answers = forwarded.flatten(1)[:, :1].expand(-1, self._last.shape[1])
         logits = answers if len(rows) == len(x) else self._last.index_copy(0, rows, answers)
         self._last = logits.detach()
         return logits
@@ -241,17 +233,17 @@ def _clipped(x: torch.Tensor) -> torch.Tensor:
 
 
 def look(records: Sequence[Record], images: torch.Tensor, logits: torch.Tensor) -> None:
-    """Charge the images of a forward pass, and keep of each record's what counts.
+    """Charge the images of a forward pass and update their records.
 
-    All are judged together: image by image it takes a tenth of a pass.
+    All images are judged at once: one by one, this would take a tenth of the pass.
 
     Args:
-        records: Whose each image is; of the same bound.
+        records: The record of each image; all have the same bound.
         images: The images, [m, C, H, W], on the CPU.
-        logits: The answers, [m, classes].
+        logits: Their logits, [m, classes].
 
     Raises:
-        InputError: for logits that can't be.
+        InputError: for invalid logits.
     """
     labels = np.array([record.label for record in records])
     scores = read_logits(logits, np.array([record.example for record in records]))
@@ -265,10 +257,10 @@ def look(records: Sequence[Record], images: torch.Tensor, logits: torch.Tensor) 
     rows = np.flatnonzero((verdict.prediction != labels) | (verdict.margin < lowest))
     if not len(rows):
         return
-    known, bound = [records[row] for row in rows.tolist()], records[0].bound
-    distances = bound.distances(images[rows] - torch.cat([record.clean for record in known]))
-    for record, row, distance, counts in zip(known, rows, distances, bound.allows(distances), strict=True):
-        if counts:
+    better, bound = [records[row] for row in rows.tolist()], records[0].bound
+    distances = bound.distances(images[rows] - torch.cat([record.clean for record in better]))
+    for record, row, distance, allowed in zip(better, rows, distances, bound.allows(distances), strict=True):
+        if allowed:
             record.keep(images[row], int(queries[row]), margin=float(verdict.margin[row]),
                         prediction=int(verdict.prediction[row]), confidence=float(verdict.confidence[row]),
                         distance=float(distance))

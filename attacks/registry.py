@@ -1,4 +1,4 @@
-"""Attacks by name. To add one, write its file and register it in `ATTACKS`."""
+"""Attacks by name. To add an attack, write its file and register it in `ATTACKS`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Factory(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """An attack, or a form of names that stand for many.
+    """An attack, or a family of attacks with names of one form.
 
     Attributes:
-        summary: What it is, in one line.
-        factory: Makes it.
-        canonical: Maps a name to the one under which rows are kept.
+        summary: Description in one line.
+        factory: Makes the attack.
+        canonical: Maps a name to the one that rows are stored under.
     """
 
     summary: str
@@ -39,18 +39,18 @@ class Entry:
 
 
 def _in(module: str, function: str = "make") -> Callable[..., Any]:
-    """Return a function of a module here that is imported at the first call: torch and foolbox take seconds."""
+    """Return a function of a module here, imported at the first call: importing torch and foolbox takes seconds."""
     return lambda *given, **named: getattr(importlib.import_module(f"framebench.attacks.{module}"),
                                            function)(*given, **named)
 
 
 def _ours_but_l1(module: str) -> Factory:
-    """Return a module's factory; in L1, where it has none, that of pyautoattack's attack of the name."""
+    """Return the factory of a module; for L1, which it does not support, that of pyautoattack."""
     ours, theirs = _in(module), _in("pyautoattack_attacks")
 
     def make(name: str, *, options: Mapping[str, Any], **given: Any) -> Attack:
-        made: Attack = (theirs if options.get("norm") == "L1" else ours)(name, options=options, **given)
-        return made
+        attack: Attack = (theirs if options.get("norm") == "L1" else ours)(name, options=options, **given)
+        return attack
 
     return make
 
@@ -69,7 +69,7 @@ ATTACKS = {
 
 
 def canonical(name: str | UserFunction) -> str:
-    """Return the name under which an attack's rows are kept; an alias of foolbox's stands for its class.
+    """Return the name that rows of an attack are stored under: for an alias of foolbox, that of its class.
 
     Raises:
         InputError: for an unknown attack.
@@ -83,13 +83,13 @@ def make(name: str | UserFunction, *, budget: int, epsilon: float | None = None,
 
     Args:
         name: As the user gives it; see `ATTACKS`. A function at hand is a `UserFunction`.
-        budget: The largest number of iterations; of attacks besides SimBA, queries after the clean image's.
+        budget: The largest number of iterations; for attacks other than SimBA, of queries after the clean image.
         epsilon: The step (simba, noise) or the bound, in [0, 1] pixel units; None for the attack's default.
         max_queries: Hard limit of forward passes per image, or None.
         options: Further options of this attack, by name, as typed values.
 
     Raises:
-        InputError: for an unknown attack, an option that it does not have, or a value that can't be.
+        InputError: for an unknown attack, or an invalid option or value.
     """
     check_common(budget, epsilon, max_queries)
     return _entry(str(name)).factory(name, budget=budget, epsilon=epsilon, max_queries=max_queries,

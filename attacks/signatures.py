@@ -21,16 +21,16 @@ _SIMBA = {field.name for field in dataclasses.fields(SimBAOptions)} - set(COMMON
 
 def check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any],
                   ours: Iterable[str] = COMMON) -> None:
-    """Check that a function takes options, by name, and by type where the annotation or the default tells it.
+    """Check that a function takes options: by name, and by type if it has an annotation or a default.
 
     Args:
-        name: The attack, for the message.
-        function: What takes the options.
+        name: The attack, for messages.
+        function: The function or class that takes the options.
         options: Their values.
         ours: Parameters that the benchmark sets itself.
 
     Raises:
-        InputError: for an option that the attack does not have, that is the benchmark's, or whose value does not fit.
+        InputError: for an option that does not exist or is set by the benchmark, or a value of another type.
     """
     named = {key: parameter for key, parameter in inspect.signature(function).parameters.items()
              if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY)}
@@ -50,7 +50,7 @@ def changed(options: Any, *without: str) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return an option's value as JSON has it: a tuple as a list, a number of NumPy's as Python's."""
+    """Convert the value of an option to JSON types: tuples to lists, NumPy's numbers to Python's."""
     if isinstance(value, (list, tuple)):
         return [plain(entry) for entry in value]
     if isinstance(value, Mapping):
@@ -71,7 +71,7 @@ def _misplaced(name: str, key: str, known: list[str], ours: bool) -> InputError:
 
 
 def _expected(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    """Return the type of a parameter: its annotation, or the type of its default; Any where neither tells."""
+    """Return the type of a parameter: its annotation, or the type of its default, or Any."""
     if parameter.annotation is not parameter.empty:
         owner = function.__init__ if inspect.isclass(function) else function
         try:
@@ -81,12 +81,12 @@ def _expected(function: Callable[..., Any], parameter: inspect.Parameter) -> Any
     default = parameter.default
     if default is None or default is parameter.empty:
         return Any
-    # A default of 1 where any number goes is common.
+    # Integer defaults are common for parameters that take any number.
     return float if isinstance(default, int) and not isinstance(default, bool) else type(default)
 
 
 def _fits(value: Any, expected: Any) -> bool:
-    """Tell whether a value is of a type; other types than those of options take anything."""
+    """Return whether a value is of a type; types that options don't use accept anything."""
     origin = typing.get_origin(expected)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, part) for part in typing.get_args(expected))

@@ -40,8 +40,8 @@ class SimBAAttack(Attack):
     """SimBA as the benchmark runs it.
 
     Args:
-        options: What it does to an image.
-        space: Where images are clipped, if not in pixel space.
+        options: Its options.
+        space: The space in which images are clipped, if not pixel space.
     """
 
     def __init__(self, options: SimBAOptions, space: NormalisedClip | None = None) -> None:
@@ -138,7 +138,7 @@ def simba(predict: Predict, x: ArrayLike, y: ArrayLike, *, max_iterations: int, 
         batch_size: Images per forward pass; changes the speed, not the result.
 
     Raises:
-        InputError: for options, types, shapes or values that can't be, and for logits that are not finite.
+        InputError: for invalid options, types, shapes or values, and for logits that are not finite.
     """
     options = SimBAOptions(max_iterations, epsilon, basis, order, step, objective, targeted or targets is not None,
                            linf, max_queries, clip)
@@ -176,9 +176,9 @@ def _images(given: Any, predict: Predict) -> torch.Tensor:
     if len(x) and not (float(x.min()) >= 0 and float(x.max()) <= 1):
         raise InputError("images must lie in [0, 1]; put the normalisation inside the model")
     if isinstance(predict, nn.Module):
-        own = (tensor.dtype for tensor in predict.parameters() if tensor.is_floating_point())
-        return x.to(next(own, torch.float32))
-    return x if isinstance(given, torch.Tensor) else x.float()  # arrays and lists are float64 unless someone cares
+        dtypes = (tensor.dtype for tensor in predict.parameters() if tensor.is_floating_point())
+        return x.to(next(dtypes, torch.float32))
+    return x if isinstance(given, torch.Tensor) else x.float()  # NumPy and Python default to float64
 
 
 def _integers(given: Any, what: str) -> torch.Tensor:
@@ -200,7 +200,7 @@ def _tensor(given: Any, what: str) -> torch.Tensor:
 
 @contextmanager
 def _in_eval_mode(predict: Predict) -> Iterator[None]:
-    """Evaluate a module, and give each of its parts its mode back."""
+    """Put a module into eval mode, and restore the mode of each submodule afterwards."""
     modes = [(part, part.training) for part in predict.modules()] if isinstance(predict, nn.Module) else []
     try:
         if isinstance(predict, nn.Module):
@@ -214,10 +214,10 @@ def _in_eval_mode(predict: Predict) -> Iterator[None]:
 def _attack(predict: Predict, load: Load, ids: np.ndarray, keys: np.ndarray, options: SimBAOptions, seed: int,
             batch_size: int, targets: np.ndarray | None,
             watched: Set[int] = frozenset()) -> Iterator[tuple[Finished, np.ndarray]]:
-    """Run the slots; yield what finished, with its positions in `ids`. `load` is called with entries of `keys`."""
+    """Yield finished images and their positions in `ids`; `load` is called with entries of `keys`."""
     if batch_size < 1:
         raise InputError(f"the batch size must be at least 1, not {batch_size}")
-    own, slots, cursor = guarded(predict), None, 0
+    ask, slots, cursor = guarded(predict), None, 0
     while cursor < len(ids) or (slots is not None and slots.live):
         free = (min(batch_size, len(ids)) if slots is None else slots.size) - (slots.live if slots else 0)
         if take := min(free, len(ids) - cursor):
@@ -227,13 +227,13 @@ def _attack(predict: Predict, load: Load, ids: np.ndarray, keys: np.ndarray, opt
             slots.admit(at, ids[at], x, y.numpy(), None if targets is None else targets[at])
             cursor += take
         assert slots is not None
-        finished = slots.answer(own(slots.images))
+        finished = slots.answer(ask(slots.images))
         if len(finished):
             yield slots.release(finished)
 
 
 def __getattr__(name: str) -> Any:
-    # foolbox takes seconds to import, so its form of the attack is made when it is asked for.
+    # foolbox takes seconds to import, so it is imported when its form of the attack is first used.
     if name == "SimBA":
         from framebench.attacks.foolbox_simba import SimBA
         return SimBA

@@ -1,4 +1,4 @@
-"""Attacks that own their loop, run on one image at a time, or on a few: a library's and a user's."""
+"""Attacks that control their own loop, of libraries and users: run on one image at a time, or on a few."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from framebench.errors import InputError
 from framebench.seeding import generator
 from framebench.user_code import foreign, reason
 
-#: Images that are attacked at once. More fill the forward passes no better.
+#: Images under attack at once. More don't make forward passes fuller.
 LANES = 64
 
 
 class SingleImageAttack(Attack):
-    """An attack on single images; an iteration is one query after the clean image's.
+    """An attack on single images; every query after that of the clean image is an iteration.
 
-    Many images are attacked at once, each in a lane of its own, so that forward and backward passes are full (see
-    `framebench.attacks.interleave`). An attack that treats the images of a batch apart can have a few in a lane, which
-    saves most of the time that it takes besides the model.
+    Many images are attacked at once, each in its own lane, so that forward and backward passes are full
+    (`framebench.attacks.interleave`). An attack that treats the images of a batch independently can have several per
+    lane, which saves most of the time spent outside the model.
 
     Attributes:
-        name: What messages call it.
+        name: Its name in messages.
         max_queries: Hard limit of forward passes per image, or None.
-        minimise: Whether it goes on after a success, for the nearest one.
-        group: Images in a lane. With more than one, `run_group` is called instead of `run`, also for a single image.
-        leaving: Of a group, see `CountedModels`.
+        minimise: Whether it continues after a success, to find a nearer one.
+        group: Images per lane. If it is above 1, `run_group` is called instead of `run`, even for a single image.
+        leaving: See `CountedModels`.
     """
 
     name: str
@@ -44,25 +44,24 @@ class SingleImageAttack(Attack):
 
     @abstractmethod
     def run(self, model: CountedModel, x: torch.Tensor, y: torch.Tensor, seed: int, example: int) -> None:
-        """Attack one image until `model` ends it.
+        """Attack one image until `model` ends the attack.
 
         Args:
-            model: What to ask. It keeps the outcome.
+            model: The model, which records the outcome.
             x: The image, float [1, C, H, W] in [0, 1].
             y: Its label, int64 [1].
             seed: The attack's seed.
-            example: The example's id, which keys the draws. Those of global generators start from it already.
+            example: The example's id, for the seeds of random draws; the global generators are seeded already.
         """
 
     def run_group(self, model: CountedModels, x: torch.Tensor, y: torch.Tensor, seeds: Sequence[int]) -> None:
-        """Attack a few images until `model` ends it.
+        """Attack a few images until `model` ends the attack.
 
         Args:
-            model: What to ask. It keeps the outcomes.
+            model: The model, which records the outcomes.
             x: The images, float [n, C, H, W] in [0, 1].
             y: Their labels, int64 [n].
-            seeds: What generators of each image's own draws are to be seeded with, so that its outcome is the same in
-                any group.
+            seeds: Seeds of each image's own generator, so that its outcome does not depend on the group.
         """
         raise NotImplementedError
 

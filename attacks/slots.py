@@ -1,4 +1,4 @@
-"""The images that SimBA has under attack, and the moves that the model's answers lead to."""
+"""SimBA's batch of images under attack, and its steps."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Slots:
 
     def admit(self, at: np.ndarray, ids: np.ndarray, x: torch.Tensor, labels: np.ndarray,
               targets: np.ndarray | None) -> None:
-        """Put clean images into free slots: positions [r], ids [r], images, labels [r], targets [r] or None."""
+        """Put clean images into free slots: positions [r], ids [r], images [r, C, H, W], labels [r], targets [r]."""
         rows = np.arange(self.live, self.live + len(ids))
         self.live += len(ids)
         self.at[rows], self.id[rows], self.label[rows] = at, ids, labels
@@ -60,7 +60,7 @@ class Slots:
         self.basis.admit(rows, x)
 
     def answer(self, logits: torch.Tensor) -> np.ndarray:
-        """Take the logits of `images`, make the moves that follow, and return the rows that are finished."""
+        """Process the logits of `images`, make the next steps, and return the rows that are finished."""
         n, epsilon = self.live, self.options.epsilon
         scores = self._check(logits)
         phase, best = self.phase[:n], self.kept.score[:n]
@@ -105,7 +105,7 @@ class Slots:
         return np.flatnonzero(finished)
 
     def release(self, rows: np.ndarray) -> tuple[Finished, np.ndarray]:
-        """Hand finished rows out and close the gaps they leave."""
+        """Remove and return finished rows; the last rows move into the gaps."""
         l2, linf = self.basis.distances(rows)
         steps = [self.steps[row, : self.iteration[row]].copy() for row in rows]
         at = self.at[rows]
@@ -128,15 +128,15 @@ class Slots:
         return done, at
 
     def _trace(self, margin: np.ndarray) -> None:
-        """Add to the paths of watched images the margins [live] that are below all before them."""
+        """Add to the paths of watched images the margins [live] that are new minima."""
         lower = np.flatnonzero(margin < self.least[: self.live])
         self.least[lower] = margin[lower]
+        sign = -1 if self.options.targeted else 1
         for row in lower:
-            own = margin[row]
-            self.paths[int(self.id[row])].add(int(self.queries[row]), float(-own if self.options.targeted else own))
+            self.paths[int(self.id[row])].add(int(self.queries[row]), float(sign * margin[row]))
 
     def _draw(self, rows: np.ndarray) -> None:
-        """Draw the directions of images that go under attack: half a forward pass at 224x224, saved for the others."""
+        """Draw the directions of images; at 224x224 this takes half a forward pass, saved if the attack is over."""
         for row in rows:
             order = generator(self.seed, "simba-order", self.id[row]).permutation(self.dimensions)
             if self.bands is not None:
@@ -144,14 +144,14 @@ class Slots:
             self.order[row] = order[: self.options.budget]
 
     def _direction(self) -> np.ndarray:
-        """Return the direction that each live row is at (its last one where the image is finished)."""
+        """Return the current direction of each live row (the last one if the image is finished)."""
         if not self.options.budget:
             return np.zeros(self.live, dtype=np.int32)
         at = np.minimum(self.iteration[: self.live], self.options.budget - 1)
         return self.order[np.arange(self.live), at]
 
     def _check(self, logits: torch.Tensor) -> np.ndarray:
-        """Return logits as an array; draw targets where they are due, now that the number of classes is known."""
+        """Return logits as an array; draw missing targets, now that the number of classes is known."""
         n = self.live
         scores = read_logits(logits, self.id[:n])
         classes = scores.shape[1]

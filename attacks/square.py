@@ -1,8 +1,8 @@
 """Square (Andriushchenko et al., ECCV 2020, arXiv 1912.00049), a score-based random search, batched.
 
-The attack is that of the authors' code and of AutoAttack's package, with three differences: every image has random
-draws of its own, keyed by (seed, example id), where the package shares places among the images of a batch; an image is
-done at its first success and leaves its place to the next one; and all forward passes are charged.
+The attack is that of the authors' code and of AutoAttack's package, with three differences: every image has its own
+random draws, keyed by (seed, example id), where the package shares positions among the images of a batch; an image is
+done at its first success, and the next one takes its place in the batch; all forward passes are charged.
 """
 
 from __future__ import annotations
@@ -27,20 +27,22 @@ from framebench.seeding import generator
 _HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000])
 #: Iterations whose draws are made at once.
 _AHEAD = 64
-#: Draws of an iteration: places (row and column, in L2 of two windows), signs of the channels, in L2 a transposition.
+#: Draws per iteration besides one sign per channel: the row and the column of a window; in L2 of two, and the pattern's
+#: orientation.
 _DRAWS = {"Linf": 2, "L2": 5}
 _TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class SquareOptions:
-    """What Square does to an image, besides the bound and the length of a run.
+    """Options of the attack, besides the bound and the length of a run.
 
     Attributes:
         norm: "Linf" or "L2".
-        loss: What is lowered: "margin" (the label's logit minus the largest other one) or "ce" (its log-probability).
-        p_init: Share of the image's pixels that the first squares cover, in (0, 1].
-        resc_schedule: Whether the schedule of the shares is stretched over the run; else it is that of 10,000 queries.
+        loss: The loss to minimise: "margin" (the label's logit minus the largest other logit) or "ce" (the
+            log-probability of the label).
+        p_init: Share of the pixels that the first squares cover, in (0, 1].
+        resc_schedule: Whether the schedule of the shares is scaled to the run; else it is that of 10,000 queries.
     """
 
     norm: str = "Linf"
@@ -57,18 +59,18 @@ class SquareOptions:
 
 
 class Square(Attack):
-    """The attack; one query per iteration, of which the first shows stripes.
+    """The attack; an iteration is one query, and the first one shows stripes.
 
-    Its steps are scheduled over the length of the run, so that rows of a longer run don't answer for a shorter one.
+    The schedule depends on the length of the run, so rows of a longer run are not valid for a shorter one.
 
     Args:
-        budget: Queries of a run, the clean image's not among them.
-        epsilon: The bound; None for the usual one of its norm.
+        budget: Queries of a run, without that of the clean image.
+        epsilon: The bound; None for the usual one of the norm.
         max_queries: Hard limit of forward passes per image, or None.
-        options: What it does.
+        options: Further options.
 
     Raises:
-        InputError: for values that can't be.
+        InputError: for invalid values.
     """
 
     def __init__(self, budget: int, epsilon: float | None, max_queries: int | None, options: SquareOptions) -> None:
@@ -95,12 +97,12 @@ class _State(Outcomes):
     """The images under attack.
 
     Attributes:
-        now: What is shown next, [n, C, H, W].
+        now: The images to be forwarded next, [n, C, H, W].
         best: The image of the lowest loss.
         loss: That loss.
-        at: Queries of the search so far; -1 while the clean image is shown.
-        draws: Random numbers in [0, 1) of the next iterations, float64 [n, _AHEAD, draws].
-        source: Where they come from, generators.
+        at: Queries of the search so far; -1 while the clean image is forwarded.
+        draws: Random numbers in [0, 1) for the next iterations, float64 [n, _AHEAD, draws].
+        source: Generators of these numbers.
     """
 
     now: torch.Tensor
@@ -115,11 +117,11 @@ class Search(Batch[_State]):
     """Images under attack; see `framebench.attacks.state.Batch`.
 
     Args:
-        options: What is done.
+        options: Options of the attack.
         epsilon: The bound.
-        length: Queries over which the schedule is stretched.
-        seed: Keys the draws.
-        clean: Whether the clean image is asked about first.
+        length: Queries that the schedule is scaled to.
+        seed: Seed of the draws.
+        clean: Whether the clean image is forwarded first.
         watched: Ids of the examples whose margin's path is kept.
     """
 
@@ -160,14 +162,14 @@ class Search(Batch[_State]):
         return finished
 
     def _loss(self, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Return the loss of each image [n], in the precision of float64."""
+        """Return the loss of each image, float64 [n]."""
         z, rows = scores.astype(np.float64), np.arange(len(scores))
-        own = z[rows, labels]
+        label_logit = z[rows, labels]
         if self._options.loss == "ce":
             top = z.max(1)
-            return np.asarray(own - top - np.log(np.exp(z - top[:, None]).sum(1)))
+            return np.asarray(label_logit - top - np.log(np.exp(z - top[:, None]).sum(1)))
         z[rows, labels] = -np.inf
-        return np.asarray(own - z.max(1))
+        return np.asarray(label_logit - z.max(1))
 
     def _draw(self, state: _State, rows: np.ndarray) -> np.ndarray:
         """Return the draws of an iteration, float64 [r, draws]."""
@@ -177,7 +179,7 @@ class Search(Batch[_State]):
         return np.asarray(state.draws[rows, place])
 
     def _begin(self, state: _State, rows: np.ndarray) -> None:
-        """Show stripes (Linf) or tiles (L2): where the search starts from."""
+        """Start the search: with stripes (Linf) or tiles (L2)."""
         if not len(rows):
             return
         state.at[rows] = 0
@@ -202,7 +204,7 @@ class Search(Batch[_State]):
         state.now = state.now.index_put((index,), shown.clamp(0, 1))
 
     def _move(self, state: _State, rows: np.ndarray) -> None:
-        """Show the best image with another square in it."""
+        """Propose the best image with one more square."""
         if not len(rows):
             return
         index = torch.from_numpy(rows).to(state.now.device)
@@ -224,16 +226,16 @@ class Search(Batch[_State]):
         return moved.clamp(clean - self._epsilon, clean + self._epsilon).clamp(0, 1)
 
     def _l2(self, clean: torch.Tensor, best: torch.Tensor, draws: np.ndarray, share: np.ndarray) -> torch.Tensor:
-        """Move the norm of a second window, and what the bound leaves, into a first one."""
+        """Move the norm of a second window, and the unused part of the bound, into a first window."""
         _, channels, height, width = clean.shape
         side = np.maximum(np.round(np.sqrt(share * height * width)), 3)
         side = np.minimum(side + (side % 2 == 0), min(height, width))
         to, away = (_window(draws[:, i], draws[:, i + 1], side, clean) for i in (0, 2))
         delta = best - clean
-        own = sizes(delta * to, dim=(2, 3))
+        old = sizes(delta * to, dim=(2, 3))
         both = sizes(delta * torch.maximum(to, away), dim=(2, 3))
         unused = (self._epsilon ** 2 - sizes(delta) ** 2).clamp(min=0) / channels
-        new = _bumps(side, draws[:, 4] > 0.5, to) * _signs(draws[:, 5:, None, None], clean) + delta * to / (own + _TINY)
+        new = _bumps(side, draws[:, 4] > 0.5, to) * _signs(draws[:, 5:, None, None], clean) + delta * to / (old + _TINY)
         new = new / (sizes(new, dim=(2, 3)) + _TINY) * (unused + both ** 2).sqrt()
         delta = torch.where(to > 0, new, delta * (1 - away))
         return (clean + delta / (sizes(delta) + _TINY) * self._epsilon).clamp(0, 1)
@@ -244,9 +246,9 @@ def _signs(draws: np.ndarray, like: torch.Tensor) -> torch.Tensor:
 
 
 def _window(down: np.ndarray, right: np.ndarray, side: np.ndarray, like: torch.Tensor) -> torch.Tensor:
-    """Return 1 inside each image's window and 0 elsewhere, [n, 1, H, W].
+    """Return 1 inside the window of each image and 0 elsewhere, [n, 1, H, W].
 
-    As in the authors' code, the last place of a window is never taken.
+    As in the authors' code, a window is never at the last position.
     """
     inside = []
     for draw, size in ((down, like.shape[2]), (right, like.shape[3])):
@@ -277,14 +279,14 @@ def _mound(rows: int, columns: int) -> torch.Tensor:
 
 
 def _bumps(side: np.ndarray, turned: np.ndarray, inside: torch.Tensor) -> torch.Tensor:
-    """Return each image's pattern in its window, 0 elsewhere, [n, 1, H, W]."""
-    made = torch.zeros_like(inside)
+    """Return the pattern of each image in its window, 0 elsewhere, [n, 1, H, W]."""
+    patterns = torch.zeros_like(inside)
     corner = inside[:, 0].flatten(1).argmax(1)
     rows, columns = corner // inside.shape[3], corner % inside.shape[3]
     for i, (size, turn) in enumerate(zip(side.astype(int), turned, strict=True)):
         at, left = int(rows[i]), int(columns[i])
-        made[i, 0, at : at + size, left : left + size] = _bump(int(size), bool(turn)).to(made)
-    return made
+        patterns[i, 0, at : at + size, left : left + size] = _bump(int(size), bool(turn)).to(patterns)
+    return patterns
 
 
 def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | None,

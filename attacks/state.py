@@ -1,4 +1,4 @@
-"""Images under attack as arrays with one entry per image, which those that are finished leave."""
+"""Images under attack as arrays with one entry per image; entries of finished images are removed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 from framebench.attacks.base import Finished, Load, MarginPath, Predict
 from framebench.attacks.verdict import Verdict
 
-#: Numbers in the images under attack at once on a CPU: 55 images of 3x224x224, 2,730 of 3x32x32. An attack keeps some
-#: ten times as many; more images make passes no faster.
+#: Most values in the images under attack at once on a CPU: 55 images of 3x224x224, 2,730 of 3x32x32. The state of an
+#: attack is some ten times as large; more images make passes no faster.
 UNDER_ATTACK = 2**23
 
 Own = TypeVar("Own", bound="Outcomes")
@@ -23,23 +23,23 @@ Own = TypeVar("Own", bound="Outcomes")
 
 @dataclass
 class Outcomes:
-    """What is known of each image, whatever the attack: tensors and arrays with one entry per image.
+    """The part of the state that all attacks share: tensors and arrays with one entry per image.
 
     Attributes:
         clean: The clean images, [n, C, H, W].
-        outcome: The final images: the success, else the one of the lowest margin.
+        outcome: The final images: the success, else the image of the lowest margin.
         id: Example ids.
         label: Labels.
         limit: Hard limits of forward passes.
         queries: Forward passes so far.
-        success: Forward passes after which the attack succeeded, -1 if it has not. That of the clean image counts as
-            none where it was asked about as such.
-        clean_prediction: Prediction of the clean image, -1 if it was not asked about.
-        clean_confidence: Its softmax probability; nan if it was not asked about.
-        path: Its margin's path, or None where it is not watched.
-        margin: Of the final image, as the next two are.
-        prediction: Its prediction.
-        confidence: Its confidence.
+        success: Iterations after which the attack succeeded, -1 if it has not. Every forward pass is an iteration, but
+            that of the clean image.
+        clean_prediction: Prediction of the clean image, -1 if it was not forwarded.
+        clean_confidence: Its softmax probability; NaN if it was not forwarded.
+        path: Path of its margin, or None if it is not watched.
+        margin: Margin of the final image.
+        prediction: Prediction of the final image.
+        confidence: Softmax probability of that prediction.
     """
 
     clean: torch.Tensor
@@ -57,35 +57,35 @@ class Outcomes:
     confidence: np.ndarray
 
     def retain(self, rows: np.ndarray) -> None:
-        """Drop all entries but those of some rows, int64 [r]; field by field, so that no second copy of all is held."""
+        """Keep the entries of some rows only, int64 [r]; field by field, to save memory."""
         for field in fields(self):
             setattr(self, field.name, _rows(getattr(self, field.name), rows))
 
     def extend(self: Own, other: Own) -> None:
-        """Add another's entries after these."""
+        """Append the entries of another."""
         for field in fields(self):
             pair: list[Any] = [getattr(self, field.name), getattr(other, field.name)]
             setattr(self, field.name, np.concatenate(pair) if isinstance(pair[0], np.ndarray) else torch.cat(pair))
 
     def take(self, rows: np.ndarray, shown: torch.Tensor, verdict: Verdict, *, allowed: np.ndarray | None = None,
              clean: np.ndarray | None = None) -> None:
-        """Charge a forward pass and keep what it tells.
+        """Charge a forward pass and record its outcome.
 
         Args:
-            rows: The images that it was about, int64 [r].
-            shown: What was shown of them, [r, C, H, W].
-            verdict: What the model says of it.
-            allowed: Which of them count, bool [r]: those within the bound; None for all.
-            clean: Which of them are the clean image, asked about as such, bool [r]; None for none.
+            rows: The entries that were forwarded, int64 [r].
+            shown: Their images, [r, C, H, W].
+            verdict: Predictions and margins of these images.
+            allowed: Which of them lie within the bound, bool [r]; None for all.
+            clean: Which of them are clean images, bool [r]; None for none.
         """
         allowed = np.ones(len(rows), dtype=bool) if allowed is None else allowed
         self.queries[rows] += 1
         if clean is not None:
             self.clean_prediction[rows[clean]] = verdict.prediction[clean]
             self.clean_confidence[rows[clean]] = verdict.confidence[clean]
-        won = allowed & (verdict.prediction != self.label[rows]) & (self.success[rows] < 0)
-        self.success[rows[won]] = (self.queries - (self.clean_prediction >= 0))[rows[won]]
-        kept = np.flatnonzero(won | (allowed & (verdict.margin < self.margin[rows]) & (self.success[rows] < 0)))
+        broken = allowed & (verdict.prediction != self.label[rows]) & (self.success[rows] < 0)
+        self.success[rows[broken]] = (self.queries - (self.clean_prediction >= 0))[rows[broken]]
+        kept = np.flatnonzero(broken | (allowed & (verdict.margin < self.margin[rows]) & (self.success[rows] < 0)))
         for name in ("margin", "prediction", "confidence"):
             getattr(self, name)[rows[kept]] = getattr(verdict, name)[kept]
         for at in kept:
@@ -98,24 +98,24 @@ class Outcomes:
 
     @property
     def over(self) -> np.ndarray:
-        """Which images are done: broken, or without a forward pass left, bool [n]."""
+        """Which images are done, bool [n]: broken, or at their limit of forward passes."""
         return np.asarray((self.success >= 0) | (self.queries >= self.limit))
 
     def finished(self, rows: np.ndarray) -> Finished:
-        """Return some images, int64 [r], as finished ones."""
+        """Return some images, int64 [r], as finished."""
         outcome = _rows(self.outcome, rows)
-        # One by one: in double precision, all together would take more memory than the attack.
-        away = np.array([[float(one.norm()), float(one.abs().max())] for one in (
+        # One by one: all at once would take more memory in double precision than the attack.
+        distances = np.array([[float(one.norm()), float(one.abs().max())] for one in (
             (image.double() - self.clean[row].double()).flatten() for image, row in zip(outcome, rows, strict=True))])
         return Finished(self.id[rows], self.label[rows], self.label[rows], self.clean_prediction[rows],
                         self.clean_confidence[rows], self.prediction[rows], self.success[rows], self.queries[rows],
-                        away[:, 0], away[:, 1], self.margin[rows], self.confidence[rows],
+                        distances[:, 0], distances[:, 1], self.margin[rows], self.confidence[rows],
                         [np.zeros(0, dtype=np.int8)] * len(rows), outcome, self.path[rows].tolist())
 
 
 def outcomes(ids: np.ndarray, x: torch.Tensor, labels: torch.Tensor, limit: np.ndarray,
              watched: Set[int] = frozenset()) -> dict[str, Any]:
-    """Return the fields of `Outcomes` for images that nothing was asked about yet; `watched` ones have a path."""
+    """Return the fields of `Outcomes` for images that were not forwarded yet; those in `watched` get a path."""
     n, path = len(ids), np.empty(len(ids), dtype=object)
     path[:] = [MarginPath() if example in watched else None for example in ids.tolist()]
     return {"clean": x, "outcome": x.clone(), "id": ids, "label": labels.cpu().numpy(), "limit": limit,
@@ -129,9 +129,9 @@ def _rows(value: Any, rows: np.ndarray) -> Any:
 
 
 def sizes(x: torch.Tensor, order: float = 2, dim: tuple[int, ...] = (1, 2, 3)) -> torch.Tensor:
-    """Return the norm of each image of x, [n, C, H, W], over some of its dimensions, which are kept with size 1."""
-    found: torch.Tensor = torch.linalg.vector_norm(x, order, dim=dim, keepdim=True)
-    return found
+    """Return norms of x [n, C, H, W] over some of its dimensions, which are kept with size 1."""
+    norms: torch.Tensor = torch.linalg.vector_norm(x, order, dim=dim, keepdim=True)
+    return norms
 
 
 class Batch(ABC, Generic[Own]):

@@ -1,4 +1,4 @@
-"""A user's function as an attack, by ``python:FILE.py:FUNCTION`` or at hand; docs/attacks.md tells how to write one."""
+"""A user's function as an attack, named ``python:FILE.py:FUNCTION`` or given as an object; see docs/attacks.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from framebench.identity import fingerprint
 from framebench.seeding import generator
 from framebench.user_code import UserFunction, load_function, settings_of
 
-#: Attributes of a function that say what it is.
+#: Attributes of a function that describe the attack.
 _ATTRIBUTES = ("needs", "norm", "epsilon")
 
 #: Keyword arguments that the function gets besides its options.
@@ -39,7 +39,7 @@ class UserAttack(SingleImageAttack):
         options: Further keyword arguments of the function.
 
     Raises:
-        InputError: if the function can't be loaded, can't be called so, or has attributes that can't be.
+        InputError: if the function can't be loaded or called like this, or has invalid attributes.
     """
 
     def __init__(self, attack: str | UserFunction, budget: int, epsilon: float | None, max_queries: int | None,
@@ -55,7 +55,7 @@ class UserAttack(SingleImageAttack):
                              "attribute epsilon")
         self.settings = plain({"options": options, "epsilon": epsilon, "max_queries": max_queries, "budget": budget,
                                "source": hashlib.sha256(user.source).hexdigest()})
-        # The function is told the budget, so what it does by query k can depend on it.
+        # The function knows the budget, so what it does up to query k may depend on it.
         self.traits = Traits(
             label(f"python:{user.label}", ["white-box"] if needs == "gradients" else [], max_queries=max_queries,
                   schedule=budget, options=options, epsilon=epsilon, usual=usual),
@@ -63,18 +63,18 @@ class UserAttack(SingleImageAttack):
             prefix=False)
 
     def run(self, model: CountedModel, x: torch.Tensor, y: torch.Tensor, seed: int, example: int) -> None:
-        """See `SingleImageAttack.run`. What the function returns is asked about too, unless that was done before."""
-        asked = _AskedModel(f"{self.name}, on example {example},", model, x.clone(), self.traits.needs)
+        """See `SingleImageAttack.run`. The image that the function returns is forwarded too, if it was not before."""
+        checked = _CheckedModel(f"{self.name}, on example {example},", model, x.clone(), self.traits.needs)
         draws = torch.Generator().manual_seed(int(generator(seed, "user-attack", example).integers(2**62)))
         budget = min(self.traits.budget, (self.max_queries or self.traits.budget + 1) - 1)
-        result = self._function(asked, x, y, epsilon=self.traits.epsilon, budget=budget, generator=draws,
+        result = self._function(checked, x, y, epsilon=self.traits.epsilon, budget=budget, generator=draws,
                                 **self._options)
         if result is not None:
-            asked.judge(result)
+            checked.judge(result)
 
 
-class _AskedModel:
-    """What the function gets as its model: it answers questions about images, and shows no more than is needed."""
+class _CheckedModel:
+    """The model that the function gets: it checks images, and returns no more than the function needs."""
 
     def __init__(self, who: str, model: CountedModel, clean: torch.Tensor, needs: Needs) -> None:
         self._who, self._model, self._clean, self._needs = who, model, clean, needs
@@ -92,10 +92,10 @@ class _AskedModel:
         return F.one_hot(logits.argmax(1), logits.shape[1]).to(logits) if self._needs == "labels" else logits
 
     def judge(self, result: Any) -> None:
-        """Ask about the image that the function has returned, unless it was asked about before.
+        """Forward the image that the function has returned, unless it was forwarded before.
 
         Raises:
-            InputError: if it is not one image as the function was given.
+            InputError: if it is not one image of the shape that the function was given.
         """
         x = self._checked(result, "returned").detach()
         if len(x) != 1:
@@ -116,7 +116,7 @@ class _AskedModel:
 
 
 def at_hand(function: Callable[..., Any]) -> UserFunction:
-    """Take a function that is at hand. It is told from others by its code (`framebench.identity`) and its settings."""
+    """Wrap a function object, identified by its code (`framebench.identity`) and its settings."""
     settings = {name: getattr(function, name) for name in _ATTRIBUTES if hasattr(function, name)}
     return UserFunction(function, getattr(function, "__name__", type(function).__name__),
                         fingerprint(function, settings).encode())
@@ -126,7 +126,7 @@ def canonical(name: str) -> str:
     """Return ``python:FILE:FUNCTION``, without the folder; the file is not read.
 
     Raises:
-        InputError: if the name does not read so.
+        InputError: if the name has another form.
     """
     where, _, function = name.removeprefix("python:").rpartition(":")
     if not where or not function:
@@ -141,7 +141,7 @@ def make(name: str | UserFunction, *, budget: int, epsilon: float | None, max_qu
 
 
 def _check_call(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Check that the function can be called with the options given, all of which it names."""
+    """Check that the function can be called with these options, and names each of them."""
     form = f"{name} must take (model, images, labels, *, epsilon, budget, generator), and its options with defaults"
     try:
         signature = inspect.signature(function)
@@ -155,8 +155,8 @@ def _check_call(name: str, function: Callable[..., Any], options: Mapping[str, A
 
 
 def _attributes(name: str, function: Callable[..., Any]) -> tuple[Needs, str | None, float | None]:
-    """Return what the function says of itself: what it needs, its norm, and its usual epsilon."""
-    settings = settings_of(function, name, _ATTRIBUTES, alike=0.6)  # so that `eps` is told
+    """Return the attributes of the function: the access that it needs, its norm, and its default epsilon."""
+    settings = settings_of(function, name, _ATTRIBUTES, alike=0.6)  # so that `eps` is recognised
     needs, norm = settings.get("needs", "scores"), settings.get("norm")
     if needs not in get_args(Needs):
         raise unknown(f"needs of {name}", str(needs), get_args(Needs))
@@ -170,5 +170,5 @@ def _attributes(name: str, function: Callable[..., Any]) -> tuple[Needs, str | N
 
 
 def _digest(image: torch.Tensor) -> bytes:
-    """Return what tells an image from others."""
+    """Return a hash of an image."""
     return hashlib.blake2b(image.detach().contiguous().numpy().tobytes(), digest_size=16).digest()

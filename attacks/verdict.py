@@ -1,4 +1,4 @@
-"""What a model's logits say of images under attack."""
+"""Predictions, confidences and margins of images under attack, from a model's logits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from framebench.errors import InputError
 
 @dataclass
 class Verdict:
-    """What the logits say of images: arrays [n]. A lower score is a better attack."""
+    """Results for n images: arrays [n]. A lower score is a better attack."""
 
     score: np.ndarray
     margin: np.ndarray
@@ -21,7 +21,7 @@ class Verdict:
 
     @classmethod
     def empty(cls, n: int) -> Verdict:
-        """Return room for n verdicts."""
+        """Return verdicts for n images, all 0."""
         return cls(np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64), np.zeros(n))
 
     def put(self, rows: np.ndarray, source: Verdict, source_rows: np.ndarray | None = None) -> None:
@@ -31,14 +31,14 @@ class Verdict:
 
 
 def judge(logits: np.ndarray, goal: np.ndarray, *, objective: str = "margin", targeted: bool = False) -> Verdict:
-    """Read logits.
+    """Compute scores, margins, predictions and confidences from logits.
 
     Args:
         logits: Float [n, classes].
         goal: The classes attacked, int64 [n].
-        objective: What the score is: "margin" is z_goal - logsumexp of the other logits, "probability" the softmax in
-            the model's own precision, saturation included.
-        targeted: Whether the goal is to be reached rather than left.
+        objective: The score: "margin" for z_goal - logsumexp of the other logits, "probability" for the softmax of the
+            goal in the model's own precision, which saturates.
+        targeted: Whether the attack moves towards the goal instead of away from it.
     """
     rows = np.arange(len(logits))
     z = logits.astype(np.float64)
