@@ -49,14 +49,10 @@ class FusedConv(nn.Module):
 
 
 class PaddedLinear(nn.Module):
-    """A linear layer that computes a matrix of few rows with rows of zeros added, and cuts their results off.
+    """A linear layer that pads its input [n, c_in] with zeros to at least `rows` rows.
 
-    MKL takes other kernels for few rows on some processors (AMX), with other sums, and a classifier costs next to
-    nothing. Without this, logits would depend on the size of a batch there.
-
-    Args:
-        linear: An `nn.Linear`, or `F.linear`.
-        rows: Rows that are computed at least.
+    For few rows MKL uses other kernels on some processors (AMX), with other rounding: logits would depend on the batch
+    size. The padding costs next to nothing. Inputs of another rank are not padded.
     """
 
     def __init__(self, linear: Callable[..., torch.Tensor], rows: int) -> None:
@@ -64,21 +60,16 @@ class PaddedLinear(nn.Module):
         self.linear, self.rows = linear, rows
 
     def forward(self, input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Map [n, c_in] to [n, c_out]; an input of another rank is not padded."""
-        n = len(input)
-        if input.ndim != 2 or n >= self.rows:
+        """Call the layer, an `nn.Linear` or `F.linear`, and return the rows of the input."""
+        if input.ndim != 2 or (n := len(input)) >= self.rows:
             return self.linear(input, *args, **kwargs)
         return self.linear(F.pad(input, (0, 0, 0, self.rows - n)), *args, **kwargs)[:n]
 
 
 class PaddedLinears(nn.Module):
-    """A module whose linear layers are all padded (`PaddedLinear`), wherever its code calls them.
+    """A module that may call linear layers anywhere, each padded as by `PaddedLinear`.
 
-    Each operator is intercepted, which takes 2 to 15% of the forward pass of a small network.
-
-    Args:
-        module: Any module.
-        rows: Rows that a linear layer computes at least.
+    Every operator is intercepted, which takes 2 to 15% of the forward pass of a small network.
     """
 
     def __init__(self, module: nn.Module, rows: int) -> None:
@@ -97,7 +88,6 @@ class _Padding(TorchFunctionMode):
         self._linear = PaddedLinear(F.linear, rows)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call `func`, or the padded form of it."""
         return (self._linear if func is F.linear else func)(*args, **(kwargs or {}))
 
 
@@ -107,11 +97,10 @@ def fuse(model: nn.Module, example: torch.Tensor, rows: int) -> nn.Module:
     Args:
         model: Any module that torch.fx can trace.
         example: An input, float32 [n, c, H, W] on the CPU, whose sizes the weights are laid out for.
-        rows: Rows that a linear layer computes at least; see `PaddedLinear`.
+        rows: Rows that linear layers compute at least (`PaddedLinear`).
 
     Raises:
-        Exception: of many types, where the model can't be traced or this torch lacks the operators; the caller
-            falls back to the model itself.
+        Exception: of any type, if the model can't be traced or this torch lacks the operators.
     """
     traced = fold_batch_norms(model)
     assert isinstance(traced, fx.GraphModule)

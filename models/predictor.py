@@ -1,8 +1,8 @@
 """The fast form of a model for inference.
 
-On a CPU the images of a call are split into chunks that stay in a core's cache; each chunk is computed by one core
-with one thread, several chunks at a time. That is faster than letting all cores share each layer, and the logits of
-an image then depend neither on the batch it is in nor on the number of cores (tests/models/test_predictor.py).
+On a CPU, a batch is split into chunks that fit into a core's cache. Each chunk is computed by one thread, several
+chunks in parallel. This is faster than sharing each layer among all cores, and the logits of an image depend neither on
+its batch nor on the number of cores (tests/models/test_predictor.py).
 """
 
 from __future__ import annotations
@@ -26,41 +26,41 @@ from framebench.user_code import foreign, reason
 S = TypeVar("S")
 T = TypeVar("T")
 
-#: Images per chunk: enough to fill the vector units, few enough that a layer's output stays in the L2 cache.
+#: Images per chunk: enough to fill the vector units, few enough that the output of a layer stays in the L2 cache.
 CHUNK = 16
-#: Calls that tell a model whose answers depend on its images alone from a random one.
+#: Calls on the same images, by which a deterministic model is told from a random one.
 CALLS = 4
-#: How often each of them is tried until no generator was drawn from meanwhile.
+#: Attempts per call, since other threads may draw from the global generators meanwhile.
 TRIES = 10
-#: Sizes of chunks at which logits are compared with those of a whole one.
+#: Chunk sizes whose logits are compared with those of a whole chunk.
 _SIZES = (2, 3, 5, 9, 15)
 
 
 class Predictor:
     """Maps images [n, C, H, W] in [0, 1] to logits [n, classes], in inference mode.
 
-    The model gets copies: what it does to them in place changes none of the caller's images. A model that is paid for
-    (`BlackBoxModel`) is sent each image once, and nothing else.
+    The model gets copies, so it can't change the caller's images in place. A `BlackBoxModel`, whose queries may cost
+    money, gets each image once and nothing else.
 
     Args:
         model: A model in eval mode.
-        example: Images [n, C, H, W] that the model is to be used on: fixes sizes, and the fused form is checked on
-            them against the model itself.
-        device: Where to compute.
-        threads: CPU threads; torch's own parallelism inside operators is set to one thread.
-        kind: "fused" or "eager"; None takes the fused form where it can be made and agrees with the model.
-        name: What messages call the model.
+        example: Images [n, C, H, W] like those to come: the fused form is laid out for their size, and checked on them
+            against the model.
+        device: Where to compute; None for the CPU.
+        threads: CPU threads; torch's own parallelism inside operators is switched off.
+        kind: "fused" or "eager"; None for fused if that is possible and agrees with the model, else eager.
+        name: The model's name in messages.
 
     Attributes:
-        kind: The form in use, to be stored with results: another form may differ in the last bits.
-        chunk: Images per chunk; None where a batch is not split. `take_chunks` changes it.
+        kind: The form in use, stored with results: the forms may differ in the last bits.
+        chunk: Images per chunk; None if batches are not split. `take_chunks` changes it.
 
     Raises:
-        InputError: here and in every call, for whatever a stranger's model raises, and for answers that are not one row
-            of real numbers per image, or have another number of classes than the answers before.
+        InputError: here and in every call, for any error in the model's code, and for outputs that are not one row of
+            real numbers per image, or have another number of classes than before.
     """
 
-    #: The model gets copies of the images, and what is returned is no memory of its own: attacks need not copy again.
+    #: Neither inputs nor outputs share memory with the model's: attacks need not copy them again.
     copies = True
 
     def __init__(self, model: nn.Module, example: torch.Tensor, *, device: torch.device | None = None,
@@ -71,7 +71,7 @@ class Predictor:
         self._model = model
         with foreign(lambda error: InputError(f"{self._name} can't be moved to {self.device} and put into eval mode "
                                               f"({reason(error)}); correct its to() and eval()")):
-            model.to(self.device)  # in place, whatever a class of someone else's returns
+            model.to(self.device)  # in place; a class that overrides it may return anything
             model.eval()
         self._classes: torch.Size | None = None
         self.chunk = CHUNK if self.device.type == "cpu" else None
@@ -95,34 +95,31 @@ class Predictor:
             self._least = CHUNK
 
     def take_chunks(self, size: int, example: torch.Tensor) -> bool:
-        """Compute chunks of another size from now on, if that changes no bit of the logits.
+        """Change the chunk size if that changes no bit of the logits; return whether it was changed.
 
         Args:
             size: Images per chunk, at least 2.
-            example: Images [n, C, H, W] that logits are compared on, repeated if they are fewer than `size`.
-
-        Returns:
-            Whether it is so. If not, chunks have the size that they had.
+            example: Images [n, C, H, W] for the comparison, repeated if they are fewer than `size`.
         """
         if self.chunk is None or size < self._least:
             return False
         if size == self.chunk:
             return True
         x = _filled(example, max(size, CHUNK))
-        # A batch is split evenly, so that there are smaller chunks too; and an image can have any place in one.
+        # Batches are split evenly, so there are smaller chunks too, and an image can be at any position in one.
         sizes = {size, size - 1, (CHUNK + size) // 2, CHUNK + 1} if size > CHUNK else {size, size - 1}
         try:
             want = self(x)
-            moved, wanted = (torch.cat([values[-1:], values[:-1]]) for values in (x, want))
+            rotated, want_rotated = (torch.cat([values[-1:], values[:-1]]) for values in (x, want))
             same = all(torch.equal(torch.cat(list(map(self._run, torch.split(x, n)))), want) for n in sizes) and \
-                torch.equal(torch.cat(list(map(self._run, torch.split(moved, size)))), wanted)
-        except InputError:  # out of memory, say; in its usual chunks it may work
+                torch.equal(torch.cat(list(map(self._run, torch.split(rotated, size)))), want_rotated)
+        except InputError:  # such as out of memory; the usual chunks may still work
             return False
         self.chunk = size if same else self.chunk
         return same
 
     def repeats_itself(self, example: torch.Tensor) -> bool:
-        """Tell whether more calls on images [n, C, H, W] do no harm: they are not paid for, and leave no trace."""
+        """Return whether extra calls on images [n, C, H, W] are harmless: free of charge and of side effects."""
         if self._paid_for():
             return False
         try:
@@ -139,13 +136,13 @@ class Predictor:
         return torch.cat(self.each(self._run, self._chunks(x)))
 
     def each(self, function: Callable[[S], T], parts: Sequence[S]) -> list[T]:
-        """Call a function with each part, on all threads."""
+        """Map a function over parts, on all threads."""
         if self._pool is None or len(parts) == 1:
             return [function(part) for part in parts]
         return list(self._pool.map(function, parts))
 
     def _chunks(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Split images evenly, so that no core waits for one that got more."""
+        """Split images evenly among the threads."""
         assert self.chunk is not None
         rounds = -(-len(x) // (self.chunk * self._threads))
         return torch.split(x, max(2, -(-len(x) // (rounds * self._threads))) if rounds else 2)
@@ -155,15 +152,15 @@ class Predictor:
         return self._logits(x)
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        # A single row takes another code path in matrix products, with other rounding. Two rows and more agree, except
-        # where `PaddedLinears` and `_depends_on_size` help.
-        given = _filled(x, self._least)
+        # Matrix products of a single row round differently. Two rows and more agree, or else `PaddedLinear` and
+        # `_depends_on_size` help.
+        filled = _filled(x, self._least)
         with self.failing(x):
-            logits = self._model(given.clone())
-        return self._checked(logits, len(given))[: len(x)].clone()  # a model may use the memory again
+            logits = self._model(filled.clone())
+        return self._checked(logits, len(filled))[: len(x)].clone()  # the model may reuse the memory
 
     def failing(self, x: torch.Tensor) -> AbstractContextManager[None]:
-        """Turn whatever a stranger's model raises on images [n, C, H, W] into the error that names the model."""
+        """Turn any error in the model's code, on images [n, C, H, W], into an `InputError` that names the model."""
         def explain(error: BaseException) -> InputError:
             advice = "choose a smaller --batch-size, or fewer --threads" if out_of_memory(error) else \
                 "it must map images [n, 3, H, W] in [0, 1] to logits [n, classes]"
@@ -171,7 +168,7 @@ class Predictor:
         return foreign(explain)
 
     def _checked(self, logits: object, n: int) -> torch.Tensor:
-        """Return the answer for n images, in float32 where it comes in half precision: numpy knows no bfloat16."""
+        """Check the logits of n images; convert half precision to float32, since NumPy has no bfloat16."""
         if not isinstance(logits, torch.Tensor) or logits.is_complex() or logits.layout != torch.strided:
             kind = f"{logits.layout} {logits.dtype}" if isinstance(logits, torch.Tensor) else type(logits).__name__
             raise InputError(f"{self._name} returns {kind}; it must return one row of real logits for each image")
@@ -189,12 +186,12 @@ class Predictor:
         return any(isinstance(module, BlackBoxModel) for module in self._model.modules())
 
     def _depends_on_size(self, example: torch.Tensor) -> bool:
-        """Tell whether logits depend on the size of a chunk: libraries choose algorithms, and so roundings, by it."""
+        """Return whether logits depend on the chunk size, by which libraries may choose their algorithms."""
         example = _filled(example[:CHUNK], CHUNK)
         try:
             whole, again = self._run(example), self._run(example)
             return torch.equal(whole, again) and not all(torch.equal(self._run(example[:n]), whole[:n]) for n in _SIZES)
-        except InputError:  # whoever calls the model will see it
+        except InputError:  # the next call will raise it
             return False
 
     def _fused(self, example: torch.Tensor) -> nn.Module | None:
@@ -205,41 +202,39 @@ class Predictor:
         example = example.contiguous(memory_format=torch.channels_last)
         try:
             with self.failing(example), torch.no_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of operators that the trace does not need
+                warnings.simplefilter("ignore")  # the trace does not keep all operators that warn
                 if not _answers_for_inputs_alone(self._model, example[:2]):
                     return None
                 fused = fuse(self._model, example.clone(), CHUNK)
                 with torch.inference_mode():
                     want, got = self._model(example.clone()), fused(example.clone())
                 alike = float((want - got).abs().max()) <= 1e-4 * (float(want.abs().max()) + 1e-6)
-        except InputError:  # tracing a stranger's model can fail in any way; the model counts
+        except InputError:  # tracing can fail in any way; then the model itself is used
             return None
         return fused if alike else None
 
 
 def _filled(x: torch.Tensor, least: int) -> torch.Tensor:
-    """Return images, repeated to at least that many if there are fewer."""
+    """Return images, repeated to `least` if there are fewer (and any)."""
     return x if len(x) >= least or not len(x) else x.repeat(-(-least // len(x)), 1, 1, 1)[:least]
 
 
 def _answers_for_inputs_alone(model: nn.Module, example: torch.Tensor) -> bool:
-    """Tell whether a model is a function of its images; the trace of another one would repeat what it did that time.
+    """Return whether a model is a pure function of its images; a trace would freeze what another one did once.
 
-    A function gives the same answer each time, and leaves the global generators and its own buffers and attributes
-    alone.
+    A pure function repeats its answer and changes neither the global generators nor its own buffers and attributes.
     """
     before = _state(model)
     with torch.inference_mode():
-        answers = [_without_draws(model, example) for _ in range(CALLS)]
-    first, *others = answers
+        first, *others = [_without_draws(model, example) for _ in range(CALLS)]
     return before == _state(model) and first is not None and all(
         other is not None and torch.equal(first, other) for other in others)
 
 
 def _without_draws(model: nn.Module, example: torch.Tensor) -> torch.Tensor | None:
-    """Return the answer of a call during which nobody drew from the global generators; None where there is none.
+    """Return the answer of a call during which the global generators were not used; None if each call uses them.
 
-    Other threads may draw too: dask's do, in a worker, twice a second. A model that draws does so in every call.
+    A few attempts are needed because other threads may draw too: those of a dask worker do so twice a second.
     """
     for _ in range(TRIES):
         before = _generators()
