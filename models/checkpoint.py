@@ -1,7 +1,7 @@
-"""Checkpoints: weights as safetensors (no code inside) beside a JSON card that says what they are.
+"""Checkpoints: weights as safetensors, which contain no code, and a JSON card that describes them.
 
-``NAME.safetensors`` holds the state dict, normalisation included; ``NAME.json`` holds the `Card`. Nothing is
-unpickled, and a checkpoint is used whole or not at all.
+``NAME.safetensors`` holds the state dict, including the normalisation; ``NAME.json`` holds the `Card`. Nothing is
+unpickled, and an incomplete checkpoint is refused.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from framebench.errors import InputError
 from framebench.files import atomic, regular
 from framebench.models.architectures import build
 
-#: What a checkpoint may be called; "@" is for epochs that a training kept.
+#: Valid names of checkpoints; "@" is for kept epochs of a training.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]*"
-#: What a card says of every accuracy.
+#: Entries of every accuracy on a card.
 _MEASURED = {"data", "n", "correct", "accuracy"}
-#: How a card calls the part of the training set that chose what was to be chosen.
+#: Name on cards of the part of the training set that is used for model selection.
 HELD_OUT = "held-out part of the training set"
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a checkpoint is.
+    """Description of a checkpoint.
 
     Attributes:
         name: Its name.
         arch: Architecture, a name of `framebench.models.architectures.ARCHITECTURES`.
         width: Channels of the first stage.
         classes: Names of the classes, in the order of the logits.
-        data: What it was trained on: ``title``, ``sha256`` of images and labels, ``n_train``, ``n_validation``.
-        recipe: How: every option of the training (`framebench.models.recipe.Recipe`), the seed included.
-        accuracy: Measured clean accuracies: ``data``, ``n``, ``correct``, ``accuracy``; the data are named as they are.
-        provenance: Versions, commit, hardware and seconds of the training; `resumed`, those of its earlier processes
-            where they differ.
+        data: The training data: ``title``, ``sha256`` of images and labels, ``n_train``, ``n_validation``.
+        recipe: All options of the training (`framebench.models.recipe.Recipe`), including the seed.
+        accuracy: Measured clean accuracies: ``data``, ``n``, ``correct``, ``accuracy``.
+        provenance: Versions, commit, hardware and seconds of the training; ``resumed`` has those of earlier processes
+            of the run if they differ.
         sha256: Digest of the weights file.
     """
 
@@ -61,7 +61,7 @@ class Card:
 
 
 def check_name(name: str) -> None:
-    """Check that a checkpoint may have a name: its files are called by it, and terminals and pages show it.
+    """Check that a name is valid for a checkpoint: in file names, terminals and pages.
 
     Raises:
         InputError: if not.
@@ -75,7 +75,7 @@ def save(model: nn.Module, card: Card, folder: Path, *, dtype: torch.dtype = tor
     """Write ``NAME.safetensors`` and ``NAME.json`` into `folder` and return the path of the weights.
 
     Args:
-        model: The model; what is stored of it are its `stored` tensors.
+        model: The model, whose `stored` tensors are written.
         card: Its card; `sha256` is filled in here.
         folder: Where to write.
         dtype: torch.float32, or torch.float16 for half the size.
@@ -92,9 +92,9 @@ def save(model: nn.Module, card: Card, folder: Path, *, dtype: torch.dtype = tor
 
 
 def stored(model: nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Return a model's state dict with floating-point tensors as `dtype`, in which the model is stored.
+    """Return a model's state dict with floating-point tensors converted to `dtype`, as it is stored.
 
-    A tensor that does not stay finite keeps its type: variances may be above 65,504, the largest float16.
+    A tensor that would not stay finite keeps its type: variances may exceed 65,504, the largest float16.
     """
     tensors = {}
     for name, tensor in model.state_dict().items():
@@ -169,7 +169,7 @@ def load_checkpoint(weights: Path) -> tuple[nn.Module, Card]:
     if card.sha256 and hashlib.sha256(content).hexdigest() != card.sha256:
         raise InputError(f"{weights} is not the file that its card describes (sha256 differs); get both files again, "
                        "or empty the card's sha256 if you changed the weights yourself")
-    with torch.device("meta"):  # what the card says takes memory only once it is what the file holds
+    with torch.device("meta"):  # no memory is allocated before the file is known to match the card
         check_tensors(build(card.arch, width=card.width, num_classes=len(card.classes)), tensors, weights)
     model = build(card.arch, width=card.width, num_classes=len(card.classes))
     model.load_state_dict(tensors)

@@ -1,6 +1,6 @@
-"""What a training depends on, besides its data.
+"""All that a training depends on, besides its data.
 
-Nothing here imports torch before it is needed: the command line reads defaults from `Recipe`, and help is instant.
+Torch is imported only where it is needed: the command line reads defaults from `Recipe`, and help must be instant.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from framebench.models.regularizers import Regularizer
 
-#: Weight decay where no regularizer holds the scale of the weights.
+#: Weight decay of weights whose scale no regularizer bounds.
 WEIGHT_DECAY = 5e-4
-#: Coefficients are below this one: training is in float32, which has no more than 3.4e38.
+#: Limit of coefficients: training is in float32, whose largest number is 3.4e38.
 _LARGEST = 1e38
 INITS = ("default", "delta-orthogonal")
 PRECISIONS = ("fp32", "bf16")
@@ -26,11 +26,11 @@ PRECISIONS = ("fp32", "bf16")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that the weights depend on, besides the data.
+    """All that the weights depend on, besides the data.
 
-    Where `weight_decay`, `gamma`, `every` or options of the regularizer are left away they are filled in, so that a
-    card and a run to resume say them all, whatever the defaults are by then. `dataclasses.replace` keeps what was
-    filled in: for another regularizer, and for another seed of one that draws, build another recipe.
+    If `weight_decay`, `gamma`, `every` or options of the regularizer are omitted, they are filled in. So cards and
+    training states contain all of them, and do not depend on later defaults. `dataclasses.replace` keeps the filled-in
+    values: for another regularizer, or another seed of one that draws, build a new recipe.
 
     Attributes:
         arch: Architecture, a name of `framebench.models.architectures.ARCHITECTURES`.
@@ -40,22 +40,22 @@ class Recipe:
         lr: Peak learning rate; it rises linearly from 0 over `warmup` of the steps, then falls linearly to 0.
         warmup: Share of the steps with a rising rate, in [0, 1).
         momentum: Nesterov momentum.
-        weight_decay: L2 decay of weight matrices; biases and batch norms have none. A pair where it is not the same
-            for all: (of the layers whose scale the regularizer holds, of the others). Left away, 0 for the former (see
-            `Regularizer.holds_scale`) and `WEIGHT_DECAY` for the others.
+        weight_decay: L2 decay of weight matrices; biases and batch norms have none. A pair has one value for the layers
+            whose scale the regularizer bounds (`Regularizer.holds_scale`) and one for the others. If omitted, these are
+            0 and `WEIGHT_DECAY`.
         label_smoothing: Share of the target spread over all classes.
         pad: Crops are shifted by up to this many pixels.
         cutout: Side of the square that is blanked; 0 for none.
         flip: Whether every second view of an image is mirrored; not for digits.
         validation: Images held out of the training set, class-balanced, the same for every seed.
-        seed: Seed of initialisation, order, augmentation and, unless its options have another, the regularizer.
+        seed: Seed of initialisation, order, augmentation and, unless its options contain another, the regularizer.
         precision: "fp32", or "bf16" for autocast.
         regularizer: "none", or a name of `framebench.models.regularizers.REGULARIZERS`.
-        gamma: Coefficient of its penalty; left away, the regularizer's own.
-        regularizer_options: The regularizer's own options; those left away have its `training_options`, or else its
+        gamma: Coefficient of its penalty; if omitted, the regularizer's default.
+        regularizer_options: Options of the regularizer. Omitted ones are taken from its `training_options`, or else its
             defaults, except that the seed of its draws is `seed`.
-        every: Steps between two applications of the penalty, counted over the whole run; it is multiplied by as much.
-            Left away, the regularizer's own.
+        every: Steps between two applications of the penalty, counted over the whole run; the penalty is multiplied by
+            this number. If omitted, the regularizer's default.
         init: "default" (the architecture's own), or "delta-orthogonal" (arXiv 1806.05393).
     """
 
@@ -75,7 +75,7 @@ class Recipe:
     seed: int = 0
     precision: str = "fp32"
     regularizer: str = "none"
-    gamma: float = None  # type: ignore[assignment]  # None until __post_init__ takes the regularizer's own
+    gamma: float = None  # type: ignore[assignment]  # None until __post_init__ takes the regularizer's
     regularizer_options: dict[str, Any] = field(default_factory=dict)
     every: int = None  # type: ignore[assignment]  # likewise
     init: str = "default"
@@ -111,18 +111,18 @@ class Recipe:
 
     @property
     def decays(self) -> tuple[float, float]:
-        """Weight decay of the layers whose scale the regularizer holds, and of the others."""
+        """Weight decay of the layers whose scale the regularizer bounds, and of the others."""
         return self.weight_decay if isinstance(self.weight_decay, tuple) else (self.weight_decay, self.weight_decay)
 
     def _require_no_options(self) -> None:
-        """Refuse what is for a regularizer, but not what is filled in without one, which cards say."""
+        """Refuse options of a regularizer, except the values that are filled in without one, as on cards."""
         given = {"--gamma": self.gamma not in (None, 0), "--every": self.every not in (None, 1),
                  "--option": bool(self.regularizer_options)}
-        if odd := [flag for flag, said in given.items() if said]:
+        if odd := [flag for flag, present in given.items() if present]:
             raise InputError(f"without a regularizer nothing takes {' and '.join(odd)}; name one with --regularizer")
 
     def _fill_in(self) -> None:
-        """Set what was left away, and all options of the regularizer."""
+        """Set omitted values, and all options of the regularizer."""
         from framebench.models.regularizers import REGULARIZERS, build
 
         regularizer = None
@@ -145,9 +145,9 @@ class Recipe:
 
 
 def filled_in(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return a card's recipe as `Recipe` has it, so that two of them can be compared; JSON has no tuples.
+    """Return the recipe of a card with all values filled in and tuples restored, for comparisons.
 
-    For a recipe that no training here makes, such as that of a pruned copy, a copy is returned.
+    A recipe of another kind, such as that of a pruned model, is returned as a copy.
     """
     options = dict(recipe)
     if isinstance(options.get("weight_decay"), list):

@@ -41,12 +41,15 @@ STEEP = 1 / 3
 
 
 def split(labels: np.ndarray, validation: int, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Split a training set into (training ids, validation ids), as many of every class; the same for every run.
+    """Split a training set into training ids and class-balanced validation ids, the same for every run.
 
     Args:
         labels: int64 [n], indices into `names`.
-        validation: Number of images that are held out.
+        validation: Number of images to hold out.
         names: Names of the classes.
+
+    Returns:
+        Training ids and validation ids, int64, ascending.
 
     Raises:
         InputError: if fewer than half of a class's images would be left to train on.
@@ -65,25 +68,25 @@ def split(labels: np.ndarray, validation: int, names: Sequence[str]) -> tuple[np
 
 
 class Trainer:
-    """One training run, kept in a folder that has its state and its log.
+    """One training run; its folder holds its state and its log.
 
     Args:
         images: uint8 [n, H, W, 3], the training set.
         labels: int64 [n].
         classes: Names of the classes.
         recipe: How to train.
-        folder: Holds ``state-EPOCH-CHECKSUM.pt`` (model and optimiser after the last epoch) and ``log.csv``.
-        device: Where to compute. The images lie there as well.
-        data_digest: sha256 of images and labels; a run is resumed with the same data only.
-        keep: Called with (model in eval mode, epoch, validation accuracy) after every epoch, and after every half of
-            one over the last third of the run. A resumed run calls it again for what it trains again.
-        compile: Whether to compile the model (torch.compile), which pays on a GPU.
+        folder: Folder of ``state-EPOCH-CHECKSUM.pt`` (model and optimiser after the last epoch) and ``log.csv``.
+        device: Where to compute; the images are stored there too.
+        data_digest: sha256 of images and labels; a run can only be resumed with the same data.
+        keep: Called with (model in eval mode, epoch, validation accuracy) after every epoch and, in the last third of
+            the run, after every half epoch. A resumed run calls it again for epochs that it repeats.
+        compile: Whether to compile the model (torch.compile), which is worth it on a GPU.
         provenance: Versions and machine of this process. The state keeps those of every process that has trained
             (`provenances`).
 
     Raises:
-        InputError: if `folder` holds a run of another recipe or of other data, or a damaged one, or the images are too
-            few for a batch or too small for the padding.
+        InputError: if `folder` holds a damaged run, or one of another recipe or other data; if there are too few images
+            for a batch, or they are too small for the padding.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, classes: Sequence[str], recipe: Recipe, folder: Path,
@@ -110,7 +113,7 @@ class Trainer:
         self.forward = torch.compile(self.model) if compile else self.model
         self.regularizer = None if recipe.regularizer == "none" else build_regularizer(
             recipe.regularizer, **recipe.regularizer_options)
-        self.watch = ScaleWatch(self.model, self.regularizer)  # before resuming: it compares with the start
+        self.watch = ScaleWatch(self.model, self.regularizer)  # before resuming, since it compares with the start
         self.optimizer = torch.optim.SGD(parameter_groups(self.model, recipe.decays, self.regularizer), lr=recipe.lr,
                                          momentum=recipe.momentum, nesterov=recipe.momentum > 0)
         self.steps = len(self.training) // recipe.batch_size
@@ -128,14 +131,14 @@ class Trainer:
 
     @property
     def epoch(self) -> int:
-        """Number of epochs that are done."""
+        """Number of completed epochs."""
         return len(self.log)
 
     def run(self) -> nn.Module:
-        """Train the epochs that are left and return the model in eval mode.
+        """Train the remaining epochs and return the model in eval mode.
 
         Raises:
-            DivergedError: if the loss is no longer finite, or the penalty shrinks the weights away.
+            DivergedError: if the loss or the weights are not finite, or the penalty makes the weights collapse.
         """
         total = self.recipe.epochs * self.steps
         with progress(total, initial=self.epoch * self.steps, unit="step", desc="training") as bar:
@@ -152,7 +155,7 @@ class Trainer:
         return self.model.eval()
 
     def validation_accuracy(self) -> float:
-        """Return the accuracy on the held-out images (nan where there are none)."""
+        """Return the accuracy on the held-out images, or NaN if there are none."""
         images, labels = self.validation
         if not len(labels):
             return float("nan")
@@ -170,15 +173,15 @@ class Trainer:
         return accuracy
 
     def _train_epoch(self, bar: Any) -> tuple[float, float, float]:
-        """Return the epoch's mean loss (without the penalty), mean penalty (0 where none was applied) and accuracy."""
+        """Return mean loss without the penalty, mean penalty (0 if never applied) and accuracy of the epoch."""
         self.model.train()
         losses: list[torch.Tensor] = []  # cross-entropies
-        sums: list[torch.Tensor] = []  # with the penalties
+        sums: list[torch.Tensor] = []  # cross-entropies plus penalties
         penalties: list[torch.Tensor] = []
         correct = []
         halfway = self.steps // 2 if self.epoch + 0.5 > (1 - STEEP) * self.recipe.epochs else 0
         first = self.epoch * self.steps
-        for step, (x, y) in enumerate(self._batches(), first):  # of the whole run: schedules go by it
+        for step, (x, y) in enumerate(self._batches(), first):  # counted over the whole run, as schedules are
             if halfway and step == first + halfway:
                 self._require_finite(sums)
                 self._keep(self.epoch + 0.5)
@@ -205,10 +208,10 @@ class Trainer:
         return mean, mean_penalty, float(torch.stack(correct).sum()) / (self.steps * self.recipe.batch_size)
 
     def _penalty(self, regularizer: Regularizer, step: int, penalties: list[torch.Tensor]) -> torch.Tensor | float:
-        """Return what the penalty adds to the loss of a step, and append its value to the epoch's.
+        """Return the weighted penalty of a step, and append its unweighted value to `penalties`.
 
-        Where the schedule's factor is 0 it is neither differentiated nor added: 0 times infinity is NaN. It is then
-        evaluated for the log alone, unless the epoch has a value.
+        If the factor of the schedule is 0, the penalty is neither differentiated nor added (0 times infinity is NaN),
+        and evaluated only once per epoch, for the log.
         """
         factor = regularizer.schedule(step / (self.recipe.epochs * self.steps))
         if not factor:
@@ -221,7 +224,7 @@ class Trainer:
         return self.recipe.gamma * self.recipe.every * factor * penalty
 
     def _require_finite(self, losses: list[torch.Tensor]) -> None:
-        """Check the losses of the current epoch, penalties included, and the weights and statistics after it."""
+        """Check the losses of the current epoch, including penalties, and the model's weights and buffers."""
         if not all(tensor.isfinite().all() for tensor in (torch.stack(losses), *self.model.state_dict().values())):
             lower = "--lr" + ("" if self.regularizer is None else " or --gamma")
             raise DivergedError(f"the loss or the weights are not finite in epoch {self.epoch + 1}; start again under "
@@ -231,14 +234,14 @@ class Trainer:
         draws = torch.Generator().manual_seed(
             int(generator(self.recipe.seed, "training-epoch", self.epoch).integers(2**62)))
         order = torch.randperm(len(self.training), generator=draws)
-        # Every second epoch shows an image mirrored (airbench, arXiv 2404.00498): both views of it are seen equally
-        # often, which coin flips don't give.
+        # Each image is mirrored in every second epoch (airbench, arXiv 2404.00498), so that both views are seen equally
+        # often, unlike with random flips.
         first = torch.rand(len(self.training), generator=torch.Generator().manual_seed(self.recipe.seed)) < 0.5
         flips = (first ^ bool(self.epoch % 2)) & self.recipe.flip
         batches = torch.split(order, self.recipe.batch_size)[: self.steps]
         height, width = (side - 2 * self.recipe.pad for side in self.padded.shape[1:3])
         corners = torch.stack([draw_corners(len(index), height, width, self.recipe.pad, draws) for index in batches])
-        # To the device in one go: a copy per step would make the processor wait for the step before.
+        # One copy to the device: a copy per step would wait for the previous step.
         indices = torch.stack(batches).to(self.device)
         mirrored, corners = flips.to(self.device)[indices], corners.to(self.device)
         for index, flip, corner in zip(indices, mirrored, corners, strict=True):
@@ -254,12 +257,12 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
     def _save(self) -> None:
-        # The log first: of a run killed between the two the epoch is trained again, and its entry written again.
+        # The log first: if the run is killed before the state is saved, epoch and entry are repeated.
         write_entries(self.folder / "log.csv", LOG, self.log)
         state = {"identity": self.identity, "log": self.log, "provenances": self.provenances,
                  "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                  "regularizer": {} if self.regularizer is None else self.regularizer.state_dict()}
-        content = io.BytesIO()  # into memory first: torch's writer hides what is wrong with a disk
+        content = io.BytesIO()  # into memory first: torch's writer hides errors of the disk
         torch.save(state, content)
         # With a checksum: torch.load does not notice most flipped bits.
         written = seal(self.folder, f"state-{self.epoch:05}", ".pt", content.getvalue())
@@ -280,7 +283,7 @@ class Trainer:
                        for key, value in self.identity.items() if identity[key] != value]
             if not differs:
                 self._restore(state)
-        except Exception as error:  # torch.load raises many types on a damaged file, and so do those who take it over
+        except Exception as error:  # a damaged file raises nearly anything, also where its content is used
             raise InputError(f"the training state {path} can't be read ({type(error).__name__}); remove it to start "
                            "anew") from None
         if differs:

@@ -1,4 +1,4 @@
-"""A log of every layer's frame bounds during training, and the alarm for a training that shrinks its weights away."""
+"""A log of every layer's frame bounds during training, and a check for collapsing weights."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from framebench.models.regularizers.gram import mean_diagonal
 from framebench.models.regularizers.layers import find_layers
 from framebench.models.spectrum import input_sizes, spectrum
 
-#: Steps between two looks at the scale of the weights: a collapse takes some tens of steps, an epoch may be hours.
+#: Steps between two checks of the scale of the weights: a collapse takes tens of steps, an epoch may take hours.
 WATCH_EVERY = 50
-#: The weights have collapsed where v of the median layer is below this share of what it was (`ScaleWatch`). The
-#: penalty alone takes it to 0.03 (three convolutions of 64 channels from Kaiming's initialisation), a training of
-#: resnet20 at gamma 0.1 to 0.14; in the training of `baseline`, which has none, it stays above 1.1.
+#: The weights have collapsed if v of the median layer is below this share of its initial value (`ScaleWatch`). The
+#: penalty alone reduces it to 0.03 (three convolutions of 64 channels from Kaiming's initialisation), training resnet20
+#: with gamma 0.1 to 0.14; in the training of `baseline`, without a penalty, it stays above 1.1.
 COLLAPSE = 0.2
 
-#: Column -> share of a layer's eigenvalues that are at most its value. The extremes alone say little of a layer, and a
-#: smallest eigenvalue below about 1e-7 is another one after rounding to half precision, as kept weights are.
+#: Column -> quantile of a layer's eigenvalues. The extremes alone say little about a layer, and a smallest eigenvalue
+#: below about 1e-7 changes when the weights are rounded to half precision, as in kept epochs.
 QUANTILES = {"lower": 0.0, "q01": 0.01, "q05": 0.05, "q50": 0.5, "q95": 0.95, "q99": 0.99, "upper": 1.0}
 COLUMNS = ["epoch", "layer", *QUANTILES, *(f"folded_{name}" for name in QUANTILES), "v", "s_over_v"]
 
 
 class ScaleWatch:
-    """Watches v, the mean of the Gram matrix's diagonal, of the layers whose scale a regularizer holds.
+    """Checks v, the mean of the Gram matrix's diagonal, of the layers whose scale a regularizer bounds.
 
-    Where the sums S beside the diagonal exceed it, the study's penalty wants smaller weights whatever they are, and
-    behind a batch norm the cross-entropy does not object. The start counts up to the upper bound only: down to there
-    the penalty may rightly take a layer. One layer is no collapse, hence the median.
+    If the off-diagonal sums S exceed v, the study's penalty always decreases with the weights, and before a batch norm
+    the cross-entropy does not depend on their scale. Initial values above the upper bound are clamped to it, since the
+    penalty is meant to reduce them. The median is compared, since one small layer is no collapse.
 
-    Other regularizers don't shrink weights to nothing, and weight decay alone, or with a scale-free penalty, may
-    rightly end at a small scale: such trainings are not watched.
+    Other trainings are not checked: other regularizers don't shrink weights to 0, and weight decay, alone or with a
+    scale-free penalty, may end at a small scale.
 
     Args:
-        model: The model at the start of the training; what is watched is this object.
-        regularizer: What it is trained with.
+        model: The model at the start of the training; later checks look at the same object.
+        regularizer: The regularizer, or None.
     """
 
     def __init__(self, model: nn.Module, regularizer: Regularizer | None) -> None:
@@ -51,7 +51,7 @@ class ScaleWatch:
         self.first = self._scales() if self.layers else torch.empty(0)
 
     def check(self, epoch: float) -> None:
-        """Look at the weights, in the course of an epoch.
+        """Check the weights during an epoch.
 
         Raises:
             DivergedError: if they have collapsed.
@@ -81,10 +81,10 @@ class LayerLog:
     (`framebench.models.regularizers.gershgorin`).
 
     Args:
-        path: The file; what it has of later epochs than `done` is dropped, since they are trained again.
-        model: The model at the start of the run, or of what is left of it.
+        path: The file; entries of epochs after `done` are dropped, since these are trained again.
+        model: The model at the start of the run, or where it is resumed.
         size: Height and width of its images.
-        done: Epochs that are done.
+        done: Number of completed epochs.
 
     Raises:
         InputError: if the file is not such a log.
