@@ -49,15 +49,15 @@ def arrays(shapes: Mapping[str, tuple[int, ...]]) -> Check:
     return check
 
 
-def class_folders(splits: Iterable[str], classes: Iterable[str], count: int, suffix: str = ".png") -> Check:
-    """Check that each folder ``<split>/<class>/`` contains `count` files with this suffix."""
+def class_folders(splits: Iterable[str], classes: Iterable[str], count: int) -> Check:
+    """Check that each folder ``<split>/<class>/`` contains `count` files ``*.png``."""
     folders = [f"{split}/{name}" for split in splits for name in classes]
 
     def check(folder: Path) -> str | None:
         for name in folders:
             if not (folder / name).is_dir():
                 return f"{name} is missing"
-            found = sum(path.suffix == suffix for path in (folder / name).iterdir())
+            found = sum(path.suffix == ".png" for path in (folder / name).iterdir())
             if found != count:
                 return f"{name} contains {found} images, not {count}"
         return None

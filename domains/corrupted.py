@@ -86,7 +86,7 @@ class CorruptedSet(ABC):
         """Return the cells that `generate` would make; a set of files needs none."""
         return []
 
-    def generate(self, corruptions: Iterable[str], severities: Iterable[int], *, folder: Path | None = None,
+    def generate(self, corruptions: Iterable[str], severities: Iterable[int], *,
                  progress: Callable[[str, int], None] | None = None, workers: int = 1) -> Path | None:
         """Make the missing cells; a set of files has none."""
         return None
@@ -191,7 +191,7 @@ def load_corrupted(name: str, root: Path | None = None, *, seed: int = 0, readin
     if name not in OFFICIAL:
         return GeneratedSet(name, name, load_domain(clean_name, root, reading), seed)
     folder = located(root, OFFICIAL[name].places)
-    if folder is None or (folder / MANIFEST).is_file():  # a manifest: made by `generate` in the official layout
+    if folder is None or (folder / MANIFEST).is_file():  # a manifest: a copy of generated files, not the official ones
         return GeneratedSet(name, OFFICIAL[name].title, load_domain(clean_name, root, reading), seed, folder)
     clean = located(root, cifar.PLACES[clean_name], split="test")
     if clean is None:

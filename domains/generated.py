@@ -117,8 +117,7 @@ class GeneratedSet(CorruptedSet):
         parts = [self.clean.digest, VERSION, textures, corruption, severity, self.seed]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def missing(self, corruptions: Iterable[str], severities: Iterable[int], files: CellFiles | None = None,
-                ) -> list[tuple[str, int]]:
+    def missing(self, corruptions: Iterable[str], severities: Iterable[int]) -> list[tuple[str, int]]:
         """Return the cells that `generate` would make; each needs `files.cell_bytes` on disk.
 
         Cells larger than `LARGEST_KEPT` are not kept, and therefore never missing.
@@ -127,18 +126,16 @@ class GeneratedSet(CorruptedSet):
         cells = [(corruption, severity) for corruption in corruptions for severity in severities]
         for cell in cells:
             self.check(*cell)
-        files = files or self.files
-        return [cell for cell in cells if files.cell_bytes <= LARGEST_KEPT
-                and files.read(*cell, self.digest(*cell)) is None]
+        return [cell for cell in cells if self.files.cell_bytes <= LARGEST_KEPT
+                and self.files.read(*cell, self.digest(*cell)) is None]
 
-    def generate(self, corruptions: Iterable[str], severities: Iterable[int], *, folder: Path | None = None,
+    def generate(self, corruptions: Iterable[str], severities: Iterable[int], *,
                  progress: Callable[[str, int], None] | None = None, workers: int = 1) -> Path:
         """Make the missing cells. If this is killed, the next call continues with the cells that are not finished.
 
         Args:
             corruptions: Names of corruptions.
             severities: Severities, from 1 to 5.
-            folder: Where to write, in CIFAR-10-C's layout (default: the cache, where this set looks for cells).
             progress: Called with corruption and severity after each cell.
             workers: Number of processes.
 
@@ -148,8 +145,7 @@ class GeneratedSet(CorruptedSet):
         Raises:
             InputError: for an unknown corruption or severity, a full disk, or a folder that is not writable.
         """
-        files = self.files if folder is None else CellFiles(folder, self.clean.labels, self.clean.shape)
-        cells = self.missing(corruptions, severities, files)
+        files, cells = self.files, self.missing(corruptions, severities)
         if not cells:
             return files.folder
         files.prepare(cells, {"title": self.title, "generator": generator_facts(), "seed": self.seed,

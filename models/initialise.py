@@ -11,39 +11,35 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from framebench.models.regularizers.base import require_at_least, seeded_normal
-from framebench.models.regularizers.layers import KINDS, Layer, find_layers
+from framebench.models.regularizers.base import seeded_normal
+from framebench.models.regularizers.layers import Layer, find_layers
 
 
 @torch.no_grad()
-def delta_orthogonal_(module: nn.Module, gain: float = 1.0, *, seed: int = 0,
-                      layers: tuple[str, ...] = KINDS) -> nn.Module:
+def delta_orthogonal_(module: nn.Module, *, seed: int = 0) -> nn.Module:
     """Set the weights of a model's convolutions and linear layers, in place; biases stay.
 
-    Afterwards W W^T or W^T W, whichever the side rule says, is gain^2 times the identity for every layer's
+    Afterwards W W^T or W^T W, by the side rule of `Layer.operator_kernel`, is the identity for every layer's
     block-Toeplitz matrix W on a circular map.
 
     Args:
         module: The model.
-        gain: Every singular value of the layers.
-        seed: Seed of the matrices; each depends on it and on the layer's name and shape alone.
-        layers: Kinds of layers to set.
+        seed: Seed of the matrices; each depends only on it and on the layer's name and shape.
 
     Returns:
         The model.
 
     Raises:
-        InputError: for a negative gain, or if the model has no such layer.
+        InputError: if the model has no such layer.
     """
-    require_at_least(0, gain=gain)
-    for layer in find_layers(module, layers):
+    for layer in find_layers(module):
         weight = layer.module.weight
         kernel = torch.zeros_like(layer.weight, dtype=torch.float64)
         (s_h, s_w), (k_h, k_w) = layer.step, kernel.shape[2:]
         # For odd kernels padded by k // 2 the taps that see inputs s p ... s p + s - 1 for output p.
         top, left = (k_h - s_h + 1) // 2, (k_w - s_w + 1) // 2
         taps = kernel[:, :, top:top + s_h, left:left + s_w]
-        taps.copy_(gain * _orthogonal(layer, taps.shape, seed))
+        taps.copy_(_orthogonal(layer, taps.shape, seed))
         weight.copy_(kernel.view(weight.shape))
     return module
 

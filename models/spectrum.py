@@ -136,8 +136,7 @@ def on_torus(layer: nn.Module, input_size: tuple[int, int]) -> bool:
 
 
 @torch.no_grad()
-def lanczos_bounds(layer: nn.Module, input_size: tuple[int, int], padding: Padding = "own", *, tolerance: float = 1e-3,
-                   steps: int = 300, seed: int = 0) -> Extremes:
+def lanczos_bounds(layer: nn.Module, input_size: tuple[int, int], padding: Padding = "own") -> Extremes:
     """Estimate a layer's extreme eigenvalues from products with T and T^T alone (`operators.lanczos`).
 
     The upper converges in tens of steps; the lower in 60 to 180 for B/A below 100, in about 300 or not quite for B/A of
@@ -147,9 +146,6 @@ def lanczos_bounds(layer: nn.Module, input_size: tuple[int, int], padding: Paddi
         layer: An `nn.Conv2d` or `nn.Linear`.
         input_size: Height and width of the layer's input; any for a linear layer.
         padding: "own" for what the layer pads with; "circular" for a torus.
-        tolerance: Relative to the value, see `framebench.models.operators.lanczos`.
-        steps: Products with the Gram matrix, at most.
-        seed: Of the random start.
 
     Raises:
         InputError: if the layer is of another kind or not finite, or its kernel does not fit on the map.
@@ -157,11 +153,11 @@ def lanczos_bounds(layer: nn.Module, input_size: tuple[int, int], padding: Paddi
     weight, side = layer_view(layer).weight.double(), side_of(layer)
     forward, adjoint, x, y = _operator(layer, weight, input_size, padding)
     start = torch.randn((x if side == "input" else y).shape, dtype=torch.float64,
-                        generator=torch.Generator().manual_seed(seed)).to(weight.device)
+                        generator=torch.Generator().manual_seed(0)).to(weight.device)
     if side == "input":
         start *= pixels_read(layer, input_size, padding)
     return lanczos(lambda v: adjoint(forward(v)) if side == "input" else forward(adjoint(v)), start,
-                   tolerance=tolerance, steps=steps)
+                   tolerance=1e-3, steps=300)
 
 
 @torch.no_grad()

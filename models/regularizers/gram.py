@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from framebench.models.regularizers.layers import KINDS, find_layers
+from framebench.models.regularizers.layers import find_layers
 
 
 def gram(matrix: torch.Tensor) -> torch.Tensor:
@@ -153,22 +153,18 @@ def gershgorin_rows(kernel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @torch.no_grad()
-def gershgorin(module: nn.Module, layers: tuple[str, ...] = KINDS) -> dict[str, tuple[float, float]]:
+def gershgorin(module: nn.Module) -> dict[str, tuple[float, float]]:
     """Measure how far a model's layers are from collapse, for the log of a training.
 
-    The study's penalty can shrink a layer to nothing: where S > v, less weight is always less penalty. A v that falls
-    while S / v stays above 1 tells it.
-
-    Args:
-        module: The model.
-        layers: Kinds of layers.
+    The study's penalty can shrink a layer to nothing: where S > v, smaller weights always have a smaller penalty. A
+    sign of this is a v that falls while S / v stays above 1.
 
     Returns:
-        Of each layer the means over its rows of v (the diagonal of the Gram that the side rule says) and S.
+        Layer -> means over the rows of v, the diagonal of the Gram (by the rule of `Layer.operator_kernel`), and S.
     """
-    found = {}
-    for layer in find_layers(module, layers):
+    means = {}
+    for layer in find_layers(module):
         with torch.autocast(layer.module.weight.device.type, enabled=False):
             v, s = gershgorin_rows(layer.operator_kernel())
-        found[layer.name] = float(v.mean()), float(s.mean())
-    return found
+        means[layer.name] = float(v.mean()), float(s.mean())
+    return means

@@ -80,15 +80,14 @@ def test_made_kept_and_part_are_the_same(clean, made):
     assert not made
 
 
-def test_the_files_have_the_official_layout(clean, tmp_path):
-    make(clean).generate(NAMES[9:11], [1, 2, 3, 4, 5], folder=tmp_path / "out")
-    (tmp_path / "out" / "manifest.json").unlink()
-    read = FileSet("cifar10-c", tmp_path / "out", clean, in_order=True)
+def test_the_files_have_the_official_layout(clean):
+    folder = make(clean).generate(NAMES[9:11], [1, 2, 3, 4, 5])
+    read = FileSet("cifar10-c", folder, clean, in_order=True)
     for corruption in NAMES[9:11]:
         for severity in (1, 5):
             np.testing.assert_array_equal(read.cell(corruption, severity).images,
                                           corrupt(clean.images, corruption, severity))
-    np.testing.assert_array_equal(np.load(tmp_path / "out" / "labels.npy"), np.tile(clean.labels, 5))
+    np.testing.assert_array_equal(np.load(folder / "labels.npy"), np.tile(clean.labels, 5))
 
 
 def test_the_manifest_says_what_the_files_are(clean):
@@ -175,12 +174,15 @@ def test_a_killed_generation_goes_on(clean, made, monkeypatch):
         np.testing.assert_array_equal(found.cell("fog", severity).images, corrupt(clean.images, "fog", severity))
 
 
-def test_workers_make_the_same_files(clean, tmp_path):
-    one, two = (make(clean).generate(["fog", "contrast"], [1, 2], folder=tmp_path / str(workers), workers=workers)
-                for workers in (1, 2))
+def test_workers_make_the_same_files(clean, tmp_path, monkeypatch):
+    folders = []
+    for workers in (1, 2):
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / str(workers)))
+        folders.append(make(clean).generate(["fog", "contrast"], [1, 2], workers=workers))
+    one, two = folders
     for file in ("fog.npy", "contrast.npy", "labels.npy"):
         assert (one / file).read_bytes() == (two / file).read_bytes()
-    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (one, two)]
+    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in folders]
     assert manifests[0] == manifests[1] and len(manifests[0]["cells"]) == 4
 
 
@@ -200,7 +202,8 @@ def test_a_disk_that_fills_up_or_refuses_is_one_line(clean, tmp_path, monkeypatc
         make(clean).generate(["fog"], [1])
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="can't write to .*file"):
-        make(clean).generate(["fog"], [1], folder=tmp_path / "file" / "out")
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "file"))
+        make(clean).generate(["fog"], [1])
 
 
 def test_large_cells_are_made_as_they_are_read(made, monkeypatch):
@@ -239,8 +242,8 @@ def test_names_of_generated_sets(data_root, tmp_path):
         load_corrupted("nothing-c")
 
 
-def test_files_made_into_the_data_root_are_not_called_official(data_root, made):
-    load_corrupted("cifar10-c", data_root).generate(["fog"], [1], folder=data_root / "CIFAR-10-C")
+def test_generated_files_in_the_data_root_are_not_called_official(data_root, made):
+    load_corrupted("cifar10-c", data_root).generate(["fog"], [1]).rename(data_root / "CIFAR-10-C")
     made.clear()
     found = load_corrupted("cifar10-c", data_root)
     assert isinstance(found, GeneratedSet) and "generated" in found.title
