@@ -1,7 +1,7 @@
-"""A model that is only a function, such as a request to a service: images in, scores or labels out.
+"""A model that is only a function from images to scores or labels, such as a request to a service.
 
-The function is called with few images at a time, no faster than allowed, and again after a failure. When it keeps
-failing, the run ends; the rows so far are kept, and the same command goes on from there.
+Calls are limited in rate and repeated after failures. If the function keeps failing, the run ends; its rows are kept,
+and the same command continues it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from framebench.user_code import reason, settings_of
 
 Function = Callable[[np.ndarray], Any]
 
-#: What the function returns: logits or probabilities float [n, classes], or predicted classes int [n].
+#: Outputs of the function: logits or probabilities float [n, classes], or predicted classes int [n].
 ANSWERS = ("logits", "probabilities", "labels")
 
-#: Attributes of a function that say how it is to be called, see `BlackBoxModel`.
+#: Settings of `BlackBoxModel` that a function may have as attributes.
 _SETTINGS = ("answers", "classes", "rate", "retries", "backoff")
 
 #: The smallest probability that has a logarithm in float32.
@@ -32,22 +32,25 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 class BlackBoxModel(nn.Module):
-    """Wraps a function as a model from images in [0, 1] to logits.
+    """A function as a model from images in [0, 1] to logits.
 
-    Probabilities become their logarithms, which are logits of the same model. Labels become one-hot rows: enough for
-    an attack that asks for decisions, and for no other.
+    Probabilities are converted to their logarithms, which are valid logits. Labels are converted to one-hot rows, which
+    are only suitable for decision-based attacks.
 
     Args:
-        function: Maps images float32 [n, H, W, C] in [0, 1] to its answers.
-        answers: What it returns, one of `ANSWERS`.
-        classes: Number of classes; needed for labels.
+        function: Maps images float32 [n, H, W, C] in [0, 1] to outputs.
+        answers: Kind of outputs, one of `ANSWERS`.
+        classes: Number of classes; required for labels.
         rate: Calls per second, or None for no limit.
-        retries: Calls after a failed one before giving up.
+        retries: Further attempts after a failed call.
         backoff: Seconds to wait after the first failure; doubled after each further one.
 
     Attributes:
-        labels_only: Whether nothing but the predicted class is known.
-        calls: Calls so far, failed ones included.
+        labels_only: Whether only predicted classes are known.
+        calls: Calls so far, including failed ones.
+
+    Raises:
+        InputError: for an invalid setting.
     """
 
     def __init__(self, function: Function, *, answers: str = "logits", classes: int | None = None,
@@ -76,7 +79,7 @@ class BlackBoxModel(nn.Module):
         self.eval()
 
     def answers_depend_on(self) -> tuple[object, ...]:
-        """Return what tells this model from others (`framebench.identity`): neither its rate nor its patience."""
+        """Return what identifies this model (`framebench.identity`); rate and retries don't change its outputs."""
         return self._function, self._answers, self._classes
 
     def extra_repr(self) -> str:
@@ -87,7 +90,7 @@ class BlackBoxModel(nn.Module):
         """Map images float [n, C, H, W] to logits float32 [n, classes].
 
         Raises:
-            InputError: if the function keeps failing, or returns what can't be.
+            InputError: if the function keeps failing, or returns invalid outputs.
         """
         if not isinstance(x, torch.Tensor):
             raise TypeError("a black box can't be traced")
@@ -101,10 +104,10 @@ class BlackBoxModel(nn.Module):
                 self._next = time.monotonic() + self._interval
                 self.calls += 1
                 try:
-                    return self._function(images.copy())  # what it does to them must not reach the next attempt
+                    return self._function(images.copy())  # it may write into them and then fail
                 except KeyboardInterrupt:
                     raise
-                except BaseException as error:  # a stranger's function can fail in any way
+                except BaseException as error:  # the function is not ours and can fail in any way
                     failure = reason(error)
                 if attempt < self._retries:
                     time.sleep(self._backoff * 2**attempt)
@@ -129,15 +132,15 @@ class BlackBoxModel(nn.Module):
 
 
 def black_box(function: Function, **settings: Any) -> BlackBoxModel:
-    """Wrap a function from images float32 [n, H, W, C] in [0, 1], an array, to scores or labels, as a model.
+    """Wrap a function from arrays of images, float32 [n, H, W, C] in [0, 1], to scores or labels as a model.
 
     Args:
-        function: The function. Its attributes may be settings too, such as ``classify.answers = "labels"``.
-        **settings: answers, classes, rate, retries and backoff, see `BlackBoxModel`; they override the attributes.
+        function: The function. It may have settings as attributes, such as ``classify.answers = "labels"``.
+        **settings: answers, classes, rate, retries and backoff (see `BlackBoxModel`); they override the attributes.
 
     Raises:
-        InputError: for a setting that there is not or that can't be, for an attribute that is nearly called like one,
-            and for what is no function.
+        InputError: for an unknown or invalid setting, an attribute that looks like a misspelt setting, or an object
+            that is not a function.
     """
     if not callable(function) or isinstance(function, nn.Module):
         raise InputError(f"a black box is a function of arrays, not a {type(function).__name__}; a module is a model "

@@ -1,4 +1,4 @@
-"""What all sources of others' models share: fetching weights whole, and reading them without running code."""
+"""Shared by all sources of pretrained models: complete downloads, and reading weights without running code."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ from framebench.user_code import reason
 
 
 class Preprocessed(nn.Module):
-    """A model behind its own preprocessing, so that it takes images in [0, 1] of any size.
+    """A model with its preprocessing, so that it takes images in [0, 1] of any size.
 
-    Images are resized as a whole to the model's input size, differentiably. The pipelines that come with ImageNet
-    models resize to more and cut the border off; here no pixel is cut, since an attack may change any of them. Images
-    that have the size already are left as they are.
+    Images of another size are resized to the model's input size, differentiably. The usual pipelines of ImageNet models
+    resize to a larger size and crop; here nothing is cropped, since an attack may change any pixel.
 
     Args:
         model: Maps normalised images to logits.
         mean: Per-channel mean that the model expects to be subtracted, for images in [0, 1]; by default none.
         std: Per-channel deviation to divide by; by default none.
-        size: Height and width that the model expects; None where it takes any.
+        size: Height and width that the model expects; None if it takes any.
         interpolation: "bilinear", "bicubic" (clamped to [0, 1], as on 8-bit images) or "nearest".
     """
 
@@ -62,21 +61,21 @@ def resized(x: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch
 
 
 def resizing(module: nn.Module, height: int, width: int) -> str:
-    """Return what a model does to images of a size before its network sees them; empty where it does not resize."""
-    found = next((own for own in module.modules() if isinstance(own, Preprocessed)), None)  # it may be wrapped
-    if found is None or found.size in (None, (height, width)):
+    """Describe how a model resizes images of this size; empty if it does not."""
+    layer = next((part for part in module.modules() if isinstance(part, Preprocessed)), None)  # it may be wrapped
+    if layer is None or layer.size in (None, (height, width)):
         return ""
-    return f"{height}x{width} to {'x'.join(map(str, found.size or ()))} ({found.interpolation})"
+    return f"{height}x{width} to {'x'.join(map(str, layer.size or ()))} ({layer.interpolation})"
 
 
 def names_of(count: int) -> tuple[str, ...] | None:
-    """Return the classes of a public zoo's classifier with so many logits: of 1,000 they are ImageNet's."""
+    """Return the class names of a public classifier by its number of logits: ImageNet's for 1,000, else None."""
     return imagenet().names if count == 1000 else None
 
 
 @contextmanager
 def random_weights() -> Iterator[None]:
-    """Make every module that is built inside begin with the same weights, whatever was drawn before."""
+    """Seed the initialisation of modules that are built inside, and restore the generator afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
@@ -84,10 +83,7 @@ def random_weights() -> Iterator[None]:
 
 @contextmanager
 def weights_only() -> Iterator[None]:
-    """Make every `torch.load` inside refuse pickles that would run code, whatever its caller asks for.
-
-    RobustBench leaves it to torch's default, which ran code until 2.6, and timm asks for it in some cases only.
-    """
+    """Make every `torch.load` inside refuse pickles that run code: timm and RobustBench don't always ask for that."""
     force, never = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
     before = {name: os.environ.pop(name, None) for name in (force, never)}
     os.environ[force] = "1"
@@ -99,15 +95,15 @@ def weights_only() -> Iterator[None]:
 
 
 def fetch(path: Path, url: str, download: Callable[[str], object]) -> None:
-    """Put a file of weights at `path`, whole, unless it is there.
+    """Download a file of weights completely, unless it exists.
 
     Args:
-        path: Where it belongs.
-        url: Where it comes from, for the message.
-        download: Writes it to the path that it is given.
+        path: The file.
+        url: Its address, for messages.
+        download: Downloads it to the path that it is called with.
 
     Raises:
-        InputError: if it can't be had.
+        InputError: if that fails.
     """
     if path.is_file():
         return
@@ -123,18 +119,18 @@ def fetch(path: Path, url: str, download: Callable[[str], object]) -> None:
 
 
 def fetch_url(path: Path, url: str) -> None:
-    """`fetch` a plain address; where its name holds a hash, as torch's do, that is checked."""
-    found = re.search(r"-([a-f0-9]{8,})\.", Path(urlparse(url).path).name)
-    fetch(path, url, lambda to: torch.hub.download_url_to_file(url, to, found and found[1]))
+    """`fetch` from a URL; a hash in its file name, as in torch's, is checked."""
+    prefix = re.search(r"-([a-f0-9]{8,})\.", Path(urlparse(url).path).name)
+    fetch(path, url, lambda to: torch.hub.download_url_to_file(url, to, prefix and prefix[1]))
 
 
 def torch_cache(url: str) -> Path:
-    """Return where torch and timm keep the file of an address (``$TORCH_HOME`` moves it)."""
+    """Return where torch and timm cache the file of a URL (below ``$TORCH_HOME`` if set)."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
 
 
 def not_read(where: object, error: Exception) -> InputError:
-    """Build the error for weights that could not be read, or that don't fit their architecture."""
+    """Build the error for weights that can't be read, or don't fit their architecture."""
     if isinstance(error, pickle.UnpicklingError) and (code := re.search(r"GLOBAL ([\w.]+)", str(error))):
         return InputError(f"{where} is a pickle that runs code ({code[1]}) when it is read, which is not done here; "
                           "where you trust it, load it yourself and save its state dict alone with torch.save")
@@ -145,7 +141,7 @@ def not_read(where: object, error: Exception) -> InputError:
 
 
 def unknown_in(zoo: str, name: str, choices: Iterable[str]) -> InputError:
-    """Build the error for a name that a zoo does not know; its names are too many to show them all."""
+    """Build the error for an unknown name in a zoo, with similar names as suggestions."""
     near = difflib.get_close_matches(name, sorted(choices), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"see: bench list {zoo}"
     return InputError(f"{zoo} has no model '{name}'; {hint}")

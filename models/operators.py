@@ -11,23 +11,23 @@ import torch
 
 from framebench.errors import InputError
 
-#: Beyond this share of the largest eigenvalue, rounding errors of float64 hide what is left.
+#: Share of the largest eigenvalue that is lost in rounding errors of float64.
 _ROUNDING = 1e-13
-#: Steps of Lanczos' method between two looks at what has converged: a look costs about a millisecond.
+#: Steps of Lanczos' method between two checks of convergence; a check takes about a millisecond.
 _LOOK = 20
 
 
 @dataclass(frozen=True)
 class Extremes:
-    """The extreme eigenvalues of a symmetric map as far as Lanczos' method found them.
+    """Estimates of the extreme eigenvalues of a symmetric map, by Lanczos' method.
 
     Attributes:
-        lower: Not below the smallest eigenvalue.
-        upper: Not above the largest.
+        lower: An upper bound of the smallest eigenvalue.
+        upper: A lower bound of the largest eigenvalue.
         lower_converged: Whether an eigenvalue lies within the tolerance of `lower`. If not, the smallest may be far
             below it.
-        upper_converged: The same of `upper`.
-        steps: Products with the map that it took.
+        upper_converged: The same for `upper`.
+        steps: Number of products with the map.
     """
 
     lower: float
@@ -41,22 +41,22 @@ def fourier_blocks(weight: torch.Tensor, size: tuple[int, int], *, stride: tuple
                    dilation: tuple[int, int] = (1, 1), groups: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     """Block-diagonalise the circular convolution of a kernel on an H x W map (Sedghi 2019, arXiv 1805.10408).
 
-    In the basis of (unitary) Fourier modes the block-Toeplitz matrix T of the convolution falls apart into one small
-    matrix per frequency of the output; with stride s its columns are the input channels at the s_h * s_w frequencies
-    that alias onto it. The singular values of all blocks together are those of T. Padding only shifts the output,
-    which multiplies columns by phases, and so does not show. The kernel is real, so the blocks at u and -u are
-    conjugate up to the order of columns: one of each pair is returned.
+    In the basis of (unitary) Fourier modes, the block-Toeplitz matrix T of the convolution is block-diagonal, with one
+    small block per frequency of the output. With stride s, the columns of a block are the input channels at the
+    s_h * s_w frequencies that alias onto it. The singular values of all blocks are those of T. Padding only shifts the
+    output, which multiplies columns by phases and does not change them. The kernel is real, so the blocks at u and -u
+    are conjugate up to the order of columns, and only one of each pair is returned.
 
     Args:
         weight: The kernel [c_out, c_in / groups, k_h, k_w]. Differentiable.
         size: Input height H and width W, multiples of the stride.
         stride: Vertical and horizontal stride.
         dilation: Vertical and horizontal dilation.
-        groups: Groups of the convolution; each is an operator of its own.
+        groups: Groups of the convolution, each with its own blocks.
 
     Returns:
         blocks: complex [groups * frequencies, c_out / groups, c_in / groups * s_h * s_w].
-        weights: float [groups * frequencies], 2 where a block stands for its conjugate too, else 1; their sum is
+        weights: float [groups * frequencies], 2 if a block also represents its conjugate, else 1; their sum is
             groups * (H / s_h) * (W / s_w).
 
     Raises:
@@ -87,19 +87,19 @@ def _waves(frequencies: torch.Tensor, taps: int, dilation: int, n: int, dtype: t
 
 def lanczos(gram: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, *, tolerance: float,
             steps: int) -> Extremes:
-    """Find the extreme eigenvalues of a positive semidefinite map (Lanczos 1950).
+    """Estimate the extreme eigenvalues of a positive semidefinite map (Lanczos 1950).
 
-    How far a Ritz value has converged is known: with T_k s = theta s, |s| = 1, of the tridiagonal matrix after k steps,
-    an eigenvalue lies within beta_k |s_k| of theta (Paige 1976, who shows that it survives rounding errors). That it
-    is the extreme one is what a random start finds, not what is proven. No basis is kept: losing orthogonality repeats
-    extreme values but does not move them (ibid.), and memory stays at a few vectors.
+    The convergence of a Ritz value can be checked: with T_k s = theta s, |s| = 1, for the tridiagonal matrix T_k after
+    k steps, an eigenvalue lies within beta_k |s_k| of theta, in spite of rounding errors (Paige 1976). That it is an
+    extreme one is likely for a random start, but not proven. No basis is stored: a loss of orthogonality repeats
+    extreme values but does not change them (ibid.).
 
     Args:
         gram: The map.
-        start: Where to start, float64, not 0; only the eigenvectors that it has a part of are seen.
-        tolerance: Largest beta_k |s_k| of a converged value, relative to it; 1e-13 of the largest value is enough
-            in any case.
-        steps: At most so many products with the map, 1 or more.
+        start: Start vector, float64, not 0; eigenvectors orthogonal to it are not found.
+        tolerance: Largest beta_k |s_k| of a converged value, relative to the value; 1e-13 of the largest value is
+            always accepted.
+        steps: Largest number of products with the map, at least 1.
     """
     vector = start / start.norm()
     previous, beta = torch.zeros_like(vector), 0.0
@@ -111,16 +111,16 @@ def lanczos(gram: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, *
         product -= diagonal[-1] * vector
         beta = float(product.norm())
         beside.append(beta)
-        exhausted = beta <= _ROUNDING * max(diagonal)  # no direction is left: the values are exact
+        exhausted = beta <= _ROUNDING * max(diagonal)  # the Krylov space is complete: the values are exact
         if exhausted or len(diagonal) == steps or len(diagonal) % _LOOK == 0:
-            found = _extremes(diagonal, beside, tolerance)
-            if exhausted or len(diagonal) == steps or (found.lower_converged and found.upper_converged):
-                return found
+            extremes = _extremes(diagonal, beside, tolerance)
+            if exhausted or len(diagonal) == steps or (extremes.lower_converged and extremes.upper_converged):
+                return extremes
         previous, vector = vector, product / beta
 
 
 def _extremes(diagonal: list[float], beside: list[float], tolerance: float) -> Extremes:
-    """Return the extreme Ritz values; the last entry of `beside` is the norm of what the next step would start from."""
+    """Return the extreme Ritz values; the last entry of `beside` is the norm of the next residual."""
     values, residuals = [], []
     for end in (0, len(diagonal) - 1):
         value, vector = scipy.linalg.eigh_tridiagonal(diagonal, beside[:-1], select="i", select_range=(end, end))

@@ -1,4 +1,4 @@
-"""Pruning: the filters or weights of a network's convolutions that matter least are set to zero, without retraining.
+"""Pruning without retraining: set the least important filters or weights of a network's convolutions to zero.
 
 Filters: by the Taylor criterion of Molchanov et al. 2017 (arXiv 1611.06440), |mean over the feature map of
 activation * gradient|, averaged over images, or by the filter's L2 norm; both divided by the L2 norm of the layer's
@@ -8,9 +8,8 @@ after the convolution's batch norm, where pruning zeroes it; y dL/dy is the same
 
 Weights: by |w| or |w dL/dw|, L the mean loss over the images, ranked over all layers without normalisation.
 
-A pruned filter keeps its place and gives a channel of zeros, so the network keeps its architecture: what it computes
-is that of the smaller network, how fast it computes is not. Where channels are summed over a shortcut, the
-convolution's own summand is zero and the others are left alone.
+A pruned filter becomes a channel of zeros, so the network keeps its architecture: it computes the function of the
+smaller network, but not as fast. Where a shortcut adds channels, only the convolution's own summand is zero.
 """
 
 from __future__ import annotations
@@ -31,7 +30,8 @@ UNITS = ("filters", "weights")
 #: Images [n, c, H, W] in [0, 1] and their labels [n].
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
-# What maps every channel by itself and zeros to zeros: a batch norm behind it is still the convolution's own.
+# Operations that act on each channel separately and map zeros to zeros: a batch norm after them belongs to the
+# convolution before them.
 _CHANNELWISE_MODULES = (nn.MaxPool2d, nn.AvgPool2d, nn.ReLU, nn.Identity, nn.Dropout, nn.Dropout2d)
 _CHANNELWISE_FUNCTIONS = {F.max_pool2d, F.avg_pool2d, F.relu, torch.relu, "relu", "relu_"}
 
@@ -43,7 +43,7 @@ class Prunable:
     Attributes:
         name: Its dotted name.
         conv: The convolution.
-        norm: The batch norm that alone uses its output, directly or after a pooling; None where there is none.
+        norm: The batch norm that is the only user of its output, directly or after pooling; None if there is none.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Prunable:
 
     @property
     def output(self) -> nn.Module:
-        """The module whose output channels are zero once their filters are pruned."""
+        """The module whose output channels are zero if their filters are pruned."""
         return self.norm or self.conv
 
 
@@ -61,11 +61,11 @@ def find_prunable(model: nn.Module) -> list[Prunable]:
 
     Raises:
         InputError: if the model can't be traced by torch.fx, has no convolution, uses one twice, or has a batch norm
-            without scale and shift behind one.
+            without scale and shift after one.
     """
     try:
         graph = fx.symbolic_trace(model).graph
-    except Exception as error:  # tracing a stranger's model can raise anything
+    except Exception as error:  # tracing runs the model's code, which can raise anything
         raise InputError(f"the model can't be traced to find its batch norms ({type(error).__name__}: "
                          f"{str(error).splitlines()[0] if str(error) else 'no message'}); prune one whose forward has "
                          "no branches on values") from None
@@ -87,7 +87,7 @@ def find_prunable(model: nn.Module) -> list[Prunable]:
 
 
 def _own_norm(node: fx.Node, modules: dict[str, nn.Module]) -> nn.BatchNorm2d | None:
-    """Follow a convolution's output to the batch norm that is its only use, through channelwise operations."""
+    """Return the batch norm that is the only user of a convolution's output, through channelwise operations."""
     while len(node.users) == 1:
         node = next(iter(node.users))
         module = modules.get(str(node.target)) if node.op == "call_module" else None
@@ -102,12 +102,11 @@ def prune_(model: nn.Module, share: float, *, criterion: str = "taylor", units: 
            batches: Batches | None = None) -> dict[str, tuple[int, int]]:
     """Zero a share of the filters or weights of all convolutions, in place; every layer keeps at least one.
 
-    What is zero already ranks first, so pruning twice with one share changes little, and with a growing share goes on.
+    Zeros rank first, so repeating it with the same share changes little, and a larger share continues.
 
     Args:
         model: The model in eval mode, from images in [0, 1] to logits.
-        share: Share of all filters (of all convolution weights) that are zero afterwards, in (0, 1); the number is
-            rounded.
+        share: Share of all filters (or convolution weights) to be zero afterwards, in (0, 1); their number is rounded.
         criterion: One of `CRITERIA`.
         units: One of `UNITS`.
         batches: Images and labels for "taylor", on the model's device.
@@ -116,8 +115,8 @@ def prune_(model: nn.Module, share: float, *, criterion: str = "taylor", units: 
         layer -> (number removed, number of all), in the order of execution.
 
     Raises:
-        InputError: for options outside these, a share that removes nothing or leaves a layer without any, scores
-            that are not finite, and what `find_prunable` refuses.
+        InputError: for other options, a share that is too small or too large, scores that are not finite, and as
+            `find_prunable`.
     """
     if not 0 < share < 1:  # refuses nan too
         raise InputError(f"the share must lie between 0 and 1, both excluded, not {share:g}")
@@ -178,7 +177,7 @@ def weight_scores(model: nn.Module, layers: Sequence[Prunable], batches: Batches
 
 def _mean_over_images(model: nn.Module, batches: Batches,
                       contribution: Callable[[torch.Tensor], list[torch.Tensor]]) -> list[torch.Tensor]:
-    """Average a function of the summed cross-entropy of a batch, itself a sum over its images; in float64."""
+    """Average, in float64, a function of the summed cross-entropy of a batch that is itself a sum over images."""
     totals: list[torch.Tensor] = []
     n = 0
     with torch.enable_grad():
@@ -193,17 +192,17 @@ def _mean_over_images(model: nn.Module, batches: Batches,
 
 
 def choose(scores: Sequence[torch.Tensor], share: float) -> list[torch.Tensor]:
-    """Choose the lowest scores over all layers, but never a layer's highest; of equal ones the first.
+    """Choose the lowest scores over all layers, but never a layer's highest; among equal scores the first.
 
     Args:
-        scores: Of each layer, of any shape.
-        share: Share of all, in (0, 1); the number is rounded.
+        scores: The scores of each layer, of any shape.
+        share: Share of all scores, in (0, 1); their number is rounded.
 
     Returns:
-        Of each layer, bool of the shape of its scores: whether to remove.
+        For each layer, bool of the shape of its scores: whether to remove.
 
     Raises:
-        InputError: if that is none, or more than can be removed, or a score is not finite.
+        InputError: if the share means none, or more than can be removed, or a score is not finite.
     """
     ranking = torch.cat([s.flatten() for s in scores])
     if not torch.isfinite(ranking).all():
@@ -222,7 +221,7 @@ def choose(scores: Sequence[torch.Tensor], share: float) -> list[torch.Tensor]:
 
 
 def _zero_filters(layer: Prunable, removed: torch.Tensor) -> None:
-    # Without filter, scale and shift a channel is exactly 0, whatever the running statistics of the batch norm are.
+    # With filter, scale and shift 0, the channel is exactly 0 for any running statistics of the batch norm.
     for module in (layer.conv, layer.norm):
         for tensor in (module.weight, module.bias) if module is not None else ():
             if tensor is not None:

@@ -1,6 +1,7 @@
-"""Models by name: shipped checkpoints, checkpoint files, other people's models, and a user's own code.
+"""Models by name: shipped checkpoints, checkpoint files, pretrained models, and a user's own code.
 
-To add a source of models, write ``models/NAME.py`` with a `framebench.models.source.Source`, and name it in `SOURCES`.
+To add a source of models, write ``models/NAME.py`` with a `framebench.models.source.Source`, and register it in
+`SOURCES`.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ class LoadedModel:
     Attributes:
         name: Label in tables.
         module: Maps images [n, 3, H, W] in [0, 1] to logits; in eval mode.
-        digest: sha256 of what its answers depend on: architecture or source, and all tensors.
-        card: The checkpoint's card, if it is one.
-        notes: What its user should be told about it, one line each.
-        classes: Names of its logits in their order, where they are known.
-        given: The name by which `load` finds it; empty for a module that was at hand.
+        digest: sha256 of all that its outputs depend on: architecture or source, and all tensors.
+        card: The card, if it is a checkpoint.
+        notes: Remarks for the user, one line each.
+        classes: Class names in the order of the logits, if known.
+        given: The name that `load` takes; empty for a module object.
     """
 
     name: str
@@ -56,10 +57,7 @@ class LoadedModel:
 
 
 def shipped() -> dict[str, Card]:
-    """Return the cards of the shipped checkpoints by name, the baseline first.
-
-    They are the models that commands take unless told otherwise.
-    """
+    """Return the cards of the shipped checkpoints, which commands use by default, by name; the baseline first."""
     return {name: read_card(path) for name, path in _shipped().items()}
 
 
@@ -74,10 +72,9 @@ def load(name: str | os.PathLike[str]) -> LoadedModel:
     Args:
         name: A shipped checkpoint (see `shipped`); the path of a ``.safetensors`` file with its card beside it;
             ``RUN@EPOCH``, a kept epoch of the training run in the folder RUN, such as ``runs/train/mine@38.5``; or
-            ``SOURCE:NAME``, a model that someone else made, with SOURCE and NAME as in `SOURCES`: RobustBench's,
-            timm's and torchvision's pretrained models, a state dict of a named architecture, or what a function
-            without arguments returns. The function's code is run; use your own. No other file can run code.
-            ``bf16:NAME``: any of these, computed in bfloat16.
+            ``SOURCE:NAME`` as in `SOURCES`: pretrained models of RobustBench, timm and torchvision, a state dict of a
+            named architecture, or the result of a function without arguments. The function's code is run; no other
+            file can run code. ``bf16:NAME`` is any of these, computed in bfloat16.
 
     Raises:
         InputError: for an unknown name, and for files and functions that don't give a model.
@@ -89,9 +86,9 @@ def load(name: str | os.PathLike[str]) -> LoadedModel:
         return in_bfloat16(load(name.removeprefix(BF16)))
     source, colon, rest = name.partition(":")
     if colon and source in SOURCES:
-        found = SOURCES[source].load(rest)
-        return LoadedModel(found.label, found.module, _digest(found.source, found.module), None, found.notes,
-                           found.classes, name)
+        model = SOURCES[source].load(rest)
+        return LoadedModel(model.label, model.module, _digest(model.source, model.module), None, model.notes,
+                           model.classes, name)
     path = _weights(name)
     module, card = load_checkpoint(path)
     return LoadedModel(card.name, module, _digest(f"{card.arch} {card.width}".encode(), module), card,
@@ -99,10 +96,10 @@ def load(name: str | os.PathLike[str]) -> LoadedModel:
 
 
 def in_bfloat16(model: LoadedModel) -> LoadedModel:
-    """Return a model that computes in bfloat16, which has a name and a digest of its own.
+    """Return a model that computes in bfloat16, with its own name and digest.
 
     Raises:
-        InputError: for a black box, of which nobody but its owner knows how it computes.
+        InputError: for a black box, whose computation can't be changed.
     """
     if isinstance(model.module, InBFloat16):
         return model
@@ -114,24 +111,21 @@ def in_bfloat16(model: LoadedModel) -> LoadedModel:
 
 
 def without_weights(model: LoadedModel) -> LoadedModel:
-    """Return a model whose module has its structure, and tensors without memory: it says what it is, not more.
-
-    One that can't be copied, such as a client of a service, is returned as it is. The module given stays whole.
-    """
+    """Return a copy of a model on the device "meta", without memory for tensors; as it is if it can't be copied."""
     try:
         tensors = [*model.module.parameters(), *model.module.buffers()]
-        empty = {id(own): nn.Parameter(own.detach().to("meta"), own.requires_grad) if isinstance(own, nn.Parameter) else
-                 own.detach().to("meta") for own in tensors}
+        empty = {id(t): nn.Parameter(t.detach().to("meta"), t.requires_grad) if isinstance(t, nn.Parameter) else
+                 t.detach().to("meta") for t in tensors}
         return dataclasses.replace(model, module=copy.deepcopy(model.module, empty))
     except Exception:  # a stranger's class can raise anything
         return model
 
 
 def wrap(module: nn.Module, name: str) -> LoadedModel:
-    """Take a model that is at hand, from images in [0, 1] to logits, and put it into eval mode.
+    """Wrap a module from images in [0, 1] to logits, and put it into eval mode.
 
-    Its digest is of its tensors, of the code of its modules' classes and of what they hold (`framebench.identity`,
-    which also says what can't be told). An attribute `classes` of the module, a list of strings, names its logits.
+    Its digest covers its tensors, the code of its modules' classes and their attributes (see `framebench.identity` for
+    the limits). An attribute `classes` of the module, a list of strings, names its logits.
     """
     in_eval_mode(module, name)
     return LoadedModel(name, module, fingerprint(module), None, classes=user_models.classes_of(module))
@@ -159,13 +153,13 @@ def kept_epochs(run: str) -> dict[float, Card]:
         InputError: if it keeps none.
     """
     folder = Path(run) / "epochs"
-    found = {}
+    cards = {}
     for path in folder.glob(f"{Path(run).name}@*.safetensors"):
-        with contextlib.suppress(ValueError):  # a file of another name
-            found[float(path.stem.rpartition("@")[2])] = read_card(path)
-    if not found:
+        with contextlib.suppress(ValueError):  # a file with another kind of name
+            cards[float(path.stem.rpartition("@")[2])] = read_card(path)
+    if not cards:
         raise InputError(f"{run} is not the folder of a training run with kept epochs ({folder} has none)")
-    return dict(sorted(found.items()))
+    return dict(sorted(cards.items()))
 
 
 def load_model(name: str | os.PathLike[str]) -> nn.Module:
@@ -179,10 +173,10 @@ def _shipped() -> dict[str, Path]:
 
 
 def _weights(name: str) -> Path:
-    """Return the weights file that a checkpoint's name means."""
+    """Return the weights file of a checkpoint by its name."""
     path = Path(name)
-    if (known := _shipped().get(name)) is not None:
-        return known
+    if (shipped_path := _shipped().get(name)) is not None:
+        return shipped_path
     run, _, epoch = name.rpartition("@")
     if run and Path(run).is_dir() and re.fullmatch(r"\d+(\.\d+)?", epoch, re.ASCII):
         kept = Path(run) / "epochs" / f"{Path(run).name}@{float(epoch):g}.safetensors"
@@ -220,7 +214,7 @@ def _digest(source: bytes, module: nn.Module) -> str:
     return sha.hexdigest()
 
 
-#: The word before the colon -> the source that takes what follows it.
+#: Prefix before the colon -> source of the models with that prefix.
 SOURCES = {
     "robustbench": robustbench_zoo.SOURCE,
     "timm": zoo.TIMM,

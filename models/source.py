@@ -1,4 +1,4 @@
-"""What every source of other people's models provides."""
+"""The interface of sources of other people's models."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Found:
     Attributes:
         label: Its name in tables.
         module: Maps images [n, 3, H, W] in [0, 1] to logits; in eval mode.
-        source: What its answers depend on besides its tensors: the code that defines it, and its version.
-        notes: What its user should be told, one line each.
-        classes: Names of its logits in their order, where they are known.
+        source: All that its outputs depend on besides its tensors, such as its code or name and version.
+        notes: Remarks for the user, one line each.
+        classes: Class names in the order of the logits, if known.
     """
 
     label: str
@@ -32,13 +32,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Source:
-    """A source of models; `framebench.models.registry.SOURCES` has its word, the one before the colon of a name.
+    """A source of models, registered in `framebench.models.registry.SOURCES` under a prefix.
 
     Attributes:
-        load: Takes what stands behind ``WORD:`` and returns the model; raises InputError where there is none.
-        form: How that reads, for ``bench list``.
-        summary: What it is, for ``bench list``.
-        names: Returns all names, without the word, where they can be listed.
+        load: Loads the model with the name that follows ``PREFIX:``; raises InputError if there is none.
+        form: The form of these names, for ``bench list``.
+        summary: Description for ``bench list``.
+        names: Returns all names, without the prefix; None if they can't be listed.
     """
 
     load: Callable[[str], Found]
