@@ -23,11 +23,11 @@ try:
 except ImportError:  # Windows, which has no such locks
     fcntl = None  # type: ignore[assignment]  # a module is never None to mypy
 
-#: Seconds for which a lock is tried: those who look whether it is held (`held`) hold it for a moment.
+#: Seconds for which a lock is tried: a process that checks it with `held` holds it for a moment.
 _PATIENCE = 0.2
-#: Hexadecimal digits of a checksum in a file's name: 64 bits, of which chance alone matches none.
+#: Hexadecimal digits of a checksum in a file name: 64 bits.
 SEAL = 16
-#: What `atomic` calls a file while it is written: not what a download is called that goes on (`.NAME.part`).
+#: Names of temporary files of `atomic`; unlike those of unfinished downloads (`.NAME.part`).
 _PART = re.compile(r"\..*\.[a-z0-9_]{8}\.part", re.DOTALL)
 
 
@@ -35,8 +35,8 @@ _PART = re.compile(r"\..*\.[a-z0-9_]{8}\.part", re.DOTALL)
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on error removed.
 
-    What killed processes have left in the folder is removed too. Errors of the file system, such as that of a full
-    disk, name `path`.
+    Temporary files of killed processes in the folder are removed too. Errors of the file system, such as a full disk,
+    name `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
@@ -46,10 +46,10 @@ def atomic(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; a shared results folder needs the usual mode
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private, but results folders may be shared
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is not None and error.filename in (None, name):  # else it is somebody's message
+        if error.errno is not None and error.filename in (None, name):  # else it is about another file
             error.filename = str(path)
         raise
     finally:
@@ -59,7 +59,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _begun(path: Path) -> tuple[int | None, str]:
-    """Make the temporary file of `atomic`, locked while its handle is open: so `sweep` tells whether it is left."""
+    """Create the temporary file of `atomic`, locked while its handle is open, so that `sweep` leaves it alone."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         if fcntl is None:  # Windows renames no open file
@@ -73,13 +73,13 @@ def _begun(path: Path) -> tuple[int | None, str]:
 
 
 def sweep(folder: Path, *, below: bool = False) -> None:
-    """Remove what killed processes have left half-written (`atomic`) in a folder.
+    """Remove temporary files of `atomic` that killed processes have left in a folder.
 
-    Files that are being written are locked, and stay; so does everything on a file system without locks.
+    Files that are being written are locked and stay. Without locks of the file system, all files stay.
 
     Args:
         folder: The folder.
-        below: Whether to look into its folders too.
+        below: Whether to include its subfolders.
     """
     for root, folders, names in os.walk(folder) if fcntl is not None else ():
         for name in filter(_PART.fullmatch, names):
@@ -100,14 +100,14 @@ def _remove_unlocked(path: Path) -> None:
 
 @contextmanager
 def lock(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock; it ends with the process at the latest.
+    """Hold a lock, at most until the process ends.
 
     Args:
-        path: A folder, or a file in one, which is made and stays. Network file systems may lock files alone.
-        busy: What the error says.
+        path: A folder, or a file, which is created and not removed. Some network file systems only lock files.
+        busy: Message of the error.
 
     Raises:
-        InputError: if another holds it.
+        InputError: if another process holds it.
     """
     if fcntl is None:
         yield
@@ -136,7 +136,7 @@ def lock(path: Path, busy: str) -> Iterator[None]:
 
 
 def held(path: Path) -> bool:
-    """Tell whether another process holds a `lock` on a file; False where there is no file, or no such lock."""
+    """Return whether another process holds a `lock` on a file; False if the file does not exist."""
     if fcntl is None:
         return False
     try:
@@ -155,7 +155,7 @@ def held(path: Path) -> bool:
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """Read a file that anybody may have put there: no link is followed, and no device or pipe is opened.
+    """Read a file from an untrusted folder: no link is followed, and no device or pipe is opened.
 
     Raises:
         OSError: if it can't be read.
@@ -172,7 +172,7 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def seal(folder: Path, stem: str, suffix: str, content: bytes | memoryview) -> Path:
-    """Write ``folder/STEM-DIGEST.SUFFIX``, whose name carries the start of its content's sha256; see `unseal`."""
+    """Write ``folder/STEM-DIGEST.SUFFIX``, with the start of the content's sha256 in its name; see `unseal`."""
     path = folder / f"{stem}-{hashlib.sha256(content).hexdigest()[:SEAL]}{suffix}"
     with atomic(path) as temporary:
         temporary.write_bytes(content)
@@ -198,12 +198,12 @@ def unseal(path: Path) -> bytes:
 
 
 def is_seal(path: Path, content: bytes) -> bool:
-    """Tell whether a name is one that `seal` gives such a content."""
+    """Return whether the checksum in a file name is that of this content."""
     return path.stem.endswith("-" + hashlib.sha256(content).hexdigest()[:SEAL])
 
 
 def is_sealed(path: Path) -> bool:
-    """Tell whether a file that `seal` has written is as it was; it is read in blocks, and may be large.
+    """Return whether a file written by `seal` is unchanged; it is read in blocks.
 
     Raises:
         OSError: if it can't be read.
@@ -212,10 +212,10 @@ def is_sealed(path: Path) -> bool:
 
 
 def regular(path: Path) -> Path:
-    """Return a path if it is that of a file, which can be opened without waiting for the other end of a pipe.
+    """Return a path if it is a regular file; opening a named pipe would wait for its other end.
 
     Raises:
-        OSError: if it is none, or not there.
+        OSError: if it is not a file, or does not exist.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "it is not a file", str(path))

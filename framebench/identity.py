@@ -1,16 +1,15 @@
-"""What the answers of a function, a callable object or a module depend on, as far as can be told by looking at it.
+"""A fingerprint of all that determines the outputs of a function, a callable object or a module.
 
-Looked at are the code of functions and classes (bytecode, constants, names), their defaults, the values in closures and
-in the globals that they name, and the attributes of objects, arrays and tensors included; all of it as far down as it
-goes. Of installed packages, the standard library and ours only names count, and of their objects the values that they
-hold themselves.
+It covers, recursively, the code of functions and classes (bytecode, constants, names), their defaults, the values in
+closures and in the globals that they use, and the attributes of objects, including arrays and tensors. Functions and
+classes of installed packages, the standard library and this project count by name, and their objects by their values.
 
-What a function assigns while it runs, such as ``self.calls += 1``, is left out: it would be another after each call.
-An object whose class defines ``answers_depend_on(self)`` is told by what that returns and by nothing else.
+Attributes that a function assigns during a call, such as ``self.calls += 1``, are left out, since they change with each
+call. An object whose class defines ``answers_depend_on(self)`` is identified only by what this returns.
 
-What can't be told: what a service answers from, files and environment variables that are read during a call, modules
-that are imported during a call, state inside objects of extension types, attributes set on a function. A container
-that a function fills while it runs counts, so that such a function looks like another one afterwards.
+Not covered: the state of a service; files, environment variables and imports that are read during a call; state inside
+objects of extension types; attributes set on a function. The content of a container that a function fills counts, so
+the fingerprint of such a function changes.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ from torch.nn.parameter import is_lazy
 
 from framebench.errors import InputError
 
-#: Where an object says itself what its answers depend on.
+#: Name of the method by which an object declares what its outputs depend on.
 METHOD = "answers_depend_on"
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...), np.generic, PurePath, np.dtype, torch.dtype,
           torch.device, torch.Size)
-#: What a module keeps beside its settings, its tensors and its hooks; those are read in another way.
-_MODULE_OWN = set(vars(nn.Module()))
-#: Methods that a call runs.
+#: Internal attributes of modules; tensors, children and hooks are read by `_parts`.
+_MODULE_INTERNALS = set(vars(nn.Module()))
+#: Methods that are run by a call.
 _CALLED = ("__call__", "forward")
 
 
 def fingerprint(*values: object) -> str:
-    """Return the sha256 of what values are, the same in every process; see above.
+    """Return the sha256 of values, equal in every process; see the module's docstring.
 
     Raises:
         InputError: for a lazy module that was not called yet.
@@ -54,19 +53,19 @@ def fingerprint(*values: object) -> str:
 
 
 class _Walk:
-    """One walk over values and what they refer to.
+    """A traversal of values and all that they refer to.
 
-    Functions, classes and objects are numbered as they are met and described one after the other, so that cycles end.
+    Functions, classes and objects are numbered when first met and then described in this order, so cycles end.
     """
 
     def __init__(self) -> None:
-        self._met: list[tuple[Any, str]] = []  # keeps objects alive, so that no other gets their id
+        self._met: list[tuple[Any, str]] = []  # keeps objects alive, so that their ids stay unique
         self._numbers: dict[int, int] = {}
         self._open: set[int] = set()
 
     def digest(self, values: Iterable[object]) -> str:
         sha = hashlib.sha256("|".join(map(self._text, values)).encode())
-        for value, method in self._met:  # which grows meanwhile
+        for value, method in self._met:  # grows during the loop
             sha.update(f"\0{self._described(value, method)}".encode())
         return sha.hexdigest()
 
@@ -113,11 +112,11 @@ class _Walk:
         return f"{type(value).__name__}[{', '.join(parts)}]"
 
     def _code(self, code: types.CodeType) -> str:
-        own = f"{code.co_argcount} {code.co_kwonlyargcount} {code.co_flags} {code.co_code.hex()}"
-        return f"code {own} {code.co_names} {code.co_freevars} {self._text(code.co_consts)}"
+        form = f"{code.co_argcount} {code.co_kwonlyargcount} {code.co_flags} {code.co_code.hex()}"
+        return f"code {form} {code.co_names} {code.co_freevars} {self._text(code.co_consts)}"
 
     def _described(self, value: Any, method: str) -> str:
-        """Describe a function, a class or an object: all that its number stands for."""
+        """Describe a function, a class or an object, to which its number refers."""
         if isinstance(value, types.FunctionType):
             return self._function(value)
         if isinstance(value, type):
@@ -133,7 +132,7 @@ class _Walk:
         named = {name: function.__globals__[name] for name in names if name in function.__globals__}
         kept = {f"global {name}": self._text(value) for name, value in named.items()}
         kept |= {name: self._text(cells[name]) for name in sorted(set(cells) - _assigned(code, "STORE_DEREF"))}
-        # What is named of a user's own module, as in `helper.scale(x)`.
+        # Names that are used from a user's own module, as in `helper.scale(x)`.
         modules = [value for value in named.values() if isinstance(value, types.ModuleType) and not _installed(value)]
         for module in modules:
             inside = {name: getattr(module, name) for name in names if hasattr(module, name)}
@@ -160,7 +159,7 @@ class _Walk:
         entries = _attributes_of(value)
         if isinstance(value, nn.Module):
             assigned = _assigned_in_calls(type(value), method)
-            entries = {name: kept for name, kept in entries.items() if name not in _MODULE_OWN} | _parts(value)
+            entries = {name: kept for name, kept in entries.items() if name not in _MODULE_INTERNALS} | _parts(value)
         elif _installed(type(value)):
             assigned = set()
             entries = {name: kept for name, kept in entries.items() if _held(kept)}
@@ -209,7 +208,7 @@ def _parts(module: nn.Module) -> dict[str, Any]:
 
 
 def _held(value: Any) -> bool:
-    """Tell whether an object of an installed package is described by an attribute of this value."""
+    """Return whether an attribute with this value counts for an object of an installed package."""
     if isinstance(value, list | tuple):
         return all(map(_held, value))
     return isinstance(value, (*_PLAIN, torch.Tensor, np.ndarray, nn.Module, types.FunctionType, types.MethodType, type))
@@ -222,7 +221,7 @@ def _ordered(values: Iterable[Any]) -> list[Any]:
 def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # it has none yet
+    except ValueError:  # still empty
         return None
 
 
@@ -234,13 +233,13 @@ def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _assigned(code: types.CodeType, instruction: str) -> set[str]:
-    """Return the names that a function assigns when it runs, by one kind of instruction."""
+    """Return the names that a function assigns by one kind of instruction."""
     return {str(step.argval) for one in _nested(code) for step in dis.get_instructions(one)
             if step.opname == instruction}
 
 
 def _assigned_in_calls(kind: type, method: str) -> set[str]:
-    """Return the attributes that a call of an object assigns: by its method, and by those that this one names."""
+    """Return the attributes that a call of an object assigns, in its method or in methods that this one uses."""
     todo, done, assigned = [method, *_CALLED], set(), set[str]()
     while todo:
         name = todo.pop()
@@ -258,7 +257,7 @@ def _name(value: Any) -> str:
 
 
 def _installed(value: Any) -> bool:
-    """Tell whether something is of an installed package, of Python itself or of ours."""
+    """Return whether a value belongs to an installed package, to Python itself or to this project."""
     if isinstance(value, types.FunctionType):
         return bool(value.__module__) and _from_installed(value.__module__)
     name = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)

@@ -1,7 +1,6 @@
-"""Functions from a user's own files, named as ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``.
+"""Functions from a user's own files, named ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``; their code is run.
 
-Their code is run. Nothing here hides a user's own modules: ours are below `framebench` and `bench` alone, so a file
-called ``models.py`` beside the user's is the one that the user's code imports.
+All our modules are below `framebench` and `bench`, so they never hide a user's module, such as a ``models.py``.
 """
 
 from __future__ import annotations
@@ -26,14 +25,13 @@ from framebench.files import file_digest
 
 @dataclass(frozen=True)
 class UserFunction:
-    """A function of a user's.
+    """A user's function.
 
     Attributes:
         function: The function.
-        label: What tables call it: the file's or module's name, and the function's.
-        source: The text of its file and of the files from the same folder that this one imports, and the function's
-            name: what its answers depend on, as far as can be told. Modules that are imported under a computed name,
-            and data files, can't be.
+        label: Its name in tables: that of the file or module, and that of the function.
+        source: Identifies its behaviour: the text of its file and of the files in the same folder that it imports, and
+            the name of the function. Data files and imports with computed names are not included.
     """
 
     function: Callable[..., Any]
@@ -48,11 +46,11 @@ def load_function(kind: str, name: str) -> UserFunction:
     """Import ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``.
 
     Args:
-        kind: What stands before the name on the command line, such as "python"; for messages.
+        kind: The prefix of the name on the command line, such as "python"; for messages.
         name: The file or module, and the function.
 
     Raises:
-        InputError: if the name does not read so, the file can't be imported, or has no such function.
+        InputError: if the name has another form, the file can't be imported, or it has no such function.
     """
     where, _, function = name.rpartition(":")
     if not where or not function:
@@ -61,26 +59,26 @@ def load_function(kind: str, name: str) -> UserFunction:
         container = _import_file(Path(os.path.expanduser(where))) if where.endswith(".py") else _import_module(where)
     if not hasattr(container, function):
         raise unknown(f"function in {where}", function, _functions(container))
-    found = getattr(container, function)
-    if not callable(found):
-        raise InputError(f"{function} in {where} is of the type {type(found).__name__}, not a function; name one that "
+    value = getattr(container, function)
+    if not callable(value):
+        raise InputError(f"{function} in {where} is of the type {type(value).__name__}, not a function; name one that "
                          "is")
-    # The function's name too: two functions of one file can give the same tensors and yet different models.
+    # The name too: two functions of one file can return different models with equal tensors.
     source = _source(container) + f"\0{function}".encode()
-    return UserFunction(found, name.rpartition("/")[2].replace(".py:", ":"), source)
+    return UserFunction(value, name.rpartition("/")[2].replace(".py:", ":"), source)
 
 
 def settings_of(function: Callable[..., Any], what: str, names: Sequence[str], *, alike: float = 0.8) -> dict[str, Any]:
-    """Return the settings that a user has given a function as attributes, such as ``classify.classes = 10``.
+    """Return the settings that a user's function has as attributes, such as ``classify.classes = 10``.
 
     Args:
         function: The function.
-        what: What messages call it.
-        names: The settings that there are.
-        alike: From which likeness on, 0 to 1, another attribute is taken to be a misspelt setting.
+        what: Its name in messages.
+        names: The names of all settings.
+        alike: Similarity, 0 to 1, from which another attribute counts as a misspelt setting.
 
     Raises:
-        InputError: for an attribute that is nearly called like one: it was meant as one.
+        InputError: for an attribute that looks like a misspelt setting.
     """
     for attribute in getattr(function, "__dict__", {}):
         near = difflib.get_close_matches(attribute.lower(), names, n=1, cutoff=alike)
@@ -91,9 +89,9 @@ def settings_of(function: Callable[..., Any], what: str, names: Sequence[str], *
 
 @contextmanager
 def foreign(explain: Callable[[BaseException], InputError]) -> Iterator[None]:
-    """Turn whatever others' code raises inside into an error for its user; `InputError` and Ctrl-C pass.
+    """Turn any error of other people's code inside into an `InputError`; `InputError` and Ctrl-C pass.
 
-    It can raise what is no `Exception`: sys.exit does, cancelled tasks of asyncio do, and anybody can derive such.
+    Such code may raise what is no `Exception`: sys.exit and cancelled tasks of asyncio do.
     """
     try:
         yield
@@ -104,15 +102,15 @@ def foreign(explain: Callable[[BaseException], InputError]) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Return an error's type and message in one line of a bearable length."""
+    """Return the type and message of an error in one line, shortened to about 200 characters."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 else ''}" if text else type(error).__name__
 
 
 def _source(module: ModuleType) -> bytes:
-    """Return the text of a module and of what it imports from the same folder, whether that is loaded or not.
+    """Return the text of a module and of all that it imports from the same folder.
 
-    What is loaded depends on what else the process has done, and must not count.
+    Files are found from import statements: `sys.modules` depends on what else the process has done.
     """
     file = getattr(module, "__file__", None)
     if not file or not file.endswith(".py"):
@@ -125,16 +123,16 @@ def _source(module: ModuleType) -> bytes:
         path = todo.pop()
         texts[path] = path.read_bytes()
         if "site-packages" not in path.parts:
-            todo += [found for found in _imported(path, texts[path], root) if found not in texts and found not in todo]
+            todo += [file for file in _imported(path, texts[path], root) if file not in texts and file not in todo]
     return b"\0".join(text for _, text in sorted(texts.items(), key=lambda item: (item[0] != first, item[0])))
 
 
 def _imported(path: Path, text: bytes, root: Path) -> list[Path]:
-    """Return the files below a folder that the import statements of one of them mean."""
-    found = []
+    """Return the files below `root` that the import statements of a file refer to."""
+    files = []
     try:
         nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError):  # of a file that an import inside a function names
+    except (SyntaxError, ValueError):  # in a file that is imported inside a function, if at all
         nodes = []
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -148,27 +146,27 @@ def _imported(path: Path, text: bytes, root: Path) -> list[Path]:
         for name in names:
             steps = name.split(".") if name else []
             for place in (base.joinpath(*steps[:depth]) for depth in range(len(steps) + 1)):
-                # The folder itself is no package of the user's, unless a relative import says so.
+                # The folder itself is not a package, unless there is a relative import.
                 inside = [place / "__init__.py"] if place != root else []
-                found += [file for file in (place.with_suffix(".py"), *inside) if file.is_file()]
-    return found
+                files += [file for file in (place.with_suffix(".py"), *inside) if file.is_file()]
+    return files
 
 
 def _functions(container: Any) -> list[str]:
-    """Return the names of a module's own functions and classes, or of those that it imports where it has none."""
-    found = {name: str(getattr(value, "__module__", "")) for name, value in vars(container).items() if callable(value)}
-    own = [name for name, module in found.items() if f"{module}.".startswith(f"{container.__name__}.")]
-    return own or list(found)
+    """Return the names of functions and classes that a module defines, or of those that it imports if it has none."""
+    homes = {name: str(getattr(value, "__module__", "")) for name, value in vars(container).items() if callable(value)}
+    defined = [name for name, home in homes.items() if f"{home}.".startswith(f"{container.__name__}.")]
+    return defined or list(homes)
 
 
 def _import_module(name: str) -> ModuleType:
-    """Import a module; one in the working folder counts, whichever way the command was started."""
+    """Import a module, also from the working folder."""
     _enter(Path.cwd())
     return importlib.import_module(name)
 
 
 class _Fresh(SourceFileLoader):
-    """Runs what is in a file now. Python's cache takes a file edited within a second, of the same size, for the old."""
+    """Bypasses the bytecode cache, which misses an edit within a second that keeps the size of the file."""
 
     def path_stats(self, path: str | bytes) -> NoReturn:  # by which the cache is found
         raise OSError("not cached")
@@ -178,12 +176,12 @@ def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     _enter(path.resolve().parent)
-    # A private name, with the file's digest: an edited file is another module.
+    # The name contains the digest of the file: an edited file is another module.
     name = f"_user_{file_digest(path, 'sha256')[:12]}_{path.stem.replace('.', '_')}"
     spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look up their module
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -192,20 +190,20 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-#: The folder whose modules a user's code can import at present.
+#: The folder that a user's code currently imports from.
 _entered: list[Path] = []
 
 
 def _enter(folder: Path) -> None:
-    """Let the modules of a folder be imported first, as where a file in it is run, and those of another no more.
+    """Import modules from this folder first, as when a file in it is run, and no longer from the previous folder.
 
-    Two users' files may each stand beside a ``models.py`` of their own.
+    Two user files may each have their own ``models.py`` beside them.
     """
     if _entered == [folder]:
         return
-    for left in _entered:
-        sys.path.remove(str(left))
-        for module in _modules_below(left):
+    for previous in _entered:
+        sys.path.remove(str(previous))
+        for module in _modules_below(previous):
             if not module.__name__.startswith("_user_"):
                 del sys.modules[module.__name__]
     _entered[:] = [folder]
@@ -213,11 +211,11 @@ def _enter(folder: Path) -> None:
 
 
 def _modules_below(folder: Path) -> list[ModuleType]:
-    """Return a user's modules in a folder: neither ours nor installed ones."""
-    found = []
+    """Return a user's modules in a folder, without the benchmark's and installed ones."""
+    modules = []
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        ours = name.partition(".")[0] in ("__main__", "bench", "framebench", "tests")
-        if file and not ours and folder in Path(file).parents and "site-packages" not in Path(file).parts:
-            found.append(module)
-    return found
+        excluded = name.partition(".")[0] in ("__main__", "bench", "framebench", "tests")
+        if file and not excluded and folder in Path(file).parents and "site-packages" not in Path(file).parts:
+            modules.append(module)
+    return modules
