@@ -41,27 +41,27 @@ Chosen = TypeVar("Chosen", bound=Options)
 
 
 def _listing(kind: type[Options], *, keep: bool = False, without: Iterable[str] = ()) -> Callable[[Function], Function]:
-    """Give a function the signature and the help that a command's options make.
+    """Derive the signature and the docstring of a function from a command's options.
 
     Args:
         kind: The options.
-        keep: Whether results are kept where no folder is given.
-        without: Names of options that it has not, or not as keywords.
+        keep: Whether results are kept if no folder is given.
+        without: Names of options that the function does not have, or not as keywords.
     """
     def decorated(function: Function) -> Function:
         given = inspect.signature(function)
         parameters = [one for one in given.parameters.values() if one.kind is inspect.Parameter.VAR_POSITIONAL]
         lines = []
-        for name, how in sorted(options_of(kind).items(), key=lambda item: item[1].group != ""):  # its own first
+        for name, option in sorted(options_of(kind).items(), key=lambda item: item[1].group != ""):  # its own first
             if name in without:
                 continue
             default = default_of(kind, name)
             if name == "out" and not keep:
-                how, default = replace(how, known_as="a folder that is removed when Python ends"), None
+                option, default = replace(option, known_as="a folder that is removed when Python ends"), None
             parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default))
-            if how.choices and isinstance(how.choices, tuple):
-                how = replace(how, help=f"{how.help}; one of {', '.join(how.choices)}")
-            lines.append(textwrap.fill(f"{name}: {in_python(described(how, default), kind)}", 110,
+            if option.choices and isinstance(option.choices, tuple):
+                option = replace(option, help=f"{option.help}; one of {', '.join(option.choices)}")
+            lines.append(textwrap.fill(f"{name}: {in_python(described(option, default), kind)}", 110,
                                        initial_indent=" " * 4, subsequent_indent=" " * 8))
         function.__signature__ = given.replace(parameters=parameters)  # type: ignore[attr-defined]
         function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Options:", *lines])
@@ -96,10 +96,10 @@ def attack(*models: Model, **options: Any) -> Results:
         return attacked.results
 
 
-#: Options of `bench attack` that mean nothing to transfers: how is attacked, and by whom.
+#: Options of `bench attack` that don't apply to transfers: those of the attack and of workers.
 _ATTACKING = {"models", *{*options_of(Spread)} - {*options_of(Computed)},
-              *(name for name, how in options_of(AttackOptions).items()
-                if not how.group and name not in ("transfer_from", "domain"))}
+              *(name for name, option in options_of(AttackOptions).items()
+                if not option.group and name not in ("transfer_from", "domain"))}
 
 
 @_listing(AttackOptions, without=_ATTACKING)
@@ -189,7 +189,7 @@ def report(*out: str | os.PathLike[str], **options: Any) -> Results:
 
 
 def _joined(name: str, values: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
-    """Return options with the one that stands first without a name; it may be given by its name instead."""
+    """Return options, including the one that is given by positional arguments or by its name."""
     if not values:
         return options
     if name in options:
@@ -200,15 +200,15 @@ def _joined(name: str, values: tuple[Any, ...], options: dict[str, Any]) -> dict
 
 
 def _is_pair(value: tuple[Any, ...]) -> bool:
-    """Tell a model with its name from two names."""
+    """Return whether a tuple is a name and a module, not two names."""
     return len(value) == 2 and isinstance(value[0], str) and not isinstance(value[1], str | os.PathLike)
 
 
 @contextmanager
 def _running(kind: type[Chosen], given: dict[str, Any], *, keep: bool = False) -> Iterator[Chosen]:
-    """Run with the options given: in a folder of their own, unless they have one or all is to be kept.
+    """Build options and run with them: in a temporary folder, unless one is given or results are kept.
 
-    Messages name keywords, not flags, and torch's threads are set back afterwards.
+    Messages name keywords instead of flags, and torch's number of threads is restored afterwards.
     """
     before = torch.get_num_threads()
     try:
@@ -221,7 +221,7 @@ def _running(kind: type[Chosen], given: dict[str, Any], *, keep: bool = False) -
         error.args = (in_python(str(error), kind),)
         raise
     finally:
-        torch.set_num_threads(before)  # a predictor sets them, but this process has other things to do
+        torch.set_num_threads(before)  # a predictor changes it
 
 
 def _temporary_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Checksums of files that are written anew again and again: ``FOLDER/SHA256SUMS``, which ``sha256sum -c`` checks."""
+"""Checksums of files that are rewritten repeatedly: ``FOLDER/SHA256SUMS``, which ``sha256sum -c`` can check."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _LIMIT = 1 << 20  # bytes
 
 
 def write_derived(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write texts into a folder, by their paths below it, and their checksums.
+    """Write texts (path below the folder -> text) and their checksums.
 
-    While they are written they have no checksums there: those of a process that is killed meanwhile might not fit.
+    The old checksums are removed first, so that none is wrong if the process is killed.
     """
     others = {name: checksum for name, checksum in _checksums(folder).items() if name not in texts}
     _note(folder, others)
@@ -42,7 +42,7 @@ def check_derived(path: Path, content: bytes) -> None:
     """Check the content of a file against the checksum beside it, if there is one.
 
     Raises:
-        DamagedError: if it is not as it was written.
+        DamagedError: if they don't match.
     """
     if _sha256(content) != _checksums(path.parent).get(path.name, _sha256(content)):
         raise DamagedError(f"{path} is not as it was written: its checksum in {NAME} does not fit")

@@ -1,4 +1,4 @@
-"""The C library's allocator, told what a neural network needs."""
+"""Settings of the C library's allocator for neural networks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees, for its next allocation.
+    """Let this process keep freed memory for later allocations.
 
-    Activations are allocated and freed at every step. glibc gets blocks of such a size from the kernel and gives them
-    back, so that every page of them is zeroed anew and faults when first touched: 4 to 26% of a step's time
-    (`benchmarks/memory.py`). What is kept can't be joined to every later block, which raises the peak by up to a fifth.
+    Activations are allocated and freed at every step. glibc returns blocks of their size to the kernel, so that each
+    page is zeroed again and faults when first touched: 4 to 26% of the time of a step (`benchmarks/memory.py`). The
+    price is fragmentation, which raises the peak by up to a fifth.
 
     Returns:
-        Whether it was done; only glibc (Linux) knows how, and other allocators need not be told.
+        Whether it was done; only glibc (Linux) supports it.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""Progress bars: in a terminal, in a notebook, sparse in a log file, and none with --quiet."""
+"""Progress bars: in a terminal or a notebook, with few lines in a log file, and none with --quiet."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def progress(total: int, *, desc: str, unit: str, initial: int = 0) -> tqdm[Any]
     """Return a progress bar, to be used in a with statement.
 
     Args:
-        total: How many units there are.
-        desc: What is done.
-        unit: What is counted, in the singular.
-        initial: How many are done already.
+        total: Number of units.
+        desc: Description.
+        unit: Name of a unit, in the singular.
+        initial: Number of units that are done already.
     """
-    from tqdm.auto import tqdm as best
+    from tqdm.auto import tqdm as auto
 
-    in_notebook = any(kind.__module__ == "tqdm.notebook" for kind in best.__mro__)
+    in_notebook = any(kind.__module__ == "tqdm.notebook" for kind in auto.__mro__)
     interval = 0.1 if in_notebook or sys.stderr.isatty() else _SPARSE
-    # miniters=0: an update may show new text beside the bar though nothing was finished meanwhile.
-    return best(total=total, desc=desc, unit=unit, initial=initial, dynamic_ncols=True, mininterval=interval,
+    # miniters=0: an update may show new text beside the bar before another unit is done.
+    return auto(total=total, desc=desc, unit=unit, initial=initial, dynamic_ncols=True, mininterval=interval,
                 miniters=0, unit_scale=unit == "B", unit_divisor=1024, disable=_QUIET.get())
 
 

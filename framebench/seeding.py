@@ -1,7 +1,7 @@
-"""Random generators that depend on what they are for and on nothing else.
+"""Random generators that depend on their seed, purpose and key only.
 
-A draw for one image must not depend on the batch, shard or worker it is made in, so every draw comes from
-its own counter-based generator, keyed by the seed, the purpose and the example's id.
+A draw for an image must not depend on its batch, shard or worker. So every draw comes from its own counter-based
+generator, keyed by the seed, the purpose and the example's id.
 """
 
 from __future__ import annotations

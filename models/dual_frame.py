@@ -1,4 +1,4 @@
-"""Undoing a layer by its dual frame: what the frame bounds promise, made visible."""
+"""Reconstruction of a layer's input by its dual frame."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from framebench.models.spectrum import layer_view, with_adjoint
 @torch.no_grad()
 def reconstruct(layer: nn.Module, output: torch.Tensor, input_size: tuple[int, int], *,
                 steps: int = 50) -> torch.Tensor:
-    """Find a layer's input from its output by the dual frame: z = (T^T T)^-1 T^T (F(z) - bias).
+    """Reconstruct a layer's input from its output by the dual frame: z = (T^T T)^-1 T^T (F(z) - bias).
 
-    The layer is taken as it is, with its own padding and precision. The inverse is applied by conjugate gradients on
-    the normal equations (Hestenes & Stiefel 1952), whose error falls by (sqrt(B) - sqrt(A)) / (sqrt(B) + sqrt(A)) a
-    step or faster: a tight frame needs one step. Where T has more columns than rows, the projection of z on T's row
-    space is found instead; the rest of z is not in the output.
+    The layer keeps its padding and precision. The inverse is applied by conjugate gradients on the normal equations
+    (Hestenes & Stiefel 1952), whose error falls by at least the factor (sqrt(B) - sqrt(A)) / (sqrt(B) + sqrt(A)) per
+    step: a tight frame needs one step. If T has more columns than rows, the result is the projection of z on the row
+    space of T.
 
     Args:
         layer: An `nn.Conv2d` or `nn.Linear`.
         output: float [n, c_out, H', W'], or [n, c_out] of a linear layer.
         input_size: Height and width of the layer's input; any for a linear layer.
-        steps: Products with T and with T^T.
+        steps: Largest number of products with T and with T^T.
 
     Returns:
         float [n, c_in, H, W], or [n, c_in].
@@ -36,7 +36,7 @@ def reconstruct(layer: nn.Module, output: torch.Tensor, input_size: tuple[int, i
     shape = (module.in_features,) if isinstance(module, nn.Linear) else (module.in_channels, *input_size)
     x = output.new_zeros((len(output), *shape))
     linear = copy.deepcopy(module)
-    linear.bias = None  # subtracting it from outputs instead would drown small directions in its rounding
+    linear.bias = None  # subtracting it from outputs would lose small directions in rounding errors
     _, adjoint = with_adjoint(linear, x)
     residual = output - module(x[:1])
     gradient = direction = adjoint(residual)
@@ -44,7 +44,7 @@ def reconstruct(layer: nn.Module, output: torch.Tensor, input_size: tuple[int, i
     precision = torch.finfo(x.dtype)
     enough = precision.eps**2 * square
     for _ in range(steps):
-        moving = square > enough  # examples that are not yet solved; further steps would only collect rounding errors
+        moving = square > enough  # unsolved examples; for the others, steps would only add rounding errors
         if not moving.any():
             break
         image = linear(direction)

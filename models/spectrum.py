@@ -1,15 +1,14 @@
 """Frame bounds of layers: the extreme eigenvalues of a layer's Gram matrix, exact, estimated and certified.
 
-A layer is a linear operator T (its bias left out). Its rows are a frame with bounds A and B where the eigenvalues of
-T^T T lie in [A, B], A > 0: then the layer loses nothing, and the dual frame (T^T T)^-1 T^T undoes it. A layer with
-fewer outputs than inputs can't be undone; there the eigenvalues of T T^T say how far its rows are from orthogonal.
+A layer is a linear operator T (without its bias). Its rows are a frame with bounds A and B if the eigenvalues of T^T T
+lie in [A, B], A > 0: then the layer loses no information, and the dual frame (T^T T)^-1 T^T inverts it. A layer with
+fewer outputs than inputs can't be inverted; the eigenvalues of T T^T then measure how far its rows are from orthogonal.
 Pixels that a layer skips, such as three of four before a 1x1 convolution of stride 2, do not count as inputs.
 
 - `spectrum` and `frame_bounds` are exact for a convolution on a torus (circular padding): Sedghi 2019,
   arXiv 1805.10408, extended to strides, groups and dilation.
-- `lanczos_bounds` serves any other padding, and says what has converged; `gershgorin_bounds` are cheap bounds for maps
-  of any size.
-- `framebench.models.dual_frame.reconstruct` undoes a layer as it is in its model.
+- `lanczos_bounds` supports any padding and reports convergence; `gershgorin_bounds` are cheap, for maps of any size.
+- `framebench.models.dual_frame.reconstruct` inverts a layer with its own padding.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from framebench.models.regularizers.folding import Norm
 from framebench.models.regularizers.gram import gershgorin_rows
 from framebench.models.regularizers.layers import Layer
 
-#: A torus, or what the layer itself pads with: zeros, unless its `padding_mode` says otherwise.
+#: A torus, or the layer's own padding: zeros, unless its `padding_mode` differs.
 Padding = Literal["circular", "own"]
 #: The Gram matrix whose eigenvalues count: T^T T over the layer's inputs, or T T^T over its outputs.
 Side = Literal["input", "output"]
@@ -68,8 +67,8 @@ def side_of(layer: nn.Module) -> Side:
 def spectrum(layer: nn.Module, input_size: tuple[int, int], norm: Norm | None = None) -> Spectrum:
     """Return all eigenvalues of a layer's Gram matrix, exactly, its convolution taken on a torus.
 
-    They are squares of singular values, not eigenvalues of computed Gram matrices: the smallest is as exact as
-    float64 allows, relative to the largest singular value. They are computed on the CPU, wherever the layer is.
+    They are computed on the CPU as squares of singular values, which are as exact as float64 allows relative to the
+    largest one; eigenvalues of a computed Gram matrix would be less exact.
 
     Args:
         layer: An `nn.Conv2d` or `nn.Linear`.
@@ -112,17 +111,18 @@ def frame_bounds(layer: nn.Module, input_size: tuple[int, int], padding: Padding
         InputError: as `spectrum`, and as `lanczos_bounds`.
     """
     if padding == "own" and not on_torus(layer, input_size):
-        found = lanczos_bounds(layer, input_size)
-        return (found.lower if found.lower_converged else math.nan, found.upper if found.upper_converged else math.nan)
+        bounds = lanczos_bounds(layer, input_size)
+        return (bounds.lower if bounds.lower_converged else math.nan,
+                bounds.upper if bounds.upper_converged else math.nan)
     eigenvalues = spectrum(layer, input_size).eigenvalues
     return float(eigenvalues[0]), float(eigenvalues[-1])
 
 
 def on_torus(layer: nn.Module, input_size: tuple[int, int]) -> bool:
-    """Return whether a layer, as it pads, has the eigenvalues of `spectrum`.
+    """Return whether `spectrum` is exact for a layer with its own padding.
 
-    So have a linear layer, a convolution whose positions don't overlap without padding, and one that pads circularly
-    from as many positions as the torus has.
+    It is for linear layers, for convolutions without padding whose positions don't overlap, and for circular padding
+    with as many positions as on the torus.
     """
     kernel = layer_view(layer).operator_kernel()
     if not isinstance(layer, nn.Conv2d):
@@ -139,8 +139,8 @@ def on_torus(layer: nn.Module, input_size: tuple[int, int]) -> bool:
 def lanczos_bounds(layer: nn.Module, input_size: tuple[int, int], padding: Padding = "own") -> Extremes:
     """Estimate a layer's extreme eigenvalues from products with T and T^T alone (`operators.lanczos`).
 
-    The upper converges in tens of steps; the lower in 60 to 180 for B/A below 100, in about 300 or not quite for B/A of
-    1,000, and not at all, as `lower_converged` says, for B/A of up to 1e9 as layers trained without a penalty have it.
+    The upper bound converges in tens of steps. The lower bound converges in 60 to 180 steps for B/A below 100, in about
+    300 for B/A of 1,000, if at all, and not for B/A of up to 1e9, as in layers trained without a penalty.
 
     Args:
         layer: An `nn.Conv2d` or `nn.Linear`.
@@ -162,9 +162,9 @@ def lanczos_bounds(layer: nn.Module, input_size: tuple[int, int], padding: Paddi
 
 @torch.no_grad()
 def pixels_read(layer: nn.Module, input_size: tuple[int, int], padding: Padding = "own") -> torch.Tensor:
-    """Return which entries of its input a layer reads at all, bool [1, c_in, H, W]; 1x1 for a linear layer.
+    """Return which entries of its input a layer uses, bool [1, c_in, H, W]; 1x1 for a linear layer.
 
-    A stride beyond the kernel skips pixels, and so does any stride where it does not divide the size.
+    Pixels are skipped by a stride larger than the kernel, and by a stride that does not divide the size.
     """
     _, adjoint, _, output = _operator(layer, torch.ones_like(layer_view(layer).weight), input_size, padding)
     return adjoint(torch.ones_like(output)) > 0
@@ -174,11 +174,10 @@ def pixels_read(layer: nn.Module, input_size: tuple[int, int], padding: Padding 
 def gershgorin_bounds(layer: nn.Module) -> tuple[float, float]:
     """Return bounds that hold for the exact ones: min(v - S) <= A and B <= max(v + S), by Gershgorin's circles.
 
-    v is the diagonal of the Gram matrix and S the sum of the other absolute values of a row; one product of the
-    kernel with itself gives them. They hold on a torus of any size (entries that alias on a small one only add up to
-    less). The upper also holds with zero padding, which cuts rows and columns out of an unbounded T, but not with
-    pixels padded by reflection or replication, which count twice; the lower holds with neither. A lower that is not
-    above 0 says nothing.
+    v is the diagonal of the Gram matrix and S the sum of the other absolute values of a row, from one product of the
+    kernel with itself. They hold on a torus of any size (aliasing on a small one only reduces the sums). The upper
+    bound also holds with zero padding, which removes rows and columns of an unbounded T, but not with reflection or
+    replication, which count pixels twice; the lower bound holds with neither. A lower bound of at most 0 is vacuous.
 
     Raises:
         InputError: if the layer is of another kind or not finite.
@@ -188,7 +187,7 @@ def gershgorin_bounds(layer: nn.Module) -> tuple[float, float]:
 
 
 def layer_inputs(model: nn.Module, x: torch.Tensor) -> dict[str, tuple[nn.Conv2d | nn.Linear, torch.Tensor]]:
-    """Run a model once and return what its convolutions and linear layers see.
+    """Run a model once and return the inputs of its convolutions and linear layers.
 
     Args:
         model: A model in eval mode.
@@ -204,7 +203,7 @@ def layer_inputs(model: nn.Module, x: torch.Tensor) -> dict[str, tuple[nn.Conv2d
         def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             if name not in seen:
                 assert isinstance(layer, (nn.Conv2d, nn.Linear))
-                z = inputs[0].detach().clone()  # what follows may work in place
+                z = inputs[0].detach().clone()  # later layers may work in place
                 seen[name] = layer, z.flatten(0, -2) if isinstance(layer, nn.Linear) else z
         return hook
 
@@ -220,9 +219,9 @@ def layer_inputs(model: nn.Module, x: torch.Tensor) -> dict[str, tuple[nn.Conv2d
 
 
 def input_sizes(model: nn.Module, size: tuple[int, int]) -> dict[str, tuple[int, int]]:
-    """Return the height and width of what each layer of a model sees of an image of this size; 1x1 for a linear one.
+    """Return the input height and width of each layer of a model for images of this size; 1x1 for linear layers.
 
-    The model is run in eval mode and left in the mode it was in.
+    The model is run in eval mode, and its mode is restored.
     """
     modes = {module: module.training for module in model.modules()}
     try:
@@ -234,12 +233,12 @@ def input_sizes(model: nn.Module, size: tuple[int, int]) -> dict[str, tuple[int,
 
 
 def size_of(z: torch.Tensor) -> tuple[int, int]:
-    """Return the height and width of a layer's input, 1x1 if it is a linear layer's."""
+    """Return the height and width of a layer's input; 1x1 for a linear layer."""
     return (z.shape[2], z.shape[3]) if z.ndim == 4 else (1, 1)
 
 
 def layer_view(layer: nn.Module, norm: Norm | None = None) -> Layer:
-    """Return the regularizers' view of a layer, with the scale of a batch norm after it if one is given.
+    """Return a `Layer` of the regularizers, with the scale of a batch norm after it if one is given.
 
     Raises:
         InputError: if the layer is neither an `nn.Conv2d` nor an `nn.Linear`, or its weights are not finite.

@@ -22,27 +22,24 @@ _OPTION_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, floa
 class Regularizer:
     """A penalty on the weights of a model: call it with the model for a scalar tensor, the sum over its layers.
 
-    A subclass is its `penalty` of one layer, its options (fields) and how it is trained with (class attributes).
-    Autocast is switched off inside: sums of thousands of squares are nothing for bfloat16. Nor are they for TF32, which
-    torch allows convolutions on CUDA by default: no penalty convolves. Matrix products take TF32 only in a program that
-    has asked for it (torch.set_float32_matmul_precision), whose setting holds here too: the gradient is computed when
-    `backward` is called, out of reach of anything switched off inside.
+    A subclass defines the `penalty` of one layer, options (fields) and training defaults (class attributes). Autocast
+    is disabled inside, since bfloat16 is too coarse for sums of thousands of squares. So is TF32, the default of
+    convolutions on CUDA: no penalty uses convolutions. TF32 in matrix products is off unless the program enables it.
 
     Attributes:
-        layers: The kinds of layers taken, of `framebench.models.regularizers.layers.CHOICES`.
-        first: How many of these layers are taken, from the front in the order of registration; 0 for all.
+        layers: Kinds of the regularized layers, of `framebench.models.regularizers.layers.CHOICES`.
+        first: Number of these layers, from the front in the order of registration; 0 for all.
         warmup: Share of the training over which the coefficient rises linearly from 0.
-        steps: Pairs (share of the training, factor of the coefficient from there on), in rising order of the share;
-            "SHARE:FACTOR" texts are taken too (`schedule.checked_steps`).
-        folded: Whether a layer's kernel is first multiplied by the scale of the batch norm after it, which is weight /
-            sqrt(running_var + eps). The penalty is then that of the operator that the network applies in eval mode.
-            Layers without a batch norm are taken as they are. The running variance has no gradient but follows the
-            scale of the kernel, so that nothing bounds that scale, and weight decay is kept.
-        weight_decay: Whether the training keeps its weight decay beside it, whatever the options; see `holds_scale`.
-        gamma: Coefficient to start from.
-        every: Steps between two applications, each scaled by as much; chosen by cost (`benchmarks/regularizers.py`).
-        training_options: Options that training sets unless told otherwise, where the exact value costs too much. An
-            option `seed` it sets to its own seed (`framebench.models.recipe`).
+        steps: Pairs (share of the training, factor of the coefficient from there on), in ascending order; strings
+            "SHARE:FACTOR" are accepted too (`schedule.checked_steps`).
+        folded: Whether a kernel is multiplied by the scale of the batch norm after it, weight / sqrt(running_var +
+            eps), if there is one: the penalty is then that of the operator in eval mode. The running variance has no
+            gradient but follows the scale of the kernel, so that scale is not bounded, and weight decay is kept.
+        weight_decay: Whether weight decay is kept for any options; see `holds_scale`.
+        gamma: Default coefficient.
+        every: Steps between two applications, each multiplied by this number; by cost (`benchmarks/regularizers.py`).
+        training_options: Defaults in a training, if the exact value costs too much. An option `seed` defaults to the
+            seed of the training (`framebench.models.recipe`).
     """
 
     layers: tuple[str, ...] = KINDS
@@ -50,7 +47,7 @@ class Regularizer:
     warmup: float = 0.0
     steps: Steps = ()
     folded: bool = False
-    # Of the methods that draw or iterate: one tensor per layer. Whoever resumes a training must restore it.
+    # State of methods that draw or iterate, one tensor per layer; a resumed training must restore it.
     _state: dict[str, torch.Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     weight_decay: ClassVar[bool] = True
@@ -70,35 +67,32 @@ class Regularizer:
 
     @property
     def schedule(self) -> Schedule:
-        """Factor of the coefficient in the course of training."""
+        """Factor of the coefficient during training."""
         return Schedule(self.warmup, self.steps)
 
     @property
     def holds_scale(self) -> bool:
-        """Whether the scale of the layers taken is bounded from above, which replaces their weight decay."""
+        """Whether the penalty bounds the scale of its layers from above, which replaces their weight decay."""
         return not (self.weight_decay or self.folded)
 
     def taken_layers(self, module: nn.Module) -> list[Layer]:
-        """Return the layers of a model that are penalised, with their batch norms if `folded`."""
+        """Return the regularized layers of a model, with their batch norms if `folded`."""
         return find_layers(module, self.layers, first=self.first, folded=self.folded)
 
     def held_layers(self, module: nn.Module) -> list[Layer]:
-        """Return the layers of a model whose scale is held, none where `holds_scale` is not."""
+        """Return the layers of a model whose scale is bounded; none if `holds_scale` is false."""
         return self.taken_layers(module) if self.holds_scale else []
 
     def __call__(self, module: nn.Module) -> torch.Tensor:
         """Return the penalty of a model, a differentiable scalar.
 
         Raises:
-            InputError: if the policy takes no layer of the model, or it can't be traced to fold its batch norms.
+            InputError: if no layer of the model is selected, or it can't be traced to fold its batch norms.
         """
         return torch.stack(list(self.values(module).values())).sum()
 
     def values(self, module: nn.Module) -> dict[str, torch.Tensor]:
-        """Return the summands by the names of their layers.
-
-        Under `torch.no_grad` no state advances, so that looking at a training does not change it.
-        """
+        """Return the penalties of the layers by name. Under `torch.no_grad`, the state does not change."""
         penalties = {}
         for layer in self.taken_layers(module):
             with torch.autocast(layer.module.weight.device.type, enabled=False):
@@ -110,11 +104,11 @@ class Regularizer:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return what a resumed training needs to go on identically: one tensor per layer, or nothing."""
+        """Return the state that a resumed training needs: one tensor per layer, or none."""
         return {name: tensor.clone() for name, tensor in self._state.items()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Take over a state that `state_dict` returned."""
+        """Restore a state of `state_dict`."""
         self._state.clear()
         self._state.update({name: tensor.clone() for name, tensor in state.items()})
 
@@ -123,7 +117,7 @@ class Regularizer:
             self._state[layer.name] = tensor
 
     def _count(self, layer: Layer) -> int:
-        """Return how often the layer was counted before, and count on."""
+        """Increment the counter of a layer, and return its previous value."""
         count = int(self._state.get(layer.name, torch.zeros((), dtype=torch.int64)))
         self._remember(layer, torch.tensor(count + 1))
         return count
@@ -136,7 +130,7 @@ def seeded_normal(shape: tuple[int, ...], like: torch.Tensor, seed: int, purpose
 
 
 def require_choice(choices: Iterable[str], **options: str) -> None:
-    """Check that options are among the words that they can have.
+    """Check that options have valid values.
 
     Raises:
         InputError: for the first that isn't.

@@ -1,9 +1,8 @@
-"""Which batch norm rescales which layer, found by tracing the model.
+"""The batch norm after each layer, found by tracing the model.
 
-A batch norm multiplies each output channel of the layer before it by weight / sqrt(running_var + eps). Pooling in
-between does not change that: an average commutes with a factor, and a maximum does if the factor is positive; with a
-negative one it becomes a minimum. The sign of an output channel changes neither the eigenvalues of a Gram matrix nor
-the absolute values of its entries.
+A batch norm multiplies each output channel of the layer before it by weight / sqrt(running_var + eps), also with
+pooling in between: an average commutes with a factor, and a maximum does up to the sign. The sign of an output channel
+changes neither the eigenvalues of a Gram matrix nor the absolute values of its entries.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.Identity)
 _POOL_FUNCTIONS = {F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d}
-#: Pairs of names (layer -> batch norm) of the models that were traced, as long as these live.
+#: Names (layer -> batch norm) for each traced model that is alive.
 _TRACED: WeakKeyDictionary[nn.Module, dict[str, str]] = WeakKeyDictionary()
 
 
 class _Tracer(fx.Tracer):
-    """Does not look into layers and batch norms, whoever defined their classes."""
+    """Treats all layers and batch norms as leaves, also those of subclasses."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return whether a module is one node of the graph."""
@@ -34,13 +33,13 @@ class _Tracer(fx.Tracer):
 
 
 def norms_after(module: nn.Module) -> dict[str, Norm]:
-    """Find the batch norms that directly follow a convolution or linear layer, or follow it after pooling.
+    """Find the batch norms that follow a convolution or linear layer, directly or after pooling.
 
-    The model is traced once; later calls look the names up.
+    The model is traced once; later calls reuse the names.
 
     Returns:
-        Name of the layer -> the batch norm. Layers whose output also goes elsewhere are left out, and so are layers
-        and batch norms that are called more than once or that have no running variance.
+        Name of the layer -> batch norm. Left out are layers whose output has other users, layers and batch norms that
+        are called more than once, and batch norms without a running variance.
 
     Raises:
         InputError: if torch.fx can't trace the model.
@@ -50,8 +49,8 @@ def norms_after(module: nn.Module) -> dict[str, Norm]:
                                               f"norms ({type(error).__name__}); leave them unfolded")):
             graph = _Tracer().trace(module)  # it runs the model's own code
         _TRACED[module] = _pairs(module, graph)
-    found = {layer: module.get_submodule(name) for layer, name in _TRACED[module].items()}
-    return {layer: norm for layer, norm in found.items() if isinstance(norm, Norm)}
+    norms = {layer: module.get_submodule(name) for layer, name in _TRACED[module].items()}
+    return {layer: norm for layer, norm in norms.items() if isinstance(norm, Norm)}
 
 
 def _pairs(module: nn.Module, graph: fx.Graph) -> dict[str, str]:
@@ -77,7 +76,7 @@ def _pairs(module: nn.Module, graph: fx.Graph) -> dict[str, str]:
 
 
 def _source(node: fx.Node) -> fx.Node | None:
-    """Return the node that a node takes its input from, if nothing else takes it."""
+    """Return the input of a node if the node is its only user."""
     source = node.args[0] if node.args else None
     return source if isinstance(source, fx.Node) and len(source.users) == 1 else None
 
@@ -89,9 +88,9 @@ def _is_pool(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def channel_scale(norm: Norm) -> torch.Tensor:
-    """Return what a batch norm in eval mode multiplies each channel by, [channels], in float32 at least.
+    """Return the factor of each channel of a batch norm in eval mode, [channels], in float32 at least.
 
-    The gradient reaches its weight, not the running variance: that one follows the weights of the layer before it.
+    It is differentiable with respect to the weight, not the running variance.
     """
     assert norm.running_var is not None
     variance = norm.running_var.detach()

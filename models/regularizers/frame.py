@@ -1,8 +1,8 @@
-"""The study's penalties: the rows of a layer's matrix W shall be a frame, A I <= W^T W <= B I.
+"""The study's penalties: the rows of a layer's matrix W should be a frame, A I <= W^T W <= B I.
 
 Source: A. D. Grigoriev, MIPT 2022; Gneushev, Grigoriev, Matveev, J. Comput. Syst. Sci. Int. 2022 no. 6. W is the
-block-Toeplitz matrix T of a convolution. Where T has fewer rows than columns, T^T T is singular whatever the weights;
-the rows are then asked to be a Riesz sequence with the same bounds, A I <= T T^T <= B I.
+block-Toeplitz matrix T of a convolution. If T has fewer rows than columns, T^T T is always singular; the rows should
+then be a Riesz sequence with the same bounds, A I <= T T^T <= B I.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class FrameBounds(Regularizer):
             layers at initialisation (torch's own, of variance 1 / (3 c_in k^2)): that mean is 1/3, and more where
             c_out > s^2 c_in, which makes it c_out / (3 s^2 c_in): 2.7 and 7.1 in the stems of speednet (width 48) and
             resnet18. Relative bounds limit the condition number of a layer and leave its scale free.
-        side: Which of the bounds are asked for: "both", "lower" or "upper". The term of the other one is left out.
+        side: The bounds to enforce: "both", "lower" or "upper".
     """
 
     lower: float = 0.5
@@ -57,7 +57,7 @@ class FrameBounds(Regularizer):
             raise InputError(f"the lower frame bound {self.lower} is above the upper one {self.upper}; swap them")
 
     def _violations(self, above_lower: torch.Tensor, below_upper: torch.Tensor) -> torch.Tensor:
-        """Return the squares of what is negative in these margins, added up for the bounds that are asked for."""
+        """Return the squared negative parts of these margins, summed over the bounds to enforce."""
         if self.side == "lower":
             return above_lower.clamp(max=0).square()
         high = below_upper.clamp(max=0).square()
@@ -107,7 +107,7 @@ class Frame(FrameBounds):
 
 @dataclass(frozen=True, kw_only=True)
 class FrameSpectral(FrameBounds):
-    """The same aim without Gershgorin's slack: the eigenvalues of W^T W themselves are held in [A, B].
+    """The same bounds, for the eigenvalues of W^T W instead of Gershgorin's intervals.
 
         R(W) = mean over the eigenvalues lambda of W^T W of [M(lambda - A)^2 + M(B - lambda)^2]
 
@@ -122,14 +122,14 @@ class FrameSpectral(FrameBounds):
     linear scale may let a training diverge, and an eigenvalue near 0 is a large violation. The offset limits the
     gradient there: the logarithm's derivative by a singular value is at most 1 / sqrt(offset).
 
-    It is no part of the study. Its cost is that of the eigenvalue problems: on the full grid 40 for each layer of 3x3.
+    It is not part of the study. Most of its cost are the eigenvalue problems: 40 per 3x3 layer on the default grid.
 
     Attributes:
         grid: Outputs per side of the map, at least 1.
         scale: "linear" or "log".
         offset: Added to eigenvalues and bounds under the logarithm, at least 1e-6; not used on a linear scale.
-        sample: Number of frequencies drawn anew at each application, 0 for all of the grid. The draws make the value
-            and its gradient unbiased estimates of those of the grid.
+        sample: Number of frequencies drawn at each application, 0 for the whole grid. Value and gradient are then
+            unbiased estimates of those of the grid.
         seed: Seed of the draws.
     """
 
@@ -175,14 +175,14 @@ class FrameSpectral(FrameBounds):
         return (penalties * weights).sum() / weights.sum()
 
     def _blocks(self, layer: Layer, kernel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the Fourier blocks of the grid, or of frequencies drawn from it, and how much each counts."""
+        """Return the Fourier blocks of the grid, or of frequencies drawn from it, and their weights."""
         # The spectrum of a kernel of one tap is the same at all frequencies.
         size = 1 if kernel.shape[3] == 1 else self.grid, 1 if kernel.shape[4] == 1 else self.grid
         if not self.sample or size == (1, 1):
             return fourier_blocks(kernel.flatten(0, 1), size, groups=kernel.shape[0])
         draws = generator(self.seed, f"frame-spectral {layer.name}", self._count(layer))
-        chosen = [torch.from_numpy(draws.integers(n, size=self.sample)).to(kernel) / n for n in size]
-        blocks = _blocks_at(kernel, *chosen)
+        turns = [torch.from_numpy(draws.integers(n, size=self.sample)).to(kernel) / n for n in size]
+        blocks = _blocks_at(kernel, *turns)
         return blocks, torch.ones(len(blocks), device=kernel.device, dtype=kernel.dtype)
 
 

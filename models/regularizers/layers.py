@@ -1,7 +1,7 @@
-"""Which layers of a model are regularized, and each of them as one plain operator.
+"""Selection of the regularized layers, each converted to one form.
 
-A convolution of any stride, dilation and number of groups is, up to the order of its inputs, a convolution of stride 1
-without dilation (`operator_kernel`); a linear layer is one with a kernel of 1x1. The regularizers see nothing else.
+A convolution of any stride, dilation and number of groups equals, up to the order of its inputs, a convolution of
+stride 1 without dilation (`operator_kernel`); a linear layer equals one with a kernel of 1x1.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ class Layer:
 
     @property
     def step(self) -> tuple[int, int]:
-        """Stride of the equivalent undilated convolution whose input has no unused position.
+        """Stride of the equivalent undilated convolution without unused input positions.
 
-        A stride and a dilation with a common divisor, or a stride beyond the kernel, leave input positions that no
-        output depends on. They carry no information in any case and are left out.
+        If stride and dilation have a common divisor, or the stride exceeds the kernel, no output depends on some input
+        positions, which are left out.
         """
         if isinstance(self.module, nn.Linear):
             return 1, 1
@@ -100,21 +100,20 @@ class Layer:
 
 def find_layers(module: nn.Module, policy: tuple[str, ...] = KINDS, *, first: int = 0,
                 folded: bool = False) -> list[Layer]:
-    """List the 2-d convolutions and linear layers of a model that a policy takes, in the order of registration.
+    """List the selected 2-d convolutions and linear layers of a model, in the order of registration.
 
-    The kind follows from the structure: 'stem' is the first convolution, 'classifier' the last linear layer;
-    'shortcut' is a 1x1 convolution that strides, or any with 'shortcut' or 'downsample' in its name; '1x1' is another
-    1x1 convolution, 'body' everything else. Other layers with weights (transposed, 1-d and 3-d convolutions,
-    embeddings) are not regularized.
+    Kinds: 'stem' is the first convolution, 'classifier' the last linear layer; 'shortcut' is a 1x1 convolution with a
+    stride, or any with 'shortcut' or 'downsample' in its name; '1x1' is another 1x1 convolution, 'body' everything
+    else. Other layers with weights (transposed, 1-d and 3-d convolutions, embeddings) are not regularized.
 
     Args:
         module: The model.
-        policy: What to take, of `CHOICES`.
-        first: Of these, take so many from the front; 0 for all.
+        policy: Kinds to select, of `CHOICES`.
+        first: Number of selected layers, from the front; 0 for all.
         folded: Whether a layer includes the scale of the batch norm after it (`folding.norms_after`).
 
     Raises:
-        InputError: if the policy takes no layer of the model, or it can't be traced to find its batch norms.
+        InputError: if no layer is selected, or the model can't be traced to find its batch norms.
     """
     norms = norms_after(module) if folded else {}
     modules = [(name, m) for name, m in module.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
