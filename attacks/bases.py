@@ -1,8 +1,8 @@
-"""Orthonormal bases that SimBA draws its directions from, and the perturbed images kept in them.
+"""Orthonormal bases of SimBA's directions, and the perturbed images in them.
 
-A direction is a number from 0 to C H W - 1, read as (channel, row, column): one colour value of one pixel, or one
-coefficient of a channel's two-dimensional DCT. A `Basis` owns the images of the attack's slots, so that testing a
-direction touches one value (pixel) or one channel (DCT) of an image and nothing else.
+A direction is an index from 0 to C H W - 1 of (channel, row, column): one colour value of one pixel, or one coefficient
+of a channel's two-dimensional DCT. A `Basis` stores the images of the attack's slots, so that testing a direction
+changes only one value (pixel) or one channel (DCT) of an image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from framebench.errors import InputError
 
-#: Values of directions that are computed at once on a CPU: few enough that they stay in a core's cache.
+#: Most values of directions that are computed at once on a CPU, so that they fit into a core's cache.
 PART = 2**18
 
 
@@ -31,16 +31,16 @@ class Basis:
         linf: Bound on the perturbation's largest entry, or None.
 
     Attributes:
-        images: [slots, C, H, W], channels-last: what the model sees next, clip(clean + perturbation, 0, 1).
+        images: [slots, C, H, W], channels-last: the model's next input, clip(clean + perturbation, 0, 1).
     """
 
     def __init__(self, slots: int, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device,
                  linf: float | None) -> None:
         self.shape, self.linf = shape, linf
         channels, height, width = shape
-        # Channels last in memory, as convolutions on CPUs and tensor cores like it.
+        # Channels last in memory, which is fastest for convolutions on CPUs and tensor cores.
         self.images = torch.zeros(slots, height, width, channels, dtype=dtype, device=device).permute(0, 3, 1, 2)
-        self._clean = torch.zeros(slots, *shape, dtype=dtype, device=device)  # a channel in one piece
+        self._clean = torch.zeros(slots, *shape, dtype=dtype, device=device)  # each channel is contiguous
 
     def admit(self, rows: np.ndarray, x: torch.Tensor) -> None:
         """Put clean images x [r, C, H, W] into the slots `rows`."""
@@ -55,7 +55,7 @@ class Basis:
             state[target_index] = state[source_index]
 
     def show(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
-        """Set images to clip(clean + kept perturbation + amount * direction); an amount of 0 takes a trial back.
+        """Set images to clip(clean + kept perturbation + amount * direction); an amount of 0 reverts a trial.
 
         Args:
             rows: int [r], distinct slots.
@@ -94,14 +94,14 @@ class PixelBasis(Basis):
         self.images[where] = (self._clean[where] + change).clamp_(0, 1)
 
     def keep(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
-        """See `Basis.keep`: nothing to do, the images hold it."""
+        """See `Basis.keep`: the images contain it already."""
 
 
 class DCTBasis(Basis):
     """One coefficient of the orthonormal DCT-II of one channel.
 
-    The perturbation accumulates without clipping; each image shown is clipped anew, so that a trial that is taken
-    back leaves no trace (clipping cumulatively, as the reference's single-image code does, loses energy for good).
+    The perturbation accumulates without clipping, and each image is clipped from it. So a rejected trial leaves no
+    trace; cumulative clipping, as in the reference's single-image code, loses energy permanently.
     """
 
     def __init__(self, slots: int, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device,
@@ -130,7 +130,7 @@ class DCTBasis(Basis):
 
     def _steps(self, rows: np.ndarray, directions: np.ndarray,
                amounts: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield planes [r] and what is to be added to them, amount * direction [r, H, W]: in parts of all rows."""
+        """Yield, for parts of the rows, planes [r] and the steps amount * direction [r, H, W] to add to them."""
         for start in range(0, len(rows), self._part):
             part = slice(start, start + self._part)
             channel, row, column = map(self._to_device, np.unravel_index(directions[part], self.shape))
@@ -140,11 +140,11 @@ class DCTBasis(Basis):
             yield self._to_device(rows[part]) * self.shape[0] + channel, vectors.mul_(amount[:, None, None])
 
     def _planes(self, state: torch.Tensor) -> torch.Tensor:
-        """Return a view [slots C, H, W] of all channels, which one index reads twice as fast as two do."""
+        """Return a view [slots C, H, W] of all channels; one index is twice as fast as two."""
         return state.flatten(0, 1)
 
     def _put(self, plane: torch.Tensor, trial: torch.Tensor) -> None:
-        """Let images show the planes `trial` [r, H, W], clipped."""
+        """Set planes of the images to `trial` [r, H, W], clipped."""
         self.images[plane // self.shape[0], plane % self.shape[0]] = trial.clamp_(0, 1)
 
     def _states(self) -> list[torch.Tensor]:
@@ -152,9 +152,9 @@ class DCTBasis(Basis):
 
 
 class CumulativeDCTBasis(DCTBasis):
-    """The DCT under a clip that accumulates: every accepted step is clip(x + step), on the image before it.
+    """The DCT with cumulative clipping: an accepted step changes the image x to clip(x + step).
 
-    What is kept is the image; what the clip has removed of a step is lost for good.
+    The image is kept, not the perturbation; what the clip removes of a step is lost.
     """
 
     def admit(self, rows: np.ndarray, x: torch.Tensor) -> None:
@@ -181,7 +181,7 @@ class CumulativeDCTBasis(DCTBasis):
 #: Name (see `framebench.attacks.options.CHOICES`) -> basis.
 BASES: dict[str, type[Basis]] = {"pixel": PixelBasis, "dct": DCTBasis}
 
-#: Those whose clip accumulates. No pixel's direction repeats, so that there the two are one.
+#: Bases with cumulative clipping. For pixels there is no difference, since no direction repeats.
 CUMULATIVE: dict[str, type[Basis]] = {"pixel": PixelBasis, "dct": CumulativeDCTBasis}
 
 
@@ -195,14 +195,14 @@ def _dct_matrix(n: int) -> torch.Tensor:
 
 
 def bands(order: str, shape: tuple[int, int, int]) -> np.ndarray | None:
-    """Return the band of every DCT direction of images (C, H, W), int16 [C H W]; None where all are one band.
+    """Return the band of every DCT direction of images (C, H, W), int16 [C H W]; None for a single band.
 
-    A lower band comes first; inside a band the order is an image's own. A direction's frequency is the larger of its
-    vertical and horizontal one.
+    Lower bands come first; within a band, the order is random. The frequency of a direction is the larger of its
+    vertical and horizontal frequencies.
 
     Args:
         order: "random": one band. "low-frequency": a band per frequency. "strided": the lowest eighth, then bands of a
-            thirty-second of the frequencies, which at 224 and 299 pixels are the numbers of the authors' code.
+            thirty-second of the frequencies, as in the authors' code for 224 and 299 pixels.
         shape: (C, H, W).
     """
     if order == "random":
@@ -219,7 +219,7 @@ def check_directions(budget: int, shape: tuple[int, int, int]) -> int:
     """Return the number of directions of images (C, H, W).
 
     Raises:
-        InputError: if a budget of iterations is larger: no direction repeats.
+        InputError: if the budget of iterations is larger, since no direction repeats.
     """
     directions = math.prod(shape)
     if budget > directions:

@@ -6,9 +6,9 @@ import torch
 
 
 def pad_reflect(images: torch.Tensor, pad: int) -> torch.Tensor:
-    """Pad uint8 images [n, H, W, c] by `pad` mirrored pixels on each side (the edge pixel is not repeated).
+    """Pad uint8 images [n, H, W, c] by `pad` mirrored pixels on each side, without repeating the edge.
 
-    `pad` must be less than both sides of the images: beyond there is nothing to mirror.
+    `pad` must be less than H and W.
     """
     rows = _mirror(images.shape[1], pad, images.device)
     columns = _mirror(images.shape[2], pad, images.device)
@@ -39,7 +39,7 @@ def draw_corners(count: int, height: int, width: int, pad: int, generator: torch
 
 def crop_flip_cutout(padded: torch.Tensor, index: torch.Tensor, flip: torch.Tensor, corners: torch.Tensor, pad: int,
                      cutout: int) -> torch.Tensor:
-    """Make one augmented view of each image; all tensors are on one device, and nothing waits for it.
+    """Make one augmented view of each image; all tensors are on one device, and it is not synchronised.
 
     Args:
         padded: uint8 [n, H + 2 pad, W + 2 pad, c], from `pad_reflect`.

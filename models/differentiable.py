@@ -1,4 +1,4 @@
-"""A model for attacks that take gradients: chunks of a batch on a pool of threads, forwards and backwards."""
+"""A model for attacks that use gradients: forward and backward passes of chunks run in parallel threads."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch.autograd.function import once_differentiable
 
 from framebench.models.predictor import Predictor
 
-#: Images per chunk: a backward pass prepares its layers' weights anew in every chunk, so it wants larger ones.
+#: Images per chunk: a backward pass prepares the weights of its layers again for every chunk, so chunks are larger.
 CHUNK = 32
 
 
 class Differentiable(Predictor):
-    """Maps images [n, C, H, W] in [0, 1] to logits [n, classes], with gradients where the images require them.
+    """Maps images [n, C, H, W] in [0, 1] to logits [n, classes], with gradients if the images require them.
 
-    On a CPU it works as `Predictor` does, with the model as it is: every chunk is computed by one core with one thread,
-    and so is its backward pass. An image's logits and gradient then depend on neither its batch nor the number of
-    cores. Autograd alone would run the backward passes of all chunks one after the other, in the thread that asks.
+    On a CPU it works like an eager `Predictor`: each chunk is computed by one thread, and so is its backward pass. The
+    logits and the gradient of an image depend neither on its batch nor on the number of cores. Autograd alone would run
+    the backward passes of all chunks in sequence, in the calling thread.
 
     Args:
-        model: A model in eval mode. Its parameters won't require gradients any more.
-        example: Images [n, C, H, W] that the model is to be used on.
-        device: Where to compute.
+        model: A model in eval mode. Gradients of its parameters are switched off.
+        example: Images [n, C, H, W] like those to come.
+        device: Where to compute; None for the CPU.
         threads: CPU threads.
-        name: What messages call the model.
+        name: The model's name in messages.
     """
 
     def __init__(self, model: nn.Module, example: torch.Tensor, *, device: torch.device | None = None,
@@ -64,7 +64,7 @@ class _Chunks(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """Return the gradient of all chunks. The graphs are kept, since some attacks differentiate again."""
+        """Return the gradient of all chunks. The graphs are kept for attacks that differentiate repeatedly."""
         parts = torch.split(gradient, [len(chunk) for chunk, _ in ctx.passes])
         with ctx.model.failing(gradient):
             return torch.cat(ctx.model.each(_gradient, list(zip(ctx.passes, parts, strict=True)))), None

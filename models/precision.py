@@ -1,8 +1,7 @@
 """Models that compute in bfloat16: faster on processors with bfloat16 units and on GPUs, with other last digits.
 
-A number keeps 8 bits of a float32's 24, and its range. So decisions near a boundary change, and so do the small
-differences of scores that an attack goes by: a model in bfloat16 is another model, with a name and rows of its own, and
-can be compared with itself in float32 like any two.
+bfloat16 has the range of float32, but 8 bits of precision instead of 24. This changes decisions near a boundary, and
+the small score differences that attacks use. So a model in bfloat16 is another model, with its own name and rows.
 """
 
 from __future__ import annotations
@@ -10,15 +9,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-#: Units for it -> the function of torch.cpu that tells whether this processor has them.
+#: bfloat16 units -> the function of torch.cpu that returns whether this processor has them.
 _UNITS = {"AVX-512": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
-#: What names of models that compute in bfloat16 begin with.
+#: Prefix of the names of models that compute in bfloat16.
 BF16 = "bf16:"
 
 
 def units() -> list[str]:
-    """Return the names of this processor's bfloat16 units, as far as torch knows."""
-    return [name for name, known in _UNITS.items() if getattr(torch.cpu, known, bool)()]
+    """Return the names of this processor's bfloat16 units that torch detects."""
+    return [name for name, detect in _UNITS.items() if getattr(torch.cpu, detect, bool)()]
 
 
 class InBFloat16(nn.Module):

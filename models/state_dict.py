@@ -1,8 +1,4 @@
-"""State dicts without a card: the name says which architecture they are of.
-
-``state:ARCH[,OPTION=VALUE...]:PATH``; everything that makes the model is in the one string, so that several can be
-compared in one call.
-"""
+"""State dicts without a card, whose architecture is part of the name: ``state:ARCH[,OPTION=VALUE...]:PATH``."""
 
 from __future__ import annotations
 
@@ -31,18 +27,18 @@ from framebench.user_code import reason
 #: Mean and deviation of CIFAR-10's 50,000 training images, channel by channel over all pixels.
 CIFAR10_MEAN: RGB = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD: RGB = (0.2470, 0.2435, 0.2616)
-#: What models of ImageNet, and most that were trained on from them, are normalised with.
+#: Mean and deviation of ImageNet, with which its models, and most that are fine-tuned from them, are normalised.
 IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 
-#: Options of others' architectures; ours take images of any size.
+#: Options of architectures of torchvision and timm only; ours take images of any size.
 _OF_OTHERS = ("size", "interpolation")
-#: No layer has so many channels; so what has so many rows in a network for so many classes is its classifier.
+#: A number of classes that is the width of no layer: in a network built for it, it identifies the classifier.
 _PROBE = 1009
 
-#: Where training scripts put the state dict among other things.
+#: Keys under which training scripts store the state dict.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-#: What DistributedDataParallel, torch.compile and a module around the network put before the names of tensors.
+#: Prefixes of tensor names by DistributedDataParallel, torch.compile and wrapper modules.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 _FORM = "state:ARCH[,OPTION=VALUE...]:PATH"
 
@@ -58,8 +54,8 @@ def load(name: str) -> Found:
     (bilinear). The number of classes is the file's.
 
     Raises:
-        InputError: for a name that does not read so, a file that does not give all tensors of ARCH, classes of another
-            number than the file's, and a normalisation that is not finite or divides by 0 or less.
+        InputError: for a name of another form, a file without all tensors of ARCH, another number of classes than the
+            file's, and a normalisation that is not finite or has a deviation of 0 or less.
     """
     arch, options, path = _parse(name)
     tensors = _tensors(path)
@@ -148,7 +144,7 @@ def _text(values: RGB) -> str:
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a state dict and take off what training scripts wrap it and its names in."""
+    """Read a state dict, and remove wrappers and prefixes that training scripts add."""
     if not path.is_file():
         raise InputError(f"there is no file of weights {path}")
     content: Any
@@ -159,7 +155,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise InputError(f"{path} is not a whole safetensors file ({reason(error)})") from None
-    except Exception as error:  # of any type: it may be no file of torch.save at all
+    except Exception as error:  # of any type: it may not be a file of torch.save
         raise not_read(path, error) from None
     while isinstance(content, Mapping) and (inner := next((key for key in _WRAPPERS if isinstance(
             content.get(key), Mapping)), None)):
@@ -177,7 +173,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _build(arch: str, options: dict[str, Any], mean: RGB, std: RGB, tensors: dict[str, torch.Tensor],
            path: Path) -> tuple[nn.Module, bytes, int]:
-    """Return the model, what its answers depend on besides its tensors, and the number of its classes."""
+    """Return the model, all that its outputs depend on besides its tensors, and the number of its classes."""
     owner, _, inner = arch.rpartition("/")
     for option in options:
         if bool(owner) != (option in _OF_OTHERS):
@@ -192,7 +188,7 @@ def _build(arch: str, options: dict[str, Any], mean: RGB, std: RGB, tensors: dic
             return _theirs(owner, inner, classes)
         return build(arch, width=width, num_classes=classes, mean=mean, std=std)
 
-    with torch.device("cpu" if owner == "timm" else "meta"):  # some of timm's compute with values as they are built
+    with torch.device("cpu" if owner == "timm" else "meta"):  # some of timm's constructors compute with values
         count = _count_of_classes(make(_PROBE), tensors)
     model = make(count)
     if not owner:  # `mean` and `std`; the ones of the file have been taken out of `tensors`
@@ -207,7 +203,7 @@ def _build(arch: str, options: dict[str, Any], mean: RGB, std: RGB, tensors: dic
 
 
 def _count_of_classes(probe: nn.Module, tensors: dict[str, torch.Tensor]) -> int:
-    """Return for how many classes a file is, from the layers that the number of classes gave `_PROBE` rows."""
+    """Return the number of classes of a file, from the layers that have `_PROBE` rows in `probe`."""
     rows = [len(tensors[name]) for name, tensor in probe.state_dict().items()
             if tensor.ndim and len(tensor) == _PROBE and name in tensors and tensors[name].ndim]
     return max(rows, default=1)

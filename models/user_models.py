@@ -1,4 +1,4 @@
-"""Models from a user's own code: a function that makes one, and a function that is one."""
+"""Models from a user's own code: a function that returns a model, or a function that is one."""
 
 from __future__ import annotations
 
@@ -18,38 +18,36 @@ def from_factory(name: str) -> Found:
     Raises:
         InputError: if the function can't be imported, raises, or returns no `nn.Module`.
     """
-    found = load_function("python", name)
+    user = load_function("python", name)
     with foreign(lambda error: InputError(f"python:{name} raised {reason(error)}; correct it, or name another")):
-        model = found.function()
+        model = user.function()
     if not isinstance(model, nn.Module):
         raise InputError(f"python:{name} returned a {type(model).__name__}, not a torch.nn.Module")
-    in_eval_mode(model, found.label)
-    return Found(found.label, model, found.source + fingerprint(model).encode(),
-                 classes=classes_of(model))
+    in_eval_mode(model, user.label)
+    return Found(user.label, model, user.source + fingerprint(model).encode(), classes=classes_of(model))
 
 
 def classes_of(model: nn.Module) -> tuple[str, ...] | None:
-    """Return a model's attribute `classes` where its author names its logits there, as a list or array of strings."""
+    """Return a model's attribute `classes` if it is a list, tuple or array of strings, the class names; else None."""
     classes = getattr(model, "classes", None)
     classes = classes.tolist() if isinstance(classes, np.ndarray) else classes
     if isinstance(classes, list | tuple) and classes and all(isinstance(name, str) for name in classes):
         return tuple(classes)
-    return None  # none, or something else under that name, such as their number
+    return None
 
 
 def from_black_box(name: str) -> Found:
     """Wrap ``FILE.py:FUNCTION``, which maps images to scores or labels (`framebench.models.blackbox.black_box`).
 
-    What tells it from others is the text of its file and of the files that this one imports from the same folder, the
-    function's name, and the settings that change its answers. What a service answers from can't be told: keep the rows
-    of another version of it in another OUT.
+    It is identified by the text of its file and of the files that this one imports from the same folder, its name, and
+    the settings that change its outputs. The state of a service is unknown: use another OUT for another version of it.
 
     Raises:
-        InputError: if the function can't be imported, or its settings can't be.
+        InputError: if the function can't be imported, or has invalid settings.
     """
-    found = load_function("blackbox", name)
-    settings = [getattr(found.function, setting, None) for setting in ("answers", "classes")]
-    return Found(found.label, black_box(found.function), found.source + repr(settings).encode())
+    user = load_function("blackbox", name)
+    settings = [getattr(user.function, setting, None) for setting in ("answers", "classes")]
+    return Found(user.label, black_box(user.function), user.source + repr(settings).encode())
 
 
 FACTORY = Source(from_factory, "FILE.py:FUNCTION or python:MODULE:FUNCTION",

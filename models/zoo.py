@@ -1,4 +1,4 @@
-"""Models of timm and torchvision by name, with the weights and the preprocessing that they come with."""
+"""Models of timm and torchvision by name, with their weights and preprocessing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from framebench.models.foreign import Preprocessed, unknown_in, weights_only
 from framebench.models.source import Found, Source
 from framebench.user_code import reason
 
-#: Stands for weights where there shall be none: the architecture as it is before its training.
+#: In place of the name of weights: the untrained architecture.
 RANDOM = "random"
 _UNTRAINED = "its weights are random, as before a training: its accuracy is that of chance"
 
@@ -26,21 +26,21 @@ _UNTRAINED = "its weights are random, as before a training: its accuracy is that
 def from_torchvision(name: str) -> Found:
     """Load ``NAME`` or ``NAME/WEIGHTS`` of torchvision's classifiers; without WEIGHTS its default ones.
 
-    ``NAME/random`` has random weights, the same each time, and is not downloaded.
+    ``NAME/random`` has random weights, always the same, and is not downloaded.
 
     Raises:
-        InputError: for an unknown name, and for weights that can't be had or read.
+        InputError: for an unknown name, and for weights that can't be downloaded or read.
     """
     from torchvision import models
 
-    arch, _, asked = name.partition("/")
+    arch, _, tag = name.partition("/")
     if arch not in torchvision_names():
         raise unknown_in("torchvision", arch, torchvision_names())
     choices = models.get_model_weights(arch).__members__
-    if asked not in ("", RANDOM, *choices):
-        raise unknown(f"weights of torchvision's {arch}", asked, [*choices, RANDOM])
-    weights = choices["DEFAULT" if asked in ("", RANDOM) else asked]
-    if asked == RANDOM:
+    if tag not in ("", RANDOM, *choices):
+        raise unknown(f"weights of torchvision's {arch}", tag, [*choices, RANDOM])
+    weights = choices["DEFAULT" if tag in ("", RANDOM) else tag]
+    if tag == RANDOM:
         with foreign.random_weights():
             model = models.get_model(arch, weights=None)
     else:
@@ -48,13 +48,13 @@ def from_torchvision(name: str) -> Found:
     given = weights.transforms()
     size, how = (given.crop_size[0], given.crop_size[-1]), given.interpolation.value
     module = Preprocessed(model, given.mean, given.std, size, how).eval()
-    return Found(f"torchvision:{arch}/{asked or weights.name}", module,
+    return Found(f"torchvision:{arch}/{tag or weights.name}", module,
                  f"torchvision {version('torchvision')} {arch} {size} {how}".encode(),
-                 (_UNTRAINED,) if asked == RANDOM else (), foreign.names_of(len(weights.meta["categories"])))
+                 (_UNTRAINED,) if tag == RANDOM else (), foreign.names_of(len(weights.meta["categories"])))
 
 
 def _pretrained(arch: str, weights: Any) -> nn.Module:
-    """Create one of torchvision's models with its weights, downloaded where they are not in the cache."""
+    """Create a model of torchvision with its weights, downloaded if they are not in the cache."""
     from torchvision import models
 
     path = foreign.torch_cache(weights.url)
@@ -75,15 +75,15 @@ def torchvision_names() -> list[str]:
 def from_timm(name: str) -> Found:
     """Load a pretrained model of timm: ``NAME``, ``NAME.TAG``, or ``hf-hub:OWNER/REPOSITORY``.
 
-    ``NAME/random``, with any architecture of timm, has random weights, the same each time, and is not downloaded.
+    ``NAME/random``, with any architecture of timm, has random weights, always the same, and is not downloaded.
 
     Raises:
-        InputError: for an unknown name, and for weights that can't be had or read.
+        InputError: for an unknown name, and for weights that can't be downloaded or read.
     """
     timm = require("timm", "zoo")
     name = name.replace("hf_hub:", "hf-hub:", 1)
-    arch, _, asked = name.rpartition("/")
-    random = asked == RANDOM and timm.is_model(arch)
+    arch, _, tag = name.rpartition("/")
+    random = tag == RANDOM and timm.is_model(arch)
     if random:
         with foreign.random_weights():
             model = timm.create_model(arch, pretrained=False)
@@ -99,7 +99,7 @@ def from_timm(name: str) -> Found:
 
 
 def _with_weights(timm: Any, name: str) -> Any:
-    """Create a model of timm with the weights that its name means."""
+    """Create a model of timm with the weights of its name."""
     if name.startswith("hf-hub:") and name != "hf-hub:":
         repository = name.removeprefix("hf-hub:")
     elif timm.is_model(name) and timm.models.is_model_pretrained(name):
@@ -119,7 +119,7 @@ def timm_names() -> list[str]:
 
 
 def _from_hub(timm: Any, name: str, repository: str) -> nn.Module:
-    """Create a model with weights from the Hugging Face hub: those in its cache, or else those on the net."""
+    """Create a model with weights from the Hugging Face hub, if possible from its cache."""
     if not importlib.import_module("timm.models._hub").has_hf_hub():
         # timm 1.0.9, which RobustBench 1.1.1 requires, imports a function that huggingface_hub 2 has dropped.
         raise InputError("this timm can't use this huggingface_hub; pip install 'huggingface_hub>=1,<2'")

@@ -22,7 +22,7 @@ def gram(matrix: torch.Tensor) -> torch.Tensor:
 
 
 class _Gram(torch.autograd.Function):
-    """A product whose two factors are one: its backward pass is one product, where autograd's own takes two."""
+    """X^H X with a backward pass of one product, where autograd's own takes two."""
 
     @staticmethod
     def forward(ctx: Any, matrix: torch.Tensor) -> torch.Tensor:
@@ -43,8 +43,7 @@ def half_gram(kernel: torch.Tensor) -> torch.Tensor:
     """Return half of the entries of V = T^T T, one matrix per displacement d of the two positions.
 
     V[(c, q), (c', q + d)] = sum over outputs o and taps a of K[o, c, a] K[o, c', a + d], the same at all positions q
-    of an unbounded or circular map at least 2k - 1 wide. V_-d is the transpose of V_d, so half of the displacements
-    say all.
+    of an unbounded or circular map at least 2k - 1 wide. V_-d is the transpose of V_d.
 
     Args:
         kernel: K, [groups, m, n, k_h, k_w] of stride 1 (`Layer.operator_kernel`). Differentiable once.
@@ -66,11 +65,11 @@ def half_gram(kernel: torch.Tensor) -> torch.Tensor:
 class _HalfGram(torch.autograd.Function):
     """Products of the taps with each other, each pair once, summed by displacement.
 
-    For a 3x3 kernel that is 45 products of n x m by m x n, where conv2d(K, K, padding=k-1) takes 225, most of them
-    with the padding's zeros. The backward pass takes 81, in 9 large products; autograd's own would take 90 and as many
-    passes over all taps to add up the gradients of slices: 0.5 (16 channels) to 0.8 (128) of that time.
+    For a 3x3 kernel this takes 45 products of n x m by m x n, where conv2d(K, K, padding=k-1) takes 225, most of them
+    with zeros of the padding. The backward pass takes 81, in 9 large products; autograd's own would take 90, and adding
+    the gradients of slices. This takes 0.5 (16 channels) to 0.8 (128) of its time.
 
-    On a GPU, where launching a product costs more than most of these, all taps are multiplied with all at once.
+    On a GPU, where launching costs more than most of these products, all taps are multiplied at once.
     """
 
     @staticmethod
@@ -110,19 +109,19 @@ def _at_once(taps: torch.Tensor) -> bool:
 
 
 def _summed_at_once(taps: torch.Tensor, places: torch.Tensor, count: int) -> torch.Tensor:
-    """Do as `_HalfGram.forward`, in two products; with index_add_ the sums would differ from run to run on a GPU."""
+    """Compute `_HalfGram.forward` in two products; on a GPU, sums of index_add_ would differ from run to run."""
     g, _, t, n = taps.shape
     all_taps = taps.flatten(2)
     pairs = (all_taps.mT @ all_taps).view(g, t, n, t, n)
     apart = places - places[:, None]
-    # The first taps of all pairs that lie d apart, for every d, are summed: a product with zeros and ones.
+    # For every d, sum over all pairs at displacement d: a product with zeros and ones.
     chosen = (apart == torch.arange(count, device=taps.device)[:, None, None]).to(taps.dtype)
     summed = chosen.flatten(1) @ pairs.transpose(2, 3).reshape(g, t * t, n * n)
     return summed.view(g, count, n, n).transpose(1, 2)
 
 
 def _applied_at_once(all_taps: torch.Tensor, full: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Do as the loop of `_HalfGram.backward`, in one product."""
+    """Compute the loop of `_HalfGram.backward` in one product."""
     g, m, _ = all_taps.shape
     t, n = len(places), full.shape[2]
     # Block (b, a) of the factor is H_(b - a).

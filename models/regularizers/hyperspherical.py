@@ -22,14 +22,14 @@ _NEAREST = 1e-6  # of 1 - |cos|: below it float32 tells nothing, and the energy 
 class HypersphericalEnergy(Regularizer):
     """Minimum hyperspherical energy (Liu et al. 2018, arXiv 1805.09298), the mean over pairs of filters.
 
-    With the flattened filters w_i, normalised to length 1, and z the distance |w_i - w_j| = sqrt(2 - 2 cos), or the
-    angle arccos(cos) between them: z^-power, and -log z for power 0. The half-space form takes the filters of hidden
-    layers together with their negatives, 2N vectors, so that opposite filters count as near too; the classifier has
-    none. Filters of different groups look at different inputs and are no pair.
+    The energy of two flattened filters, normalised to length 1, is z^-power, or -log z for power 0, where z is their
+    distance |w_i - w_j| = sqrt(2 - 2 cos) or their angle arccos(cos). The half-space form adds the negatives of the
+    filters of hidden layers, so that opposite filters are near too; the classifier has no such form. Filters of
+    different groups have different inputs and form no pairs.
 
-    Differences to the reference: cos is kept 1e-6 away from 1 and, for the angle, from -1, where gradients are
-    infinite; the diagonal is left out instead of being masked after the fact; at power 0 the paper's log of the
-    distance, not of its square. All layers weigh 1 by default, there the last one 10.
+    Differences to the reference: cos is kept 1e-6 away from 1 and, for angles, from -1, where gradients are infinite;
+    the diagonal is left out beforehand; at power 0, the log of the distance as in the paper, not of its square. All
+    layers have weight 1 by default, where the reference has 10 for the last one.
 
     Attributes:
         power: 0, 1 or 2, the s of the s-energy.
@@ -87,16 +87,15 @@ class HypersphericalEnergyReference(HypersphericalEnergy):
     """MHE as its reference code has it (github.com/wy1iu/MHE), to replay published results; by angles by default.
 
     - A length is sqrt(|w|^2 + 1e-4), so that the energy sees the scale of short filters.
-    - An angle z is counted in half turns, arccos(cos) / pi + 1e-4, and nothing keeps cos off +-1. For powers 1 and 2
-      all of it is multiplied by 0.1.
-    - At power 0 and by distances, -log of the squared distance.
-    - All entries of the matrix are computed, then the diagonal and what is below are subtracted from themselves.
+    - An angle z is in half turns, arccos(cos) / pi + 1e-4, and cos is not kept off +-1. For powers 1 and 2 the energy
+      is multiplied by 0.1.
+    - At power 0 with distances, -log of the squared distance.
+    - All entries of the matrix are computed, then the diagonal and the entries below are subtracted from themselves.
 
-    So once filters are long enough for the 1e-4 to be lost in the rounding of cos (in float32 from |w| = 20 or so),
-    the gradient of arccos is infinite on the diagonal, 0 times that is NaN, and so is all of the layer's gradient;
-    where cos is rounded beyond 1, the value as well.
+    So if filters are long (in float32 from |w| = 20 or so), the 1e-4 is lost in the rounding of cos: the gradient of
+    arccos is infinite on the diagonal, and the gradient of the layer NaN; if cos is rounded above 1, the value too.
 
-    The reference knows no groups of channels; they are separate here, as in `mhe`.
+    The reference has no groups of channels; they are separate here, as in `mhe`.
 
     Attributes:
         angular: Whether distances are angles.

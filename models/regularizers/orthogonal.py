@@ -1,9 +1,8 @@
 """Penalties that pull a layer towards an orthogonal matrix: SO, DSO, MC, SRIP and OCNN.
 
-Those of Bansal et al. 2018 (arXiv 1810.09102) take a convolution's filters as the rows of a flattened matrix
-c_out x (c_in k_h k_w), X below, whatever stride and overlap; OCNN takes the convolution as the operator it is. Where
-a Gram can't be the identity because X has more columns than rows, or more rows than columns, the other one is meant:
-all but DSO use the smaller Gram. A grouped convolution's matrix is block-diagonal, with one block per group.
+Those of Bansal et al. 2018 (arXiv 1810.09102) treat a convolution's filters as the rows of a flattened matrix X,
+c_out x (c_in k_h k_w), for any stride and overlap; OCNN uses the operator of the convolution. All but DSO use the
+smaller Gram of X, since the larger one can't be the identity. A grouped convolution's matrix has one block per group.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ class SoftOrthogonality(Regularizer):
 class DoubleSoftOrthogonality(Regularizer):
     """DSO: ||X^T X - I||_F^2 + ||X X^T - I||_F^2 (arXiv 1810.09102).
 
-    One of the two has a floor, the difference m - n of the sides. Since ||X X^T - I||_F^2 = ||X^T X - I||_F^2 + m - n
-    for X of m x n, the sum is had from the smaller Gram alone; its gradient is twice that of SO.
+    Since ||X X^T - I||_F^2 = ||X^T X - I||_F^2 + m - n for X of m x n, the sum is computed from the smaller Gram alone;
+    it is at least m - n, and its gradient is twice that of SO.
     """
 
     gamma: ClassVar[float] = 1e-3  # usual: 1e-4 to 1e-2
@@ -54,8 +53,8 @@ class DoubleSoftOrthogonality(Regularizer):
 class MutualCoherence(Regularizer):
     """MC: the largest absolute entry of X^T X - I, on the smaller Gram (arXiv 1810.09102).
 
-    The paper writes the infinity norm; of its two readings, the largest entry and the largest row sum, this is the
-    former, which is what 'mutual coherence' means for unit columns. Its gradient reaches two columns per step.
+    The paper's infinity norm is read as the largest entry, not as the largest row sum: this is the mutual coherence of
+    unit columns. Its gradient reaches two columns per step.
     """
 
     gamma: ClassVar[float] = 1e-2  # the top of the usual range: the value is one entry, not a sum of squares
@@ -81,9 +80,8 @@ _SRIP_STEPS: Steps = ((0.1, 1e-1), (0.25, 1e-2), (0.35, 1e-4), (0.6, 0.0))
 class SpectralRestrictedIsometry(Regularizer):
     """SRIP: sigma(X^T X - I)^2, the largest deviation of an eigenvalue from 1 (arXiv 1810.09102).
 
-    sigma^2 is estimated as |M v|^2, M = X^T X - I, at a unit vector v from power iteration; only products with X and
-    X^T are taken, M is never formed. It is a lower bound, exact once v has converged, even to a mixture of the
-    eigenvectors of +sigma and -sigma, where v^T M v is not.
+    sigma^2 is estimated as |M v|^2, M = X^T X - I, at a unit vector v from power iteration, by products with X and X^T
+    only. It is a lower bound, exact once v has converged, even to a mixture of the eigenvectors of +sigma and -sigma.
 
     Differences to the reference: the smaller Gram (there X^T X always, c_in k^2 per side, which for fewer filters than
     that is at least 1 away from I); v persists from step to step, so that it converges as the weights settle and the
