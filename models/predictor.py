@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 #: Images per chunk: enough to fill the vector units, few enough that the output of a layer stays in the L2 cache.
 CHUNK = 16
-#: Calls on the same images, by which a deterministic model is told from a random one.
+#: Calls on the same images that must agree for a model to count as deterministic.
 CALLS = 4
 #: Attempts per call, since other threads may draw from the global generators meanwhile.
 TRIES = 10
@@ -95,7 +95,7 @@ class Predictor:
             self._least = CHUNK
 
     def take_chunks(self, size: int, example: torch.Tensor) -> bool:
-        """Change the chunk size if that changes no bit of the logits; return whether it was changed.
+        """Change the chunk size if that changes no bit of the logits, and return whether chunks have this size now.
 
         Args:
             size: Images per chunk, at least 2.
