@@ -7,9 +7,10 @@ in ``run``, so that help and errors in options are instant.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bench.cli import attack, browse, fetch, frames, listing, prune, report, shift, train
 from bench.cli.flags import add_flags, read_flags
@@ -27,6 +28,19 @@ _KEPT = "what is finished is kept, and the same command goes on from there"
 
 class _Parser(argparse.ArgumentParser):
     """An argument parser that raises an `InputError`."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse unknown words here: a command's parser knows its flags, the one above it does not."""
+        found, unknown_words = super().parse_known_args(args, namespace)
+        if unknown_words:
+            self.error(f"unrecognized arguments: {' '.join(unknown_words)}{self._nearest(unknown_words)}")
+        return found, unknown_words
+
+    def _nearest(self, words: list[str]) -> str:
+        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        given = (word.partition("=")[0] for word in words if word.startswith("--"))
+        near = [match for word in given for match in difflib.get_close_matches(word, flags, n=1, cutoff=0.7)]
+        return f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")

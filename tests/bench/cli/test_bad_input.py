@@ -54,7 +54,8 @@ from framebench.models.checkpoint import Card, save
     (["--models", "a\0b"], "--models must be a name"),
     (["--shard", "3/2"], "must be I/N"),
     (["--out", "{file}/out"], "can't write to the folder"),
-    (["--surprise"], "unrecognized arguments: --surprise"),
+    (["--surprise"], "see bench attack --help"),
+    (["--max-querys", "5"], "did you mean --max-queries?"),
 ])
 def test_attack(tmp_path, model_file, capsys, options, message):
     given = [option.format(file=model_file, folder=model_file.parent) for option in options]
