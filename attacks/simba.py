@@ -173,6 +173,8 @@ def _images(given: Any, predict: Predict) -> torch.Tensor:
     x = _tensor(given, "images")
     if x.ndim != 4 or not x.is_floating_point():
         raise InputError(f"images must be floating point [n, C, H, W], not {x.dtype} {list(x.shape)}")
+    if x.shape[-1] == 3 and min(x.shape[1:3]) > 4:  # no image is three pixels wide and has so many channels
+        raise InputError(f"images must be [n, C, H, W]; {list(x.shape)} looks like [n, H, W, C]: permute the axes")
     if len(x) and not (float(x.min()) >= 0 and float(x.max()) <= 1):
         raise InputError("images must lie in [0, 1]; put the normalisation inside the model")
     if isinstance(predict, nn.Module):

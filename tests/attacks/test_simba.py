@@ -263,6 +263,8 @@ def test_bad_images_and_answers_are_refused(mlp, data):
         simba(mlp, x * 255, y, max_iterations=1)
     with pytest.raises(InputError, match=r"must lie in \[0, 1\]"):
         simba(mlp, x * float("nan"), y, max_iterations=1)
+    with pytest.raises(InputError, match="permute"):  # channels last, as image libraries have them
+        simba(nn.Flatten(), torch.rand(2, 8, 8, 3), torch.zeros(2, dtype=torch.long), max_iterations=1)
     with pytest.raises(InputError, match="floating point"):
         simba(mlp, x.long(), y, max_iterations=1)
     with pytest.raises(InputError, match="as many entries"):
