@@ -22,7 +22,7 @@ def from_factory(name: str) -> Found:
     with foreign(lambda error: InputError(f"python:{name} raised {reason(error)}; correct it, or name another")):
         model = user.function()
     if not isinstance(model, nn.Module):
-        raise InputError(f"python:{name} returned a {type(model).__name__}, not a torch.nn.Module")
+        raise InputError(f"python:{name} returned an object of type {type(model).__name__}, not a torch.nn.Module")
     in_eval_mode(model, user.label)
     return Found(user.label, model, user.source + fingerprint(model).encode(), classes=classes_of(model))
 

@@ -118,7 +118,7 @@ def test_a_users_factory_by_module():
     ("python:/nowhere/file.py:f", "there is no file"),
     ("python:no_such_module_here:f", "can't import no_such_module_here"),
     ("python:{file}:linaer", "did you mean linear"),
-    ("python:{file}:text", "returned a str, not a torch.nn.Module"),
+    ("python:{file}:text", "of type str, not a torch.nn.Module"),
     ("python:{file}:raising", "raised OSError: no weights here"),
     ("python:{file}:leaving", "leaving raised SystemExit: 3"),
     ("python:{file}:ending", "ending raised GeneratorExit"),
