@@ -147,7 +147,7 @@ DEVICE = Kind("a device, such as cpu or cuda:1", _device)
 TRUTH = Kind("true or false", _exactly(bool))
 MODEL = Kind("a name, a torch.nn.Module, or a pair (name, torch.nn.Module)", _model)
 ATTACK = Kind("a name or a function", _attack)
-DOMAIN = Kind("a name or a Domain", _domain)
+DOMAIN = Kind("a name or a framebench.domains.Domain", _domain)
 SHARD = Kind("I/N with 1 <= I <= N, such as 1/4", _shard)
 #: KEY=VALUE texts (`framebench.keyvalue`), or a mapping; converted as a whole.
 PAIRS = Kind("KEY=VALUE pairs", _instance(Mapping))

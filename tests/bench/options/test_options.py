@@ -185,6 +185,11 @@ def test_bad_flags_are_one_line(words, message):
     assert "\n" not in str(raised.value)
 
 
+def test_arrays_as_a_domain_are_told_what_takes_them():
+    with pytest.raises(InputError, match="framebench.domains.Domain"):
+        AttackOptions(domain=([0.5], [1]))
+
+
 def test_what_is_simbas_comes_from_simba():
     bare = SimBAOptions()
     options = AttackOptions()
