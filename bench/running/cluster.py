@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 import pickle
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 #: A task is given up after it has ended this many workers.
 _DEATHS = 3
+#: Seconds between searches for local workers that failed when they started.
+_RESTART_EVERY = 5
 #: Seconds within which a scheduler must answer.
 _PATIENCE = 20
 #: dask measures itself fifty times a second and more: up to a tenth of the time of workers on busy cores.
@@ -47,8 +51,8 @@ def pool(options: Spread, models: Collection[LoadedModel] = (), domains: Collect
         attacks: Attacks that the workers will load by name.
 
     Raises:
-        InputError: if dask is not installed, if models, domains or attacks have no name to load them by, or if there
-            is no scheduler at the address.
+        InputError: if dask is not installed, if models, domains or attacks have no name to load them by, if there is
+            no scheduler at the address, or if no local worker can be started.
     """
     flag = "--workers" if options.scheduler is None else "--scheduler"
     require("distributed", "cluster")
@@ -67,9 +71,7 @@ def pool(options: Spread, models: Collection[LoadedModel] = (), domains: Collect
     assert options.workers is not None
     if options.threads is None:
         options.fill("threads", max(1, threads(None) // options.workers))
-    cluster = _local(options.workers, _gpus(options.device))
-    with cluster, Client(cluster, set_as_default=False) as client:
-        client.wait_for_workers(options.workers)
+    with _local(options.workers, _gpus(options.device)) as cluster, Client(cluster, set_as_default=False) as client:
         yield _ready(client, options.worker_timeout)
 
 
@@ -102,21 +104,59 @@ def _connected(address: str) -> Iterator[Client]:
         yield client
 
 
-def _local(workers: int, gpus: Sequence[str]) -> SpecCluster:
-    """Start worker processes, and a scheduler in this process; they all end with it."""
+@contextmanager
+def _local(workers: int, gpus: Sequence[str]) -> Iterator[SpecCluster]:
+    """Yield worker processes, and a scheduler in this process; they all end with the context.
+
+    Raises:
+        InputError: if no worker can be started.
+    """
     import dask
     from distributed import Nanny, Scheduler, SpecCluster
+    from distributed.core import Status
+    from tornado.ioloop import PeriodicCallback
 
     here = {"host": "127.0.0.1"}
-    # No memory limit: near it, dask stops giving tasks to a worker, forever if the memory is a model's. One task at a
-    # time: dask would blame waiting tasks for the death of a worker too.
-    processes = {i: {"cls": Nanny, "options": {
-        **here, "silence_logs": logging.ERROR, "nthreads": 1, "memory_limit": 0,
-        "env": {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}}} for i in range(workers)}
     with dask.config.set({"distributed.scheduler.worker-saturation": 1.0,
-                          "distributed.scheduler.allowed-failures": _DEATHS - 1, **_QUIET}):
-        return SpecCluster(processes, {"cls": Scheduler, "options": {**here, "dashboard_address": "127.0.0.1:0"}},
-                           silence_logs=logging.WARNING)
+                          "distributed.scheduler.allowed-failures": _DEATHS - 1,
+                          # On a busy machine a worker may take longer than dask's 15 s to come back.
+                          "distributed.deploy.lost-worker-timeout": "1 day", **_QUIET}), \
+            SpecCluster({}, {"cls": Scheduler, "options": {**here, "dashboard_address": "127.0.0.1:0"}},
+                        silence_logs=logging.WARNING) as cluster:
+
+        async def start(name: int) -> None:
+            """Start a worker. If it fails, it is closed."""
+            # No memory limit: near it, dask stops giving tasks to a worker, forever if the memory is a model's. One
+            # task at a time: dask would blame waiting tasks for the death of a worker too.
+            options: dict[str, Any] = {
+                **here, "name": name, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL,
+                "env": {"CUDA_VISIBLE_DEVICES": gpus[name % len(gpus)]} if gpus else {}}
+            cluster.worker_spec[name] = {"cls": Nanny, "options": options}  # else the cluster would close it
+            cluster.workers[name] = Nanny(cluster.scheduler_address, **options)
+            with contextlib.suppress(Exception):
+                await cluster.workers[name]
+
+        async def start_all() -> None:
+            await asyncio.gather(*map(start, range(workers)))
+
+        async def restart_closed() -> None:
+            """Start closed workers again; dask restarts only those that have run."""
+            for name, nanny in list(cluster.workers.items()):
+                if nanny.status in (Status.closed, Status.failed) and cluster.status == Status.running:
+                    _log.warning("the worker %s failed when it started; it is started again", name)
+                    await start(name)
+
+        cluster.sync(start_all)
+        if not any(nanny.status == Status.running for nanny in cluster.workers.values()):
+            raise InputError(f"none of {workers} workers could be started; if memory is short, ask for fewer "
+                             "--workers")
+        loop, restarts = cluster.loop, PeriodicCallback(restart_closed, 1000 * _RESTART_EVERY)
+        assert loop is not None  # it is there as long as the cluster is open
+        loop.add_callback(restarts.start)
+        try:
+            yield cluster
+        finally:
+            loop.add_callback(restarts.stop)
 
 
 def _gpus(device: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import pytest
 from torch import nn
 
 import framebench
+from bench.options.attack import AttackOptions
 from bench.rows.adversarial import folder_of, read
 from bench.rows.store import Store
 from bench.run import main
+from bench.running.cluster import pool
 from framebench.domains import load_domain
 from framebench.errors import InputError
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
 _MODELS = """
@@ -195,6 +199,44 @@ def test_a_model_that_no_worker_can_load_is_refused(tmp_path):
     module = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
     with pytest.raises(InputError, match="mine"):
         framebench.attack(("mine", module), n=5, budgets=[1], workers=2, out=tmp_path)
+
+
+@pytest.fixture
+def failing(tmp_path):
+    """A folder: for each file in it, a worker fails when it starts, and removes the file."""
+    folder, script = tmp_path / "failing", tmp_path / "preload.py"
+    folder.mkdir()
+    script.write_text(f"import pathlib\n"
+                      f"for path in pathlib.Path({str(folder)!r}).iterdir():\n"
+                      "    try: path.unlink()\n"
+                      "    except OSError: continue\n"
+                      "    raise MemoryError\n")
+    with dask.config.set({"distributed.worker.preload": [str(script)]}):
+        yield folder
+
+
+def test_if_no_worker_starts_one_line_says_so(tmp_path, command, capfd, failing):
+    (failing / "1").touch()
+    assert command("attack", tmp_path / "out", "--workers", "1", models_=["good"]) == 2
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "workers" in line
+
+
+def test_a_worker_that_fails_when_it_starts_is_started_again(tmp_path, failing):
+    (failing / "1").touch()
+    with pool(AttackOptions(workers=2)) as workers:
+        for name in "23":  # the task ends its worker; this one's successor may fail, and so may the next
+            (failing / name).touch()
+        results: list[int] = []
+        assert workers.compute(_end_once, [str(tmp_path / "ended")], lambda task, pid: results.append(pid)) == []
+        assert len(results) == 1
+
+
+def _end_once(mark: str) -> int:
+    if not Path(mark).exists():
+        Path(mark).touch()
+        os._exit(1)
+    return os.getpid()
 
 
 def test_a_worker_that_hangs_costs_nothing_and_a_slice_that_ends_them_all_is_left_out_and_named(
