@@ -90,13 +90,13 @@ def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | No
                                     max_queries=max_queries, **options))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SimBAResult:
     """The attack's outcome, in the order of the images given.
 
     Attributes:
         x_adv: float [n, C, H, W] in [0, 1].
-        success_iteration: int64 [n]; 0 wrong (or at the target) from the start, -1 never.
+        success_iteration: int64 [n]; 0 if misclassified (or at the target) from the start, -1 if never.
         queries: int64 [n], forward passes spent.
         l2: float64 [n].
         linf: float64 [n].
@@ -107,6 +107,12 @@ class SimBAResult:
     queries: torch.Tensor
     l2: torch.Tensor
     linf: torch.Tensor
+
+    def __repr__(self) -> str:
+        """Return a summary in one line; the tensors would fill screens."""
+        attacked, broken = (int((self.success_iteration != 0).sum()), int((self.success_iteration > 0).sum()))
+        return (f"SimBAResult({len(self.queries)} images, {broken} of {attacked} attacked ones broken, "
+                f"{int(self.queries.sum()):,} queries)")
 
 
 def simba(predict: Predict, x: ArrayLike, y: ArrayLike, *, max_iterations: int, epsilon: float = 0.2,

@@ -232,6 +232,12 @@ def test_stream_loads_what_it_needs_when_a_slot_is_free(mlp, data):
             assert len(steps) == (success if success >= 0 else 20)
 
 
+def test_a_result_prints_as_its_counts(mlp, data):
+    result = simba(mlp, *data, max_iterations=D)
+    broken, queries = int((result.success_iteration > 0).sum()), int(result.queries.sum())
+    assert f"{broken} of 27 " in repr(result) and f"{queries:,}" in repr(result) and "tensor" not in repr(result)
+
+
 def test_no_images_is_an_empty_result(mlp):
     result = simba(mlp, torch.zeros(0, *SHAPE), torch.zeros(0, dtype=torch.int64), max_iterations=3)
     assert result.x_adv.shape == (0, *SHAPE)
