@@ -1,9 +1,9 @@
-"""Attack models and measure how often it succeeds within each budget.
+"""Attack models, and measure the attack success rate within each budget.
 
 Writes OUT/attack.csv (ASR curves), OUT/paired.csv (models compared on the same images), OUT/examples/ (one row per
-image) and OUT/report/index.html. All budgets come from one run at the largest. A run that was killed continues where it
-stopped; a second call with the same OUT adds to it and redoes nothing. With --transfer-from nothing is attacked: models
-classify images that others were attacked with, and OUT/transfer.csv is written.
+image) and OUT/report/index.html. All budgets come from one run at the largest. A killed run resumes with the same
+command; a second call with the same OUT adds to it without repeating work. With --transfer-from nothing is attacked:
+the models classify saved adversarial images, and OUT/transfer.csv is written.
 """
 
 from __future__ import annotations

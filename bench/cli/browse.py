@@ -1,9 +1,8 @@
 """Show all runs below a folder in the browser, with their reports, and compare any two of them.
 
-Serves on this machine's loopback address alone, until Ctrl-C, and shows nothing but the tables and reports of the runs.
-Where no browser is found, the address is printed. A FOLDER that is one run opens with its report. With --static,
-FOLDER/index.html is written instead: the same index as a file, without comparisons. Without FOLDER: runs, or the
-current folder where there is no runs.
+Runs a local server until Ctrl-C. Only this machine can reach it, and it shows only tables and reports. If no browser is
+found, the address is printed. If FOLDER is a single run, its report opens. With --static, the index is written to
+FOLDER/index.html instead, without comparisons. FOLDER is runs/ by default, or the current folder if there is no runs/.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ class BrowseOptions(Options):
 
     command = "browse"
 
-    folder: Path | None = option("FOLDER", None, PATH, "the folder that holds output folders, at any depth, or is one",
+    folder: Path | None = option("FOLDER", None, PATH, "an output folder, or a folder that contains some, at any depth",
                                  positional=True, known_as="runs, else the current folder")
-    port: int | None = option("--port", None, INTEGER, "the port to serve on", known_as="a free one",
+    port: int | None = option("--port", None, INTEGER, "port of the server", known_as="a free one",
                               rule=Rule(lambda value: 1 <= value <= 65535, "must lie between 1 and 65535"))
-    static: bool = option("--static", False, TRUTH, "write FOLDER/index.html, and end")
+    static: bool = option("--static", False, TRUTH, "write FOLDER/index.html and exit")
 
     def _check(self) -> None:
         if self.static and self.port is not None:

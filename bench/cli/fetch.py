@@ -1,12 +1,11 @@
-"""Fetch data sets from their public hosts, checked and resumable.
+"""Download data sets from their public hosts, verify them, and resume interrupted downloads.
 
-Each set is downloaded, compared with its published size and checksum, unpacked, checked and put in its place under
---data-root, in this order; what is there under its name is always whole. An interrupted fetch continues where it
-stopped. Without a name, the sets and their sizes are listed.
+Each set is downloaded, compared with its published size and checksum, unpacked, checked and then moved to its place
+under --data-root, so a set in its place is always complete. Without a name, the sets and their sizes are listed.
 
-A set of one archive takes its file with --archive FILE, or its address with --url. The sets of plain files (svhn,
-cifar10.1, cifar10.2) take the folder that holds them, or an archive of it, with --archive, and the address of such a
-folder with --url. All of it is checked as a download from the public host is.
+--archive FILE uses a local archive, and --url a mirror of it. For sets of plain files (svhn, cifar10.1, cifar10.2),
+--archive takes their folder or an archive of it, and --url the address of such a folder. These are verified like any
+download.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ class FetchOptions(WithData):
 
     command = "fetch"
 
-    names: tuple[str, ...] = option("NAME", (), TEXT, "data sets; without one, list what there is", many="*",
+    names: tuple[str, ...] = option("NAME", (), TEXT, "data sets; without a name, all are listed", many="*",
                                     positional=True)
     list: bool = option("--list", False, TRUTH, "list the data sets and their sizes")
     url: str | None = option("--url", None, TEXT, "a mirror to use instead of the public host")
-    archive: Path | None = option("--archive", None, PATH, "a file or folder that is here already, instead of the net",
+    archive: Path | None = option("--archive", None, PATH, "a local file or folder to use instead of a download",
                                   metavar="FILE")
-    force: bool = option("--force", False, TRUTH, "replace the set that is there, once the new one is complete; your "
-                         "own files in it stay, except images in the set's folders")
+    force: bool = option("--force", False, TRUTH, "replace an existing set once the new one is complete; your own "
+                         "files in it stay, except images in the set's folders")
 
 
 OPTIONS = FetchOptions

@@ -1,8 +1,8 @@
 """Compute the frame bounds of every convolution and linear layer of models.
 
-Writes OUT/frames.csv (one row per layer: A, B, B/A, certified bounds, how well the layer's input is found again from
-its output) and OUT/report/index.html. Bounds are those of the layer alone; with --fold, of the layer with the batch
-norm that follows it, directly or after pooling. A second call with the same OUT adds to it and redoes nothing.
+Writes OUT/frames.csv (one row per layer: A, B, B/A, certified bounds, and how well the layer's input can be
+reconstructed from its output) and OUT/report/index.html. Bounds are those of the layer alone, or with --fold those of
+the layer and the batch norm after it. A second call with the same OUT adds to it without repeating work.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""List the models, domains and attacks that there are, the names in one zoo of others' models, or the machine."""
+"""List the available models, domains and attacks, all models of one zoo, or the hardware."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ class ListOptions(WithData):
 
     command = "list"
 
-    zoo: str | None = option("ZOO", None, TEXT, "list all names of this zoo instead, one per line", choices=ZOOS,
+    zoo: str | None = option("ZOO", None, TEXT, "list all model names of this zoo, one per line", choices=ZOOS,
                              positional=True)
-    machine: bool = option("--machine", False, TRUTH, "show instead what computes here, and the timings that were "
-                           "kept of it")
+    machine: bool = option("--machine", False, TRUTH, "show the processor, the GPUs and the stored timings")
 
     def _check(self) -> None:
         if self.zoo and self.machine:
@@ -52,7 +51,7 @@ def run(options: ListOptions) -> None:
     for name, card in shipped().items():
         measured = "; ".join(f"{entry['accuracy']:.2%} of {entry['n']} on {entry['data']}" for entry in card.accuracy)
         print(f"  {name}: {card.arch} of width {card.width}, {measured}")
-    print(f"models that others made (all names: bench list {' | '.join(ZOOS)}):")
+    print(f"models from other sources (all names: bench list {' | '.join(ZOOS)}):")
     for name, source in SOURCES.items():
         print(f"  {name}:{source.form}: {source.summary}")
     try:

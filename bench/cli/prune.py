@@ -1,10 +1,9 @@
-"""Prune a checkpoint: zero the filters or weights that matter least.
+"""Prune a checkpoint: zero the least important filters or weights.
 
 Writes OUT/NAME.safetensors with its card OUT/NAME.json, which `attack`, `shift` and `frames` take as a model. Filters
 are ranked by the Taylor criterion of Molchanov et al. 2017 (arXiv 1611.06440) on training images, or by their norm.
-Nothing is retrained. Pruned channels are zeros in the same architecture: this changes what the network computes, not
-its speed. Accuracies are measured on the sample and, where --data-root has them, on the test set and on the training
-images that the checkpoint was trained without.
+Nothing is retrained. Pruned channels are set to zero, so the architecture and its speed do not change. Accuracy is
+measured on the sample and, if --data-root has them, on the test set and the held-out training images.
 """
 
 from __future__ import annotations

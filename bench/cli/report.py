@@ -1,7 +1,7 @@
-"""Rebuild tables and report from stored rows, joining outputs of several runs if asked.
+"""Rebuild tables and report from stored rows, and join the outputs of several runs.
 
-With one OUT, its tables and report are written anew. With several, what the others hold is copied into the first (rows
-and images of the same evaluation are joined, as those of --shard runs), and its tables and report are written.
+With one OUT, its tables and report are rewritten. With several, the contents of the others are first copied into the
+first; rows and images of the same evaluation are joined, such as those of --shard runs.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Measure how accuracy holds when the domain changes: corruptions, other sources, other collections.
+"""Measure accuracy under domain shift: corruptions and other image sources.
 
 Writes OUT/shift.csv (accuracy of every model on every cell), OUT/shift_summary.csv (means over cells, gap to clean
 accuracy, mCE, worst corruption and class), OUT/shift_paired.csv (models compared on the same images), OUT/examples/
-(one row per image) and OUT/report/index.html. Official sets are used where the data root has them; CIFAR-10-C is
-generated from the clean test set where not, and named so. Where the data root has CIFAR-10's training set too,
-OUT/duplicates.csv names the images that are, exactly or nearly, in it. A killed run continues where it stopped.
+(one row per image) and OUT/report/index.html. Official sets are used if the data root has them. A missing CIFAR-10-C
+is generated from the clean test set, and the results say so. If the data root has CIFAR-10's training set,
+OUT/duplicates.csv lists images that are exact or near copies of training images. A killed run resumes with the same
+command.
 """
 
 from __future__ import annotations

@@ -64,45 +64,45 @@ class AttackOptions(WithProtocol, Reported, WithImages, Batched, Spread):
         "shipped names, .safetensors paths, python:FILE.py:FUNCTION")
     domain: str | Domain | None = option(
         "--domain", None, DOMAIN, "images to attack; `bench list` shows all", metavar="D",
-        known_as="cifar10 under --data-root; without one the 20 images that foolbox ships")
+        known_as="cifar10 under --data-root, or the 20 images that foolbox ships if there is none")
     n: int | None = option("-n", None, INTEGER, "the first N images of the common, class-balanced order", metavar="N",
                            rule=AT_LEAST_ONE, known_as=f"at most {_IMAGES}")
     attack: str | UserFunction = option(
-        "--attack", "simba", ATTACK, f"{', '.join(ATTACKS)}; `bench list` says what each is", metavar="A")
+        "--attack", "simba", ATTACK, f"{', '.join(ATTACKS)}; `bench list` describes them", metavar="A")
     attack_options: Mapping[str, Any] = option(
-        "--attack-option", None, PAIRS, "further options of an attack other than simba, as its documentation has them",
+        "--attack-option", None, PAIRS, "options of an attack other than simba (docs/attacks.md)",
         many="+", metavar="KEY=VALUE")
-    basis: str = _simba("basis", TEXT, "the directions, also those of noise")
+    basis: str = _simba("basis", TEXT, "the directions; also for noise")
     order: str = _simba("order", TEXT, "order of the directions")
-    step: str = _simba("step", TEXT, "the paper's algorithm, or the authors' batched code")
-    objective: str = _simba("objective", TEXT, "what a step must lower")
+    step: str = _simba("step", TEXT, "first-improving: the paper's algorithm; best-of-two: the authors' batched code")
+    objective: str = _simba("objective", TEXT, "the score that a step must lower")
     epsilon: tuple[float, ...] | None = option(
-        "--epsilon", None, NUMBER, "simba and noise: step along a direction, for pixels in [0, 1]; other attacks: "
-        "their bound; several are run one after the other", many="+", rule=POSITIVE, distinct=True, metavar="E",
+        "--epsilon", None, NUMBER, "simba and noise: step size, for pixels in [0, 1]; other attacks: bound; "
+        "several values are run one after the other", many="+", rule=POSITIVE, distinct=True, metavar="E",
         known_as=f"simba and noise {SimBAOptions.epsilon:g}, other attacks their own")
-    clip: str = _simba("clip", TEXT, "clip to [0, 1] each image shown, or, as some harnesses do, each accepted image "
-                       "for good")
-    convention: str = _simba("convention", TEXT, "where images are clipped: pixels, or, to explain others' figures, "
-                             "normalised ones")
+    clip: str = _simba("clip", TEXT, "anew: clip the image of each query to [0, 1]; cumulative: clip each accepted "
+                       "image for good, as some harnesses do")
+    convention: str = _simba("convention", TEXT, "clip pixels, or normalised values (only to explain published "
+                             "numbers)")
     linf: float | None = _simba("linf", NUMBER, "bound on the largest change of a pixel value")
-    targeted: bool = _simba("targeted", TRUTH, "towards a random class instead of away from the label")
+    targeted: bool = _simba("targeted", TRUTH, "attack towards a random class instead of away from the label")
     budgets: tuple[int, ...] = option(
-        "--budgets", (1, 10, 50, 100, 1000), INTEGER, "iterations after which success is tabled; of attacks but simba "
-        "one query each, after the clean image's (autoattack's are, by default, where its parts end)", many="+",
+        "--budgets", (1, 10, 50, 100, 1000), INTEGER, "iterations at which success is tabled; an iteration of an "
+        "attack other than simba is one query (default of autoattack: the ends of its parts)", many="+",
         metavar="K", rule=AT_LEAST_ONE)
-    max_queries: int | None = option("--max-queries", None, INTEGER, "hard limit of queries per image", metavar="N",
+    max_queries: int | None = option("--max-queries", None, INTEGER, "hard limit on queries per image", metavar="N",
                                      rule=AT_LEAST_ONE, known_as="none")
-    l2: float | None = option("--l2", None, NUMBER, "also table ASR with successes within this L2 distance",
+    l2: float | None = option("--l2", None, NUMBER, "also table ASR that counts only successes within this L2 distance",
                               metavar="CAP", rule=POSITIVE)
-    seed: int = option("--seed", 0, INTEGER, "seed of the attack's draws", rule=SEED)
+    seed: int = option("--seed", 0, INTEGER, "seed of the attack's random draws", rule=SEED)
     seeds: tuple[int, ...] | None = option("--seeds", None, INTEGER, "several seeds, run one after the other",
                                            many="+", rule=SEED, distinct=True, metavar="S")
     save_adversarial: bool = option("--save-adversarial", False, TRUTH,
-                                    "keep all attacked images, in folders below OUT/adversarial/")
+                                    "keep all attacked images below OUT/adversarial/")
     transfer_from: tuple[Path, ...] | None = option(
-        "--transfer-from", None, PATH, "attack nothing: let the models classify images that were kept so", many="+",
+        "--transfer-from", None, PATH, "attack nothing; classify images kept by --save-adversarial", many="+",
         metavar="DIR", in_protocol=False)
-    shard: Shard | None = option("--shard", None, SHARD, "attack the I-th of N parts of the images; `bench report` "
+    shard: Shard | None = option("--shard", None, SHARD, "attack only part I of N of the images; `bench report` "
                                  "joins the outputs", metavar="I/N")
     out: Path = out_folder("runs")
 

@@ -33,7 +33,7 @@ from framebench.errors import InputError, printable, unknown
 #: Groups in help.
 FILES, MESSAGES, REPORT = "files", "messages", "report"
 IMAGES = "image files (folder:PATH, imagenet, ...; changes the pixels)"
-COMPUTING = "computing (changes the speed, not the rows)"
+COMPUTING = "computing (no effect on results, except --precision)"
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _words(value: Any) -> list[str]:
 
 def out_folder(default: str) -> Any:
     """Return the option for the output folder."""
-    return option("--out", Path(default), PATH, "where results go", metavar="DIR", group=FILES)
+    return option("--out", Path(default), PATH, "output folder", metavar="DIR", group=FILES)
 
 
 @dataclass(frozen=True, init=False)
@@ -197,8 +197,8 @@ class Batched(Computed):
 
     batch_size: int = option("--batch-size", 256, INTEGER, "images per forward pass", rule=AT_LEAST_ONE,
                              group=COMPUTING)
-    precision: str = option("--precision", "fp32", TEXT, "what all models compute in; bf16 makes each of them "
-                            "bf16:NAME, with rows of its own (docs/models.md)", choices=("fp32", "bf16"),
+    precision: str = option("--precision", "fp32", TEXT, "precision of all models; bf16 turns each into bf16:NAME, "
+                            "with rows of its own (docs/models.md)", choices=("fp32", "bf16"),
                             group=COMPUTING)
 
 
@@ -206,13 +206,13 @@ class Batched(Computed):
 class Spread(Computed):
     """Options of a command whose computing several workers can share (docs/cluster.md)."""
 
-    workers: int | None = option("--workers", None, INTEGER, "share the work among N processes on this machine, with a "
-                                 "GPU each where there are several", rule=THREADS, group=COMPUTING, metavar="N",
-                                 known_as="none, this process does it")
+    workers: int | None = option("--workers", None, INTEGER, "share the work among N processes on this machine; each "
+                                 "gets its own GPU if there are several", rule=THREADS, group=COMPUTING, metavar="N",
+                                 known_as="none: this process computes")
     scheduler: str | None = option("--scheduler", None, TEXT, "share the work among the workers of a dask cluster, "
                                    "such as tcp://10.0.0.1:8786", group=COMPUTING, metavar="ADDRESS", known_as="none")
-    worker_timeout: int | None = option("--worker-timeout", None, INTEGER, "take a worker for dead whose model has not "
-                                        "answered, or that has not finished a step of a training, for so long",
+    worker_timeout: int | None = option("--worker-timeout", None, INTEGER, "treat a worker as dead after this time "
+                                        "without an answer of its model or a finished training step",
                                         rule=AT_LEAST_ONE, group=COMPUTING, metavar="SECONDS", known_as="20 times the "
                                         "longest wait so far, and at least 600; no limit for trainings")
 
@@ -233,7 +233,7 @@ class WithData(Options):
     """Options of a command that reads data sets."""
 
     data_root: str | None = option(
-        "--data-root", None, TEXT, "folder with data sets: cifar-10-batches-py/, cifar10/{train,test}/<class>/*, ...",
+        "--data-root", None, TEXT, "folder of the data sets: cifar-10-batches-py/, cifar10/{train,test}/<class>/*, ...",
         metavar="DIR", group=FILES, known_as="$BENCH_DATA")
 
 
@@ -241,14 +241,14 @@ class WithData(Options):
 class WithImages(WithData):
     """Options of a command that reads images, which may be files of any size."""
 
-    image_size: int | None = option("--image-size", None, INTEGER, "height and width of the images: what is left of "
-                                    "them is the centre", metavar="PIXELS", rule=PIXELS, group=IMAGES,
+    image_size: int | None = option("--image-size", None, INTEGER, "side of the central square that is cut from each "
+                                    "image", metavar="PIXELS", rule=PIXELS, group=IMAGES,
                                     known_as="224 for ImageNet's sets, 32 for CIFAR-10's classes, else as they are")
-    resize: int | None = option("--resize", None, INTEGER, "what the shorter side is resized to before",
+    resize: int | None = option("--resize", None, INTEGER, "length of the shorter side before the cut",
                                 metavar="PIXELS", rule=PIXELS, group=IMAGES,
                                 known_as="256/224 of the image size for ImageNet's sets, else the image size")
-    interpolation: str | None = option("--interpolation", None, TEXT, "how images are resized",
+    interpolation: str | None = option("--interpolation", None, TEXT, "interpolation for resizing",
                                        choices=("bilinear", "bicubic", "nearest", "lanczos", "box"), group=IMAGES,
-                                       known_as="bilinear; box, the average, for CIFAR-10's classes")
-    skip_broken: bool = option("--skip-broken", False, TRUTH, "leave out images that can't be decoded, and say how "
-                               "many; otherwise one of them ends the command", group=IMAGES)
+                                       known_as="bilinear; box (average) for CIFAR-10's classes")
+    skip_broken: bool = option("--skip-broken", False, TRUTH, "skip images that can't be decoded and report how many; "
+                               "otherwise the first one stops the command", group=IMAGES)

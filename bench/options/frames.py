@@ -23,14 +23,14 @@ class FramesOptions(Reported, Computed):
 
     models: tuple[str | LoadedModel, ...] = models_option(
         "shipped names, .safetensors paths, python:FILE.py:FUNCTION")
-    size: int = option("--size", 32, INTEGER, "height and width of the images", rule=PIXELS, metavar="PIXELS")
+    size: int = option("--size", 32, INTEGER, "side of the square input images", rule=PIXELS, metavar="PIXELS")
     padding: Literal["circular", "own"] = option(
-        "--padding", "circular", TEXT, "circular: exact bounds of the convolution on a torus; own: with the layer's "
-        "own padding, zeros or what its padding_mode says, by estimates (Lanczos) that are marked where they have not "
-        "converged", choices="framebench.models.spectrum:Padding", metavar="P")
-    fold: bool = option("--fold", False, TRUTH, "fold batch norms into the layers that they follow, directly or after "
-                        "pooling")
-    images: int = option("--images", 4, INTEGER, "real images whose activations are reconstructed, 0 for none",
+        "--padding", "circular", TEXT, "circular: exact bounds with circular padding; own: estimated bounds (Lanczos) "
+        "with the layer's own padding; the table marks those that have not converged",
+        choices="framebench.models.spectrum:Padding", metavar="P")
+    fold: bool = option("--fold", False, TRUTH, "fold each batch norm into the layer before it (pooling may be "
+                        "between)")
+    images: int = option("--images", 4, INTEGER, "real images whose activations are reconstructed; 0 for none",
                          metavar="N", rule=Rule(lambda value: 0 <= value <= 20,
                                                 "must lie between 0 and 20, the number of images that foolbox ships"))
     out: Path = out_folder("runs")

@@ -51,7 +51,7 @@ class WithProtocol(Options):
 
     protocol: Protocol | None = option(
         "--protocol", None, Kind("a name or the path of a TOML file", _protocol),
-        f"options of a protocol, which those given override: {', '.join(NAMES)}, or a FILE.toml with a table [COMMAND]",
+        f"a set of options: {', '.join(NAMES)}, or a FILE.toml with a table [COMMAND]; other flags override it",
         metavar="P", in_protocol=False)
 
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -21,16 +21,16 @@ class PruneOptions(WithData, Computed):
     command = "prune"
 
     model: str = option("MODEL", MISSING, TEXT, "a shipped name, a .safetensors path or RUN@EPOCH", positional=True)
-    share: float = option("--share", MISSING, NUMBER, "share of the filters (weights) of all convolutions to remove, "
-                          "between 0 and 1; each keeps one at least", rule=SHARE, metavar="S")
-    criterion: str = option("--criterion", "taylor", TEXT, "taylor: |activation * gradient|, of weights |w * gradient|;"
-                            " magnitude: the norm, needs no data", choices="framebench.models.prune:CRITERIA",
+    share: float = option("--share", MISSING, NUMBER, "share of the filters (or weights) of all convolutions to "
+                          "remove, between 0 and 1; each layer keeps at least one", rule=SHARE, metavar="S")
+    criterion: str = option("--criterion", "taylor", TEXT, "taylor: |activation * gradient|, or |w * gradient| for "
+                            "weights; magnitude: the norm, without data", choices="framebench.models.prune:CRITERIA",
                             metavar="C")
     units: str = option("--structured", "filters", TEXT, "filters: whole channels, ranked relative to their layer; "
-                        "weights: one by one", choices="framebench.models.prune:UNITS", metavar="UNITS")
-    dataset: str = dataset_option("what the model was trained on")
+                        "weights: individual weights", choices="framebench.models.prune:UNITS", metavar="UNITS")
+    dataset: str = dataset_option("data set that the model was trained on")
     images: int | None = option(
-        "--images", None, INTEGER, "for taylor, the first N training images of the common, class-balanced order",
+        "--images", None, INTEGER, "for taylor: use the first N training images of the fixed, class-balanced order",
         rule=AT_LEAST_ONE, metavar="N", known_as=f"{_IMAGES}")
     name: str | None = option("--name", None, TEXT, "name of the pruned checkpoint",
                               known_as="MODEL-CRITERION-STRUCTURED-SHARE")

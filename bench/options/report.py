@@ -52,14 +52,15 @@ class Reported(Options):
     """Options of a command that writes the report."""
 
     baseline: str | None = option(
-        "--baseline", None, TEXT, "the model by whose errors mCE divides, and which others are compared with",
+        "--baseline", None, TEXT, "the reference model: others are compared with it, and mCE divides by its errors",
         metavar="M", group=REPORT,
-        known_as="the model `baseline` if it is one of several, else none: mCE is then the mean error")
+        known_as="the model `baseline` if it is one of several, else none: mCE is then the mean error, or relative to "
+        "AlexNet on imagenet-c")
     log: tuple[Path, ...] = option(
-        "--log", (), PATH, "folders that trainings wrote (OUT/NAME), or their layers.csv and log.csv: bounds, "
-        "accuracy, loss and penalty over the epochs are drawn in the report", many="*", metavar="RUN", group=REPORT)
-    repair: bool = option("--repair", False, TRUTH, "remove damaged files below OUT first, naming each, and compute "
-                          "again what they held and what else is lost (pictures, attacked images)", group=FILES,
+        "--log", (), PATH, "training folders (OUT/NAME), or their layers.csv and log.csv; the report plots their "
+        "frame bounds, accuracy, loss and penalty per epoch", many="*", metavar="RUN", group=REPORT)
+    repair: bool = option("--repair", False, TRUTH, "first remove damaged files below OUT and name them; then "
+                          "recompute what was lost (rows, pictures, attacked images)", group=FILES,
                           in_protocol=False)
 
     def report_settings(self, matched: tuple[str, ...] = (), left_out: tuple[str, ...] = ()) -> ReportSettings:
@@ -73,14 +74,15 @@ class ReportOptions(Reported):
 
     command = "report"
 
-    out: tuple[Path, ...] = option("OUT", (Path("runs"),), PATH, "output folders", many="+", positional=True)
+    out: tuple[Path, ...] = option("OUT", (Path("runs"),), PATH, "output folders; several are joined into the first",
+                                    many="+", positional=True)
     formats: tuple[str, ...] = option(
-        "--format", ("html",), TEXT, "what the report is written as, beside the page, which is always: md (Markdown), "
-        "tex (LaTeX), both with figures and tables as files, and pdf (the page, printed by an installed Chromium, "
-        "Chrome or Edge)", many="+", choices=("html", "md", "tex", "pdf"), distinct=True, group=REPORT)
+        "--format", ("html",), TEXT, "formats of the report; html is always written. md (Markdown) and tex (LaTeX) "
+        "come with figures and tables as files; pdf is the page, printed by an installed Chromium, Chrome or Edge",
+        many="+", choices=("html", "md", "tex", "pdf"), distinct=True, group=REPORT)
     figure_width: float = option(
         "--figure-width", _WIDTHS["column"], Kind("column, text, or a number of inches", _inches),
-        "width of the figures that md and tex come with: column (3.25 inches), text (6.75) or a number of inches",
+        "width of the figures for md and tex: column (3.25 inches), text (6.75), or a number of inches",
         rule=Rule(lambda inches: 2 <= inches <= 12, "must be from 2 to 12 inches"), group=REPORT)
 
     def report_settings(self, matched: tuple[str, ...] = (), left_out: tuple[str, ...] = ()) -> ReportSettings:

@@ -29,17 +29,17 @@ class ShiftOptions(WithProtocol, Reported, WithImages, Batched, Spread):
         "shipped names, .safetensors paths, RUN@EPOCH, python:FILE.py:FUNCTION")
     domains: tuple[str | Domain, ...] | None = option(
         "--domains", None, DOMAIN, "domains; `bench list` shows all", many="+", metavar="D",
-        known_as="those under --data-root and cifar10-c; without one the samples and samples-c")
-    n: int | None = option("-n", None, INTEGER, "the first N images of each cell in the common, class-balanced order",
+        known_as="those under --data-root, and cifar10-c; without a data root samples and samples-c")
+    n: int | None = option("-n", None, INTEGER, "use the first N images of each cell, in a fixed, class-balanced order",
                            metavar="N", rule=AT_LEAST_ONE, known_as="all")
     corruptions: tuple[str, ...] | None = option(
-        "--corruptions", None, TEXT, "corruptions", many="+", metavar="C", distinct=True,
-        choices="framebench.domains.corruptions:NAMES", known_as="all, the benchmark's and the extra ones")
-    severities: tuple[int, ...] = option("--severities", None, INTEGER, "severities", many="+", metavar="S",
+        "--corruptions", None, TEXT, "corruptions to apply", many="+", metavar="C", distinct=True,
+        choices="framebench.domains.corruptions:NAMES", known_as="all 19: the benchmark's and the extra ones")
+    severities: tuple[int, ...] = option("--severities", None, INTEGER, "severities to apply", many="+", metavar="S",
                                          distinct=True, choices=_SEVERITIES, known_as="all")
     match_clean: str | None = option(
-        "--match-clean", None, TEXT, "take of each run folder among the models the kept epoch whose held-out accuracy "
-        "is nearest to this model's", metavar="M")
+        "--match-clean", None, TEXT, "from each training folder among the models, use the kept epoch whose held-out "
+        "accuracy is nearest to that of model M", metavar="M")
     seed: int = option("--seed", 0, INTEGER, "seed of generated corruptions", rule=SEED)
     out: Path = out_folder("runs")
 

@@ -41,33 +41,33 @@ class TrainOptions(WithData, Spread):
     batch_size: int = _recipe("batch_size", INTEGER, "images per step", flag="--batch")
     lr: float = _recipe("lr", NUMBER, "peak learning rate of the one-cycle schedule")
     weight_decay: float | None = _recipe(
-        "weight_decay", NUMBER, "decay of all weight matrices", known_as=f"{WEIGHT_DECAY:g}; 0 for the layers that an "
-        "absolute frame takes, whose upper bound takes over")
+        "weight_decay", NUMBER, "weight decay of all weight matrices", known_as=f"{WEIGHT_DECAY:g}; 0 for layers whose "
+        "scale the upper bound of a frame regularizer limits")
     label_smoothing: float = _recipe("label_smoothing", NUMBER, "share of the target spread over all classes")
-    pad: int = _recipe("pad", INTEGER, "random crops shift by up to this many pixels")
-    cutout: int = _recipe("cutout", INTEGER, "side of the blanked square, 0 for none")
-    validation: int = _recipe("validation", INTEGER, "training images held out")
+    pad: int = _recipe("pad", INTEGER, "random crops shift the image by up to this many pixels")
+    cutout: int = _recipe("cutout", INTEGER, "side of the blanked square; 0 for none")
+    validation: int = _recipe("validation", INTEGER, "number of held-out training images")
     regularizer: str = _recipe("regularizer", TEXT, "none, frame, ...; `bench list` shows all", metavar="R",
                                group=_REGULARIZER)
     gamma: float | None = _recipe("gamma", NUMBER, "coefficient of the penalty", group=_REGULARIZER,
                                   known_as="the regularizer's own")
-    every: int | None = _recipe("every", INTEGER, "apply the penalty every K steps, times K", metavar="K",
+    every: int | None = _recipe("every", INTEGER, "apply the penalty every K steps, multiplied by K", metavar="K",
                                 group=_REGULARIZER, known_as="the regularizer's own")
     regularizer_options: Mapping[str, Any] = option(
-        "--option", None, PAIRS, "options of the regularizer, such as lower=0.5 upper=1.5 relative=true; all are in "
+        "--option", None, PAIRS, "options of the regularizer, such as lower=0.5 upper=1.5 relative=true; see "
         "docs/regularizers.md", many="+", metavar="KEY=VALUE", group=_REGULARIZER)
-    init: str = _recipe("init", TEXT, "how weights start", choices=INITS, group=_REGULARIZER)
-    precision: str = option("--precision", "auto", TEXT, "auto: bf16 where the processor computes it faster",
+    init: str = _recipe("init", TEXT, "initialisation of the weights", choices=INITS, group=_REGULARIZER)
+    precision: str = option("--precision", "auto", TEXT, "auto: bf16 if the hardware computes it faster",
                             choices=("auto", *PRECISIONS))
-    compile: bool = option("--compile", False, TRUTH, "compile the model (pays on a GPU)")
-    seeds: tuple[int, ...] = option("--seeds", (Recipe.seed,), INTEGER, "one training each", many="+", rule=SEED,
-                                    distinct=True, metavar="S")
-    name: str | None = option("--name", None, TEXT, "name of the checkpoint; with several seeds, -sSEED is added",
+    compile: bool = option("--compile", False, TRUTH, "compile the model (worthwhile on a GPU)")
+    seeds: tuple[int, ...] = option("--seeds", (Recipe.seed,), INTEGER, "seeds; each is a separate training", many="+",
+                                    rule=SEED, distinct=True, metavar="S")
+    name: str | None = option("--name", None, TEXT, "name of the checkpoint; -sSEED is added for several seeds",
                               known_as="ARCH-wWIDTH-REGULARIZER")
-    log_every: int = option("--log-every", 1, INTEGER, "log the layers' frame bounds every N epochs, first and last "
-                            "always", rule=AT_LEAST_ONE, metavar="N")
-    keep_every: int = option("--keep-every", 1, INTEGER, "keep every Nth epoch and the last one; with 1, half-epochs "
-                             "in the last third too", rule=AT_LEAST_ONE, metavar="N")
+    log_every: int = option("--log-every", 1, INTEGER, "log the layers' frame bounds every N epochs, and at "
+                            "the first and last", rule=AT_LEAST_ONE, metavar="N")
+    keep_every: int = option("--keep-every", 1, INTEGER, "keep every Nth epoch and the last one; 1 also keeps "
+                             "half-epochs in the last third", rule=AT_LEAST_ONE, metavar="N")
     half: bool = option("--half", False, TRUTH, "store the weights as float16")
     out: Path = out_folder("runs/train")
 
