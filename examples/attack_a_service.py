@@ -1,9 +1,9 @@
-"""Attack a service that answers with labels alone, at a limited rate, and fails now and then.
+"""Attack a service that returns only labels, has a limited rate, and sometimes fails.
 
     python examples/attack_a_service.py
 
-The service here is `baseline` behind a server on this machine that turns away every fourth request. For yours, write a
-`classify` that asks it; from the shell:
+The service here is `baseline` behind a local server that rejects every fourth request. For your own service, write a
+function like `classify`. From the shell:
 
     bench attack --models blackbox:FILE.py:classify --attack foolbox:HopSkipJumpAttack --budgets 100 --max-queries 100
 """
@@ -24,24 +24,24 @@ import framebench
 
 
 def classify(images: np.ndarray) -> list[int]:
-    """Ask the service: images float32 [n, H, W, 3] in [0, 1] to n labels. What it raises is tried again, later."""
+    """Query the service: images float32 [n, H, W, 3] in [0, 1] to n labels. If this raises, the call is retried."""
     body = json.dumps(np.round(images, 4).tolist()).encode()
     with urllib.request.urlopen(os.environ["SERVICE"], body, timeout=30) as answer:
         labels: list[int] = json.load(answer)
     return labels
 
 
-# Settings: without `answers` the function returns logits; without `rate` (calls per second) it is asked at full speed.
+# Settings: the default of `answers` is logits; without `rate` (calls per second) the function is called at full speed.
 classify.answers, classify.classes, classify.rate, classify.backoff = "labels", 10, 50, 0.1  # type: ignore[attr-defined]
 
 
 class Service(BaseHTTPRequestHandler):
-    """The stand-in for the service."""
+    """A stand-in for the service."""
 
     model, requests = framebench.load_model("baseline"), itertools.count(1)
 
     def do_POST(self) -> None:  # noqa: N802, the name that http.server calls
-        """Answer a request, or turn it away."""
+        """Answer or reject a request."""
         images = torch.tensor(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(503 if next(self.requests) % 4 == 0 else 200)
         self.end_headers()

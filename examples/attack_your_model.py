@@ -2,7 +2,7 @@
 
     python examples/attack_your_model.py
 
-The same from the shell, where a model is named by its file and the function that makes it:
+From the shell, name a model by its file and the function that returns it:
 
     bench attack --models baseline python:examples/attack_your_model.py:make_model --protocol demo
 """
@@ -30,12 +30,12 @@ class Blurred(nn.Module):
 
 
 def make_model() -> nn.Module:
-    """Return the model to be attacked; load your weights here."""
+    """Return the model to attack; load your weights here."""
     return Blurred(framebench.load_model("baseline"))
 
 
 if __name__ == "__main__":
-    # 20 images that need no download; for a result, add data_root=DIR with CIFAR-10 in it and n=1000
+    # 20 images without a download; for real results, add data_root=DIR (with CIFAR-10) and n=1000
     results = framebench.attack("baseline", ("blurred", make_model()), domain="samples", budgets=[1, 10, 30])
     curves = results.attack[results.attack["unit"] == "iterations"]
     print(curves[["model", "budget", "n_correct", "asr", "ci_low", "ci_high"]].to_string(index=False))

@@ -1,6 +1,6 @@
-"""An attack of your own: random search within a bound. docs/attacks.md tells what a function must be.
+"""Your own attack: random search within a bound. docs/attacks.md describes the function's interface.
 
-Run it so::
+Run it with::
 
     bench attack --attack python:examples/my_attack.py:random_search --attack-option share=0.1 --budgets 10 100
 """
@@ -30,5 +30,5 @@ def margin(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return float(logits[0, labels] - others.max())
 
 
-# What the function is: what it must see of a model, and the bound within which a success counts.
+# What the function needs from the model, and the bound within which a success counts.
 random_search.needs, random_search.norm, random_search.epsilon = "scores", "linf", 8 / 255

@@ -1,9 +1,9 @@
-"""Measure a model on your own images: a folder of class folders, as it is and under corruptions.
+"""Measure a model on your own images: a folder of class folders, clean and corrupted.
 
     python examples/shift_on_a_folder.py [FOLDER]
 
-FOLDER holds <class>/*.png (or .jpg) with CIFAR-10's class names, some of which may be missing; other sizes are reduced
-to 32x32. Without FOLDER the 20 images that foolbox ships are written into such a folder first. From the shell:
+FOLDER contains <class>/*.png (or .jpg) with CIFAR-10's class names; some may be missing. Images are resized to 32x32.
+Without FOLDER, the 20 images that foolbox ships are first written into such a folder. From the shell:
 
     bench shift --models baseline --domains folder:FOLDER folder-c:FOLDER --corruptions fog contrast
 """

@@ -1,9 +1,9 @@
-"""The frame regularizer in a training loop of your own, and what it does to the frame bounds of every layer.
+"""Use the frame regularizer in your own training loop, and see the frame bounds of every layer.
 
     python examples/train_with_frame.py
 
-A penalty is called with the model and gives a scalar to be added to the loss. The frame's upper bound takes the place
-of weight decay, so the optimizer has none. For trainings that count: `bench train --regularizer frame`.
+A penalty takes the model and returns a scalar to add to the loss. The frame's upper bound replaces weight decay, so the
+optimizer has none. For real trainings, use `bench train --regularizer frame`.
 """
 
 from __future__ import annotations
