@@ -33,7 +33,7 @@ from framebench.errors import InputError, printable, unknown
 #: Groups in help.
 FILES, MESSAGES, REPORT = "files", "messages", "report"
 IMAGES = "image files (folder:PATH, imagenet, ...; changes the pixels)"
-COMPUTING = "computing (no effect on results, except --precision)"
+COMPUTING = "computing (no effect on results)"
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,7 @@ class Batched(Computed):
     batch_size: int = option("--batch-size", 256, INTEGER, "images per forward pass", rule=AT_LEAST_ONE,
                              group=COMPUTING)
     precision: str = option("--precision", "fp32", TEXT, "precision of all models; bf16 turns each into bf16:NAME, "
-                            "with rows of its own (docs/models.md)", choices=("fp32", "bf16"),
-                            group=COMPUTING)
+                            "with rows of its own (docs/models.md)", choices=("fp32", "bf16"))
 
 
 @dataclass(frozen=True, init=False)

@@ -224,6 +224,7 @@ def test_the_command_that_a_report_shows_makes_the_same_options():
     assert typed(*again) == typed("attack", *words)
     assert typed("report", "one", "two").command_line() == "bench report one two"
     assert ShiftOptions().command_line() == "bench shift"
+    assert ShiftOptions(precision="bf16", threads=1).command_line() == "bench shift --precision bf16"
     named = AttackOptions(models=[("mine", nn.Flatten())], seed=0).command_line()
     assert named == "bench attack --models mine", "the default is no news"
 
