@@ -1,1 +1,1 @@
-"""The study: what is trained, what is measured, and the account, all by command (`python -m study --help`)."""
+"""The study: its trainings, measurements and account, made by `python -m study` (see ``--help``)."""

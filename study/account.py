@@ -1,4 +1,4 @@
-"""Writes the account, ``docs/study.md``, its figures and its appendix, from the rows; nothing else is in them."""
+"""Writes the account (``docs/study.md``), its figures and its appendix from the rows alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from study.plan import STUDY
 from study.rows import FOLDED, SMALLEST
 
 DOCS = STUDY.parent / "docs"
-#: Figure -> what stands for it where it can't be seen.
+#: Figure -> its alternative text.
 FIGURES = {"forest": "Every arm minus plain training", "accuracy": "Robustness against clean accuracy",
            "frameness": "Robustness against frameness"}
 
@@ -24,13 +24,13 @@ def write_account(docs: Path = DOCS) -> None:
     """Write the account.
 
     Args:
-        docs: The folder; ``study.md`` and ``study-appendix.md`` in it are replaced, and the figures in ``study/``.
+        docs: The folder in which ``study.md``, ``study-appendix.md`` and the figures in ``study/`` are replaced.
 
     Raises:
-        InputError: for trainings or rows that are damaged.
+        InputError: for damaged trainings or rows.
     """
-    found = analyse()
-    drawn = figures(found)
+    study = analyse()
+    drawn = figures(study)
     folder = docs / "study"
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.svg"):
@@ -38,65 +38,65 @@ def write_account(docs: Path = DOCS) -> None:
             path.unlink()
     for name, text in drawn.items():
         _write(folder / name, text)
-    for name, text in pages(found).items():
+    for name, text in pages(study).items():
         _write(docs / name, text)
 
 
-def pages(found: Study) -> dict[str, str]:
-    """Return the name of each page and its text."""
+def pages(study: Study) -> dict[str, str]:
+    """Return file name -> text of each page."""
     filled = {}
-    for name, words in (("study.md", _page(found)), ("study-appendix.md", _appendix(found))):
+    for name, words in (("study.md", _page(study)), ("study-appendix.md", _appendix(study))):
         template = Template((STUDY / f"{name}.in").read_text(encoding="utf-8"))
         filled[name] = wrapped(template.substitute(words))
     return filled
 
 
-def _page(found: Study) -> dict[str, str]:
-    primary = found.results.get(PRIMARY.key)
+def _page(study: Study) -> dict[str, str]:
+    primary = study.results.get(PRIMARY.key)
     reading = claims.claims()["reading"]
     drawn = {
-        "forest": any(found.results[key].methods for key in FOREST if key in found.results),
+        "forest": any(study.results[key].methods for key in FOREST if key in study.results),
         "accuracy": primary is not None,
         "frameness": primary is not None and len(primary.trainings) > 2,
     }
     return {
-        "answer": answer.answer(found),
-        "extent": answer.extent(found),
+        "answer": answer.answer(study),
+        "extent": answer.extent(study),
         "recipe": answer.recipe(),
         "queries": f"{QUERIES:,}",
         "images": f"{primary.data.scores.shape[1]:,}" if primary else "no",
-        **{name: f"![{FIGURES[name]}](study/{name}.svg)" if there else "*The figure comes with more trainings.*"
-           for name, there in drawn.items()},
-        "accuracy_slope": answer.accuracy_slope(found),
+        **{name: f"![{FIGURES[name]}](study/{name}.svg)" if exists else "*The figure comes with more trainings.*"
+           for name, exists in drawn.items()},
+        "accuracy_slope": answer.accuracy_slope(study),
         "quantiles": FOLDED.partition(": ")[2].partition(",")[0],
-        "frameness_slope": answer.frameness_slope(found),
-        "table": tables.main_table(found),
+        "frameness_slope": answer.frameness_slope(study),
+        "table": tables.main_table(study),
         "claimed_accuracy": tables.claimed_accuracy(),
         "claimed_success": tables.claimed_success(),
-        "reading": " against ".join(f"{one['broken']} of {one['of']}" for one in reading.values()),
-        "fewest": str(min(one["of"] for one in reading.values())),
-        "most": str(max(one["of"] for one in reading.values())),
+        "reading": " against ".join(f"{count['broken']} of {count['of']}" for count in reading.values()),
+        "fewest": str(min(count["of"] for count in reading.values())),
+        "most": str(max(count["of"] for count in reading.values())),
         "chance": f"{claims.chance_of_reading():.2f}",
-        "other_dataset": tables.cifar100(found),
-        "anchors": tables.anchors(found),
-        "spanning": "; ".join(found.titles[arm] for arm in found.spanning),
-        "more": answer.more(found),
+        "other_dataset": tables.cifar100(study),
+        "anchors": tables.anchors(study),
+        "spanning": "; ".join(study.titles[arm] for arm in study.spanning),
+        "more": answer.more(study),
     }
 
 
-def _appendix(found: Study) -> dict[str, str]:
-    results = list(found.results.values())
-    differences = [f"### {result.endpoint.title}\n{tables.all_differences(found, result)}"
+def _appendix(study: Study) -> dict[str, str]:
+    results = list(study.results.values())
+    differences = [f"### {result.endpoint.title}\n{tables.all_differences(study, result)}"
                    for result in results if result.methods]
     return {
-        "trainings": tables.all_trainings(found),
+        "trainings": tables.all_trainings(study),
         "smallest": f"{SMALLEST:g}",
-        "coefficients": answer.coefficients(found),
+        "coefficients": answer.coefficients(study),
         "bins": str(BINS),
-        "means": tables.all_means(found, results),
+        "means": tables.all_means(study, results),
         "events": str(EVENTS),
         "differences": "\n\n".join(differences) or "None yet.",
-        "against_claims": tables.against_claims(found),
+        "against_claims": tables.against_claims(study),
         "precision": tables.precision(results),
         "frameness_slopes": tables.frameness_slopes(results),
         "accuracy_slopes": tables.accuracy_slopes(results),
@@ -104,7 +104,7 @@ def _appendix(found: Study) -> dict[str, str]:
 
 
 def wrapped(text: str, width: int = 120) -> str:
-    """Return Markdown with its paragraphs and list items filled to a width, and everything else as it is."""
+    """Return Markdown with its paragraphs and list items wrapped at a width, and everything else unchanged."""
     lines: list[str] = []
     paragraph: list[str] = []
     code = False

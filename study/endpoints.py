@@ -1,8 +1,8 @@
-"""The endpoints: what each image adds to what a training scores.
+"""The endpoints: one score per image.
 
-Every endpoint is the mean of one score per image, so that all of them go through the same statistics. Where the number
-itself is no mean (a rate over the images that a network classifies correctly, a median, a calibration error), the score
-is the number plus the image's influence on it, whose mean is the number.
+Every endpoint is the mean of these scores, so that the same statistics apply to all of them. If the endpoint itself is
+not a mean (a rate over the correctly classified images, a median, a calibration error), the score of an image is the
+endpoint plus the image's influence on it; the mean of these scores is the endpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 from framebench.errors import InputError
 from study.statistics import Floats
 
-#: Queries up to which the area is taken. An attack of as many iterations makes at least as many queries.
+#: Upper limit of the area, in queries. An attack makes at least one query per iteration.
 QUERIES = 1000
 #: The study's budgets, in iterations.
 BUDGETS = (1, 10, 50, 100, 1000)
@@ -30,10 +30,10 @@ Score = Callable[[pd.DataFrame], Floats]
 
 
 def area(rows: pd.DataFrame) -> Floats:
-    """Area under robust accuracy against log queries, from 1 to `QUERIES`, as a share of the whole.
+    """Area under robust accuracy against log queries, from 1 to `QUERIES`, as a share of the largest possible area.
 
-    An image that t queries break counts log(t) / log(QUERIES); one that is not broken counts 1, and one that is
-    misclassified from the start 0.
+    An image broken by t queries scores log(t) / log(QUERIES). One that is not broken scores 1, and one that is
+    misclassified before the attack 0.
     """
     spent = np.clip(np.log(np.maximum(rows["queries"], 1)) / np.log(QUERIES), 0, 1)
     success = rows["success_iteration"]
@@ -54,23 +54,23 @@ def success_rate(rows: pd.DataFrame, iterations: int, norm: float = np.inf) -> F
 
 
 def median_norm(rows: pd.DataFrame) -> Floats:
-    """Median over all images of the smallest L2 norm found: 0 where misclassified, infinite where none was found.
+    """Median over all images of the smallest L2 norm found: 0 if misclassified, infinite if not broken.
 
     The density at the median comes from the order statistics one standard error to either side (Woodruff 1952).
 
     Raises:
         InputError: if so many images are not broken that one of these is infinite.
     """
-    found = rows["l2"].to_numpy(float).copy()
-    found[rows["success_iteration"] == 0] = 0.0
-    found[rows["success_iteration"] < 0] = np.inf
-    median = np.median(found)
-    share = 0.5 / len(found) ** 0.5
-    low, high = np.quantile(found, [0.5 - share, 0.5 + share])
+    norms = rows["l2"].to_numpy(float).copy()
+    norms[rows["success_iteration"] == 0] = 0.0
+    norms[rows["success_iteration"] < 0] = np.inf
+    median = np.median(norms)
+    share = 0.5 / len(norms) ** 0.5
+    low, high = np.quantile(norms, [0.5 - share, 0.5 + share])
     if not np.isfinite(high):
-        raise InputError(f"{(found == np.inf).mean():.0%} of the images are not broken, so that the median of the "
+        raise InputError(f"{(norms == np.inf).mean():.0%} of the images are not broken, so that the median of the "
                          "smallest L2 norm has no interval; measure it with more steps")
-    below = np.where(found <= median, 1.0, 0.0)
+    below = np.where(norms <= median, 1.0, 0.0)
     return np.asarray(median + (below.mean() - below) * (high - low) / (2 * share))
 
 
@@ -89,7 +89,7 @@ def calibration_error(rows: pd.DataFrame) -> Floats:
 
 
 def mean_over_cells(rows: pd.DataFrame) -> Floats:
-    """Accuracy, the mean over the cells of a corrupted set."""
+    """Accuracy, as the mean over the cells of a corrupted set."""
     return rows.groupby("example")["correct"].mean().to_numpy(float)
 
 
@@ -99,13 +99,13 @@ class Endpoint:
 
     Attributes:
         key: Its name in `claims.toml` and in this code.
-        title: What the account calls it.
-        rows: The endpoint of the manifest whose rows it is made from.
-        score: Rows of one training, example ascending, to one score per image.
-        better: 1 where a higher number is better, -1 where a lower one is.
-        percent: Whether it is shown in percent.
-        counts: Whether it counts images, of which too few may be on one side for intervals.
-        dataset: What the trainings that have it were trained on.
+        title: Its name in the account.
+        rows: Name in the manifest of the rows that it is computed from.
+        score: Function from the rows of one training, by ascending example, to float64 [images].
+        better: 1 if higher is better, -1 if lower is better.
+        percent: Whether it is printed in percent.
+        counts: Whether it counts images. Then it has no interval if too few of them are on one side.
+        dataset: Data set of the trainings that have it.
     """
 
     key: str
@@ -119,13 +119,18 @@ class Endpoint:
 
     @property
     def covariate(self) -> bool:
-        """Whether it is clean accuracy, with which the others are compared at equal clean accuracy."""
+        """Whether it is clean accuracy, the covariate of comparisons at equal clean accuracy."""
         return self.score is accuracy and self.rows.startswith("clean")
 
     @property
     def scale(self) -> float:
-        """What a number is multiplied by to be shown."""
+        """Factor of its numbers in print: 100 for percent, else 1."""
         return 100.0 if self.percent else 1.0
+
+    @property
+    def digits(self) -> int:
+        """Decimals of its numbers in print."""
+        return 2 if self.percent else 3
 
 
 #: Named before any training was measured.

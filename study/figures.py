@@ -1,4 +1,4 @@
-"""The figures of the account: SVG, the same bytes from the same rows; an arm has one colour and marker in all."""
+"""The figures of the account, as SVG: the same rows give the same bytes. An arm has one colour and marker in all."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from study.endpoints import PRIMARY
 from study.regression import partial
 from study.statistics import Floats
 
-#: Endpoints of the forest plot.
+#: Keys of the endpoints in the forest plot.
 FOREST = (PRIMARY.key, "asr-100", "clean", "cifar10-c")
 
 
 def figures(study: Study) -> dict[str, str]:
-    """Draw what there are data for.
+    """Draw the figures that have data.
 
     Returns:
-        Name of a file -> SVG.
+        File name -> SVG.
     """
     drawn = {}
     if panels := [study.results[key] for key in FOREST if key in study.results and study.results[key].methods]:
@@ -68,9 +68,9 @@ def _forest(study: Study, panels: Sequence[Result]) -> str:
 
 
 def _points(axes: Axes, study: Study, result: Result, x: Floats, y: Floats) -> None:
-    """Draw one point per training: filled where it counts for its arm, hollow where its coefficient was a try."""
+    """Draw one point per training: filled if its coefficient is that of the arm, hollow if it was only tried."""
     groups = np.array(result.data.groups)
-    arms = np.array([one.training.arm for one in result.trainings])
+    arms = np.array([trained.training.arm for trained in result.trainings])
     for arm in (arm for arm in study.titles if arm in arms):
         color, marker = _style(study, arm)
         chosen = groups == arm

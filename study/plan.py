@@ -1,4 +1,4 @@
-"""The manifest: which trainings there are, which are missing, and which coefficient an arm goes on with."""
+"""The manifest: the trainings of the study, and the coefficient that each arm uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ else:
 STUDY = Path(__file__).parent
 #: One folder per training: its weights, card and logs, and its rows; or the reason why it failed.
 TRAININGS = STUDY / "trainings"
-#: A training that ended with an error, such as a loss that is not finite, has this file alone.
+#: The only file of a training that ended with an error, such as a loss that is not finite.
 FAILED = "failed.txt"
 
 
@@ -31,7 +31,7 @@ class Training:
     Attributes:
         arm: The arm's name in the manifest.
         seed: Its seed.
-        gamma: The coefficient where the arm has several; None where it has one or none.
+        gamma: The coefficient if the arm has several to choose from, else None.
         options: Options of `framebench.train`.
     """
 
@@ -42,44 +42,52 @@ class Training:
 
     @property
     def name(self) -> str:
-        """What the checkpoint is called."""
+        """Name of the checkpoint."""
         return "-".join([self.arm, *([] if self.gamma is None else [f"g{self.gamma:g}"]), f"s{self.seed}"])
 
     @property
     def dataset(self) -> str:
-        """What it was trained on."""
+        """The data set that it is trained on."""
         return str(self.options["dataset"])
 
     @property
     def folder(self) -> Path:
-        """Where its files are kept."""
+        """Folder of its files."""
         return TRAININGS / self.name
 
     @property
     def card(self) -> dict[str, Any] | None:
-        """Its card; None where it has not been trained, or failed."""
+        """Its card; None if it is missing or failed."""
         path = self.folder / f"{self.name}.json"
         return json.loads(path.read_text()) if path.exists() else None
 
     @property
     def failed(self) -> bool:
-        """Whether it was tried and could not be finished."""
+        """Whether it ended with an error."""
         return (self.folder / FAILED).exists()
 
     @property
     def held_out(self) -> float:
-        """Accuracy on the held-out images; -1 where the training failed."""
+        """Accuracy on the held-out images, in [0, 1]; -1 if the training failed."""
         entries = (self.card or {}).get("accuracy", [])
         return next((float(entry["accuracy"]) for entry in entries if entry["data"] == HELD_OUT), -1.0)
 
 
+def read_toml(name: str) -> dict[str, Any]:
+    """Return a TOML file of the study."""
+    return tomllib.loads((STUDY / name).read_text(encoding="utf-8"))
+
+
 def manifest() -> dict[str, Any]:
     """Return the manifest."""
-    return tomllib.loads((STUDY / "manifest.toml").read_text())
+    return read_toml("manifest.toml")
 
 
 def tries(arm: str) -> list[Training]:
-    """Return the trainings of seed 0 of an arm, one per coefficient; none while the arm it is like has none yet."""
+    """Return the trainings of seed 0 of an arm, one per coefficient.
+
+    There are none while its coefficient is that of another arm which has not chosen one yet.
+    """
     entry = manifest()["arms"][arm]
     try:
         return [_training(arm, 0, gamma) for gamma in entry.get("gammas", [None])]
@@ -88,21 +96,21 @@ def tries(arm: str) -> list[Training]:
 
 
 def chosen(arm: str) -> float | None:
-    """Return the coefficient that an arm goes on with: the one with the best held-out accuracy, the smallest of equals.
+    """Return the coefficient of an arm: the one with the best held-out accuracy, the first among equals.
 
     Raises:
-        InputError: if not all of its tries have been made, or all have failed.
+        InputError: if a coefficient has not been tried yet, or all trainings have failed.
     """
-    made = tries(arm)
-    if not made or any(training.card is None and not training.failed for training in made):
+    candidates = tries(arm)
+    if not candidates or any(training.card is None and not training.failed for training in candidates):
         raise InputError(f"not all coefficients of {arm} have been tried")
-    if all(training.failed for training in made):
+    if all(training.failed for training in candidates):
         raise InputError(f"every training of {arm} has failed")
-    return max(made, key=lambda training: training.held_out).gamma
+    return max(candidates, key=lambda training: training.held_out).gamma
 
 
 def trainings() -> Iterator[Training]:
-    """Yield the trainings in the order in which they are made; an arm that can't go on ends with its tries."""
+    """Yield the trainings in the order in which they run; an arm without a chosen coefficient has only its tries."""
     seeds, arms = manifest()["seeds"], manifest()["arms"]
     for arm in arms:
         yield from tries(arm)
@@ -119,20 +127,20 @@ def _training(arm: str, seed: int, gamma: float | None) -> Training:
     """Return a training.
 
     Raises:
-        InputError: if its coefficient is that of an arm that has none yet.
+        InputError: if its coefficient is that of another arm which has not chosen one yet.
     """
-    found = manifest()
-    own = dict(found["arms"][arm])
-    if "like" in own:
-        own = {**found["arms"][own["like"]], **own}
-        if "gammas" in own:
-            own["gamma"] = chosen(own["like"])
-    own = {key: value for key, value in own.items() if key not in ("title", "gammas", "like", "seeds")}
-    penalty = found["penalty"] if "regularizer" in own else {}
-    options = {**found["recipe"], **penalty, **own, "seeds": [seed]}
+    plan = manifest()
+    entry = dict(plan["arms"][arm])
+    if "like" in entry:
+        entry = {**plan["arms"][entry["like"]], **entry}
+        if "gammas" in entry:
+            entry["gamma"] = chosen(entry["like"])
+    entry = {key: value for key, value in entry.items() if key not in ("title", "gammas", "like", "seeds")}
+    penalty = plan["penalty"] if "regularizer" in entry else {}
+    options = {**plan["recipe"], **penalty, **entry, "seeds": [seed]}
     if penalty:
-        options["regularizer_options"] = {key: value for entry in (penalty, own)
-                                          for key, value in entry.get("regularizer_options", {}).items()}
+        options["regularizer_options"] = {**penalty.get("regularizer_options", {}),
+                                          **entry.get("regularizer_options", {})}
     if gamma is not None:
         options["gamma"] = gamma
     return Training(arm, seed, gamma, options)

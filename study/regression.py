@@ -1,4 +1,4 @@
-"""Regressions whose unit is a training: what goes with frameness, and what is left at equal clean accuracy."""
+"""Regressions over trainings: slopes on frameness and accuracy, and differences at equal clean accuracy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from study.statistics import Crossed, Estimate, Floats
 def slopes(y: Floats, predictors: Sequence[Floats], clusters: Sequence[str]) -> list[Estimate] | None:
     """Regress y on predictors and a constant, by ordinary least squares.
 
-    Trainings of an arm share their recipe and are not independent. Errors come from leaving out one arm at a time (the
-    jackknife CV3 of MacKinnon, Nielsen & Webb 2023, doi 10.1016/j.jeconom.2022.04.001; with one training per arm it is
-    HC3, but for a factor), with one degree of freedom less than there are arms.
+    Trainings of an arm share their recipe and are not independent. Standard errors come from leaving out one arm at a
+    time (the cluster jackknife CV3, MacKinnon, Nielsen & Webb 2023, doi 10.1016/j.jeconom.2022.04.001; with one
+    training per arm it is HC3 up to a factor). The degrees of freedom are the number of arms minus 1.
 
     Args:
         y: [trainings].
@@ -22,7 +22,7 @@ def slopes(y: Floats, predictors: Sequence[Floats], clusters: Sequence[str]) -> 
         clusters: The arm of each training.
 
     Returns:
-        One estimate per predictor, the others held; None where there are too few arms to leave one out.
+        One estimate per predictor, adjusted for the others; None if there are too few arms to leave one out.
     """
     design = np.column_stack([np.ones(len(y)), *predictors])
     labels = np.array(clusters)
@@ -38,49 +38,48 @@ def slopes(y: Floats, predictors: Sequence[Floats], clusters: Sequence[str]) -> 
 
 
 def partial(y: Floats, covariate: Floats) -> Floats:
-    """Return what a line through the covariate leaves of y, moved to the mean of y."""
+    """Return the residuals of y regressed on the covariate, plus the mean of y; all [trainings]."""
     design = np.column_stack([np.ones(len(y)), covariate])
-    left: Floats = y - design @ _fit(design, y) + y.mean()
-    return left
+    residuals: Floats = y - design @ _fit(design, y) + y.mean()
+    return residuals
 
 
 def at_equal_accuracy(data: Crossed, accuracy: Floats, control: str, spanning: Sequence[str],
                       groups: Sequence[str]) -> dict[str, Estimate] | None:
     """Compare groups with a control at equal clean accuracy (analysis of covariance).
 
-    Every group has its own level, and all have one slope on accuracy. The spanning groups share the control's level:
-    they are the control trained for longer or shorter, and fix the slope where accuracies within a group hardly differ.
-    An adjusted difference is a weighted sum of trainings like any other, so its variance has the same terms
-    (`study.statistics`), with the residual variance of this regression in the place of the variance within groups.
+    Every group has its own level, and all share one slope on accuracy. The spanning groups share the control's level:
+    they are the control trained for longer or shorter, and determine the slope, since accuracies within a group hardly
+    differ. An adjusted difference is a weighted sum of trainings, so its variance has the terms of `study.statistics`,
+    with the residual variance of this regression instead of the variance within groups.
 
     Args:
         data: The scores.
-        accuracy: Clean accuracy of each training.
+        accuracy: [trainings]: clean accuracy in [0, 1].
         control: The group to compare with.
-        spanning: Groups that are the control at other accuracies.
+        spanning: The groups that are the control at other accuracies.
         groups: The groups to compare.
 
     Returns:
-        group -> its adjusted difference; None where fewer than two spanning groups, or too few trainings, are there.
+        Group -> its adjusted difference; None if there are fewer than two spanning groups, or too few trainings.
     """
     levels = [control if group in spanning else group for group in data.groups]
     others = [group for group in dict.fromkeys(levels) if group != control]
     design = np.column_stack([np.ones(len(levels)), accuracy - accuracy.mean(),
                               *(np.array([level == group for level in levels], float) for group in others)])
     df = len(levels) - design.shape[1]
-    there = [group for group in spanning if group in data.groups]
-    if len(there) < 2 or control not in data.groups or df < 2:
+    if sum(group in data.groups for group in spanning) < 2 or control not in data.groups or df < 2:
         return None
     solve = np.linalg.pinv(design)
     projection = np.eye(len(levels)) - design @ solve
     within = float(data.values @ projection @ data.values) / df
     training = max(0.0, within - float((projection * data.images).sum()) / df)
-    found = {}
+    estimates = {}
     for group in groups:
         weights = solve[2 + others.index(group)]
         variance = max(0.0, float(weights @ data.images @ weights + training * (weights @ weights)))
-        found[group] = Estimate(float(weights @ data.values), variance ** 0.5, float(df))
-    return found
+        estimates[group] = Estimate(float(weights @ data.values), variance ** 0.5, float(df))
+    return estimates
 
 
 def _fit(design: Floats, y: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""What there is of the study: its trainings, their cards, their layers, and their rows."""
+"""The finished trainings of the study: their cards, layers and rows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from study import plan
 from study.endpoints import ENDPOINTS
 from study.statistics import Crossed, Floats
 
-#: A smaller eigenvalue is rounding: the kept weights have half precision.
+#: Smaller eigenvalues are rounding errors: the stored weights have half precision.
 SMALLEST = 1e-7
-#: Eigenvalues that the account takes for A and B of a layer: with batch norm folded in, the 1% and 99% quantiles.
+#: The account's measure of a layer: A and B are the 1% and 99% quantiles of its eigenvalues, batch norm folded in.
 FOLDED = "B/A: 1% and 99% quantiles, batch norm folded"
-#: What a layer is measured by -> columns of `layers.csv`, one over the other where there are two.
+#: Measure of a layer -> its column of `layers.csv`, or the two columns whose ratio it is.
 MEASURES = {
     FOLDED: ("folded_q99", "folded_q01"),
     "B/A: the same, kernel alone": ("q99", "q01"),
@@ -30,17 +30,17 @@ MEASURES = {
     "B: 99% quantile, batch norm folded": ("folded_q99",),
     "A: 1% quantile, batch norm folded": ("folded_q01",),
 }
-#: Data set of a training -> its clean accuracy on a card, which serves as a covariate.
+#: Data set of a training -> the entry of its card with clean accuracy, the covariate.
 TEST = {"cifar10": "CIFAR-10 test (lossless class folders)", "cifar100": "CIFAR-100 test (lossless class folders)"}
 
 
 @dataclass(frozen=True)
-class Made:
-    """A training that has been made.
+class Trained:
+    """A finished training.
 
     Attributes:
-        training: What was asked for.
-        group: Its arm; for a coefficient that was tried and not chosen, the arm with the coefficient.
+        training: Its entry in the plan.
+        group: Its arm; if its coefficient was not chosen, the arm and the coefficient.
         card: Its card.
     """
 
@@ -50,10 +50,10 @@ class Made:
 
     @property
     def accuracy(self) -> float:
-        """Accuracy on the test images of its data set, by the card.
+        """Accuracy on the test images of its data set, in [0, 1], from the card.
 
         Raises:
-            InputError: if the card does not have it.
+            InputError: if the card lacks it.
         """
         for entry in self.card["accuracy"]:
             if entry["data"] == TEST[self.training.dataset]:
@@ -63,10 +63,10 @@ class Made:
 
     @cached_property
     def frameness(self) -> dict[str, float]:
-        """`MEASURES` -> log10 of it after the last epoch, the median over the layers.
+        """Key of `MEASURES` -> its log10 after the last epoch, the median over the layers.
 
         Raises:
-            InputError: if the file of the layers is no such table.
+            InputError: if `layers.csv` can't be read or lacks a column.
         """
         path = self.training.folder / "layers.csv"
         try:
@@ -79,57 +79,56 @@ class Made:
                 for measure, names in MEASURES.items()}
 
 
-def made() -> list[Made]:
-    """Return the trainings that there are, in the order of the manifest."""
-    arms = plan.manifest()["arms"]
-    order = {arm: number for number, arm in enumerate(arms)}
-    going_on: dict[str, float | None] = {}
+def finished() -> list[Trained]:
+    """Return the finished trainings, in the order of the manifest."""
+    arms = list(plan.manifest()["arms"])
+    coefficients: dict[str, float | None] = {}
     for arm in arms:
         try:
-            going_on[arm] = plan.chosen(arm)
-        except InputError:  # its coefficient is not chosen yet: its trainings are tries
+            coefficients[arm] = plan.chosen(arm)
+        except InputError:  # no coefficient chosen yet: all its trainings are tries
             continue
-    found = []
+    trainings = []
     for training in plan.trainings():
         if (card := training.card) is not None:
-            known = training.arm in going_on and going_on[training.arm] == training.gamma
-            group = training.arm if known else f"{training.arm} {training.gamma:g}"
-            found.append(Made(training, group, card))
-    return sorted(found, key=lambda one: (order[one.training.arm], one.training.seed))
+            chosen = training.arm in coefficients and coefficients[training.arm] == training.gamma
+            group = training.arm if chosen else f"{training.arm} {training.gamma:g}"
+            trainings.append(Trained(training, group, card))
+    return sorted(trainings, key=lambda trained: (arms.index(trained.training.arm), trained.training.seed))
 
 
-def measured(trainings: Sequence[Made]) -> dict[str, tuple[list[Made], Crossed]]:
+def measured(trainings: Sequence[Trained]) -> dict[str, tuple[list[Trained], Crossed]]:
     """Read the rows.
 
     Returns:
-        Key of an endpoint -> the trainings that have rows of it, and their scores; without those that no training has.
+        Key of an endpoint -> the trainings that have its rows, and their scores; without endpoints that none has.
 
     Raises:
-        InputError: for a file that is damaged, or whose images or labels are not those of the other trainings.
+        InputError: for a damaged file, or one whose images or labels differ from those of the other trainings.
     """
-    found = {}
+    results = {}
     for source in dict.fromkeys(endpoint.rows for endpoint in ENDPOINTS):
-        there = [one for one in trainings if (one.training.folder / f"{source}.parquet").is_file()]
-        if not there:
+        members = [trained for trained in trainings if (trained.training.folder / f"{source}.parquet").is_file()]
+        if not members:
             continue
         scores: dict[str, list[Floats]] = {endpoint.key: [] for endpoint in ENDPOINTS if endpoint.rows == source}
         images: npt.NDArray[np.int64] | None = None
-        for one in there:
-            path = one.training.folder / f"{source}.parquet"
-            found_images, found_scores = _scores(path, source)
-            images = found_images if images is None else images
-            if not np.array_equal(found_images, images):
-                raise InputError(f"{path}: its images or their labels are not those of {there[0].training.name}; "
+        for trained in members:
+            path = trained.training.folder / f"{source}.parquet"
+            own_images, own_scores = _scores(path, source)
+            images = own_images if images is None else images
+            if not np.array_equal(own_images, images):
+                raise InputError(f"{path}: its images or their labels are not those of {members[0].training.name}; "
                                  "measure it again")
-            for key, values in found_scores.items():
+            for key, values in own_scores.items():
                 scores[key].append(values)
-        groups = tuple(one.group for one in there)
-        found.update({key: (there, Crossed(np.stack(rows_of), groups)) for key, rows_of in scores.items()})
-    return found
+        groups = tuple(trained.group for trained in members)
+        results.update({key: (members, Crossed(np.stack(values), groups)) for key, values in scores.items()})
+    return results
 
 
 def _scores(path: Path, source: str) -> tuple[npt.NDArray[np.int64], dict[str, Floats]]:
-    """Return the images of a file, ascending, with their labels where it has them, and the scores made from it."""
+    """Return the images of a file, ascending, with their labels if it has them, and the scores of its endpoints."""
     try:
         rows = pd.read_parquet(path)
         images = rows[[name for name in ("example", "label") if name in rows]].drop_duplicates().to_numpy(np.int64)
@@ -137,7 +136,7 @@ def _scores(path: Path, source: str) -> tuple[npt.NDArray[np.int64], dict[str, F
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} has no rows of {source} ({type(error).__name__}); measure it again") from None
     n = len(images)
-    whole = n > 1 and len(rows) % n == 0 and all(len(one) == n for one in scores.values())
+    whole = n > 1 and len(rows) % n == 0 and all(len(values) == n for values in scores.values())
     if not whole or (np.diff(images[:, 0]) <= 0).any():
         raise InputError(f"{path}: images are missing, repeated or out of order; measure it again")
     return images, scores

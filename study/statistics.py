@@ -1,18 +1,18 @@
-"""Intervals for trainings that all see the same images: images and trainings are crossed, not nested.
+"""Intervals for trainings evaluated on the same images: images and trainings are crossed, not nested.
 
-What a training scores on an image is taken apart as
+The score of a training on an image is modelled as
 
     score[training, image] = method + image + method x image + training + residual,
 
-so that the difference of two methods, with S trainings each on the same N images, has the variance
+so the difference of two methods, with S trainings each on the same N images, has the variance
 
     s2(method x image) / N + 2 s2(training) / S + 2 s2(residual) / (N S).
 
-`Crossed` estimates these terms, and takes its intervals from Student's t. The variance of trainings is pooled over all
-methods, since a few trainings of each say little of it. The other way is a bootstrap that draws trainings and images
-(`CrossedBootstrap`, Owen 2007, "The pigeonhole bootstrap", arXiv 0712.1111). It is not what is printed: it counts the
-residual about three times, and its percentiles know no degrees of freedom, so with five trainings or fewer they can
-be too wide or too narrow. The appendix of the account has both; the tests measure the coverage of the first.
+`Crossed` estimates these terms and uses Student's t for intervals. The variance between trainings is pooled over all
+methods, since each has only a few trainings. The alternative is a bootstrap over trainings and images
+(`CrossedBootstrap`, Owen 2007, "The pigeonhole bootstrap", arXiv 0712.1111). It counts the residual about three times,
+and its percentiles ignore degrees of freedom, so with five trainings or fewer they can be too wide or too narrow. So
+it is given in the appendix alone. The tests measure the coverage of Student's intervals.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from scipy import stats
 
 Floats = npt.NDArray[np.float64]
 
-#: Draws of the multivariate t distribution of Dunnett's test. A p-value is never below one over so many.
+#: Draws from the multivariate t distribution in Dunnett's test. The smallest p-value is one over this number.
 DUNNETT_DRAWS = 200_000
-#: Chance that an effect is found which the power refers to.
+#: Probability of detecting an effect, in `Precision.detectable`.
 POWER = 0.8
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate that is about t-distributed: its value, standard error and degrees of freedom."""
+    """An approximately t-distributed estimate: its value, standard error and degrees of freedom."""
 
     value: float
     error: float
     df: float
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return Student's interval."""
+        """Return Student's confidence interval."""
         half = float(stats.t.ppf(0.5 + level / 2, self.df)) * self.error
         return self.value - half, self.value + half
 
     def scaled(self, factor: float) -> Estimate:
-        """Return the estimate of a multiple."""
+        """Return the estimate of `factor` times the value."""
         return Estimate(factor * self.value, abs(factor) * self.error, self.df)
 
     def equivalence(self, margin: float) -> float:
@@ -59,10 +59,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Crossed:
-    """What the trainings of several methods score on the same images.
+    """Scores of the trainings of several methods on the same images.
 
     Args:
-        scores: float64 [trainings, images]; the mean of a row is what the training scores.
+        scores: float64 [trainings, images]; the mean of a row is the score of the training.
         groups: The method of each training.
     """
 
@@ -76,11 +76,11 @@ class Crossed:
 
     @cached_property
     def images(self) -> Floats:
-        """[trainings, trainings]: covariance of `values` that comes from the draw of images."""
+        """[trainings, trainings]: covariance of `values` due to the sampling of images."""
         return np.asarray(np.atleast_2d(np.cov(self.scores)) / self.scores.shape[1])
 
     def index(self, group: str) -> npt.NDArray[np.intp]:
-        """Return where a group's trainings are."""
+        """Return the indices of a group's trainings."""
         return np.flatnonzero(np.array(self.groups) == group)
 
     def repeated(self) -> list[str]:
@@ -89,7 +89,7 @@ class Crossed:
 
     @cached_property
     def df(self) -> int:
-        """Degrees of freedom of the pooled variance of trainings; 0 where no method was trained twice."""
+        """Degrees of freedom of the pooled variance of trainings; 0 if no method was trained twice."""
         return sum(len(self.index(group)) - 1 for group in self.repeated())
 
     @cached_property
@@ -100,7 +100,7 @@ class Crossed:
 
     @cached_property
     def residual(self) -> float:
-        """s2(residual) / N: what two trainings of a group differ by on the images, because of the draw of images."""
+        """s2(residual) / N: variance between trainings of a group due to the sampling of images."""
         total = 0.0
         for group in self.repeated():
             index = self.index(group)
@@ -141,10 +141,10 @@ class Against:
 
     Attributes:
         estimate: The difference by itself.
-        low: Lower end of the interval that holds for all differences at once with 95%.
+        low: Lower end of the simultaneous 95% interval.
         high: Upper end.
-        p: p-value for all differences at once.
-        bound: Whether p is only known to be at most that.
+        p: Simultaneous p-value.
+        bound: Whether `p` is only an upper bound.
     """
 
     estimate: Estimate
@@ -155,19 +155,19 @@ class Against:
 
 
 def dunnett(data: Crossed, control: str, groups: Sequence[str], seed: int = 0) -> dict[str, Against]:
-    """Compare groups with one control, all at once (Dunnett 1955), for images and trainings that are crossed.
+    """Compare groups with one control simultaneously (Dunnett 1955), for crossed images and trainings.
 
-    The differences share the control and the images; their correlation is estimated. With no variance from images this
+    The differences share the control and the images; their correlation is estimated. Without variance from images this
     is Dunnett's test with a pooled variance.
 
     Args:
         data: The scores.
         control: The group that the others are compared with.
         groups: The others, each with two trainings or more.
-        seed: Of the draws of the multivariate t distribution.
+        seed: Seed of the draws from the multivariate t distribution.
 
     Returns:
-        group -> its difference to the control.
+        Group -> its difference to the control.
     """
     if not groups:
         return {}
@@ -182,20 +182,21 @@ def dunnett(data: Crossed, control: str, groups: Sequence[str], seed: int = 0) -
     normal = rng.standard_normal((DUNNETT_DRAWS, len(groups))) @ root.T
     largest = np.sort(np.abs(normal).max(1) / np.sqrt(rng.chisquare(df, DUNNETT_DRAWS) / df))
     critical = float(np.quantile(largest, 0.95))
-    found = {}
-    for group, one in zip(groups, estimates, strict=True):
-        beyond = DUNNETT_DRAWS - int(np.searchsorted(largest, abs(one.value) / one.error))
-        half = critical * one.error
-        found[group] = Against(one, one.value - half, one.value + half, max(1, beyond) / DUNNETT_DRAWS, beyond == 0)
-    return found
+    differences = {}
+    for group, estimate in zip(groups, estimates, strict=True):
+        beyond = DUNNETT_DRAWS - int(np.searchsorted(largest, abs(estimate.value) / estimate.error))
+        half = critical * estimate.error
+        differences[group] = Against(estimate, estimate.value - half, estimate.value + half,
+                                     max(1, beyond) / DUNNETT_DRAWS, beyond == 0)
+    return differences
 
 
 @dataclass(frozen=True)
 class Precision:
-    """What a number of trainings per method can tell.
+    """The power of a number of trainings per method.
 
     Args:
-        data: Trainings to take the variances from.
+        data: The trainings whose variances are used.
         control: The group that the others are compared with.
         groups: The others, each with two trainings or more.
     """
@@ -207,48 +208,46 @@ class Precision:
     @cached_property
     def interaction(self) -> float:
         """s2(method x image) / N, the median over the differences, at least 0."""
-        found = []
-        for group in self.groups:
-            weights = self.data.weights(group, self.control)
-            found.append(float(weights @ self.data.images @ weights) - self.data.residual * float(weights @ weights))
-        return max(0.0, float(np.median(found)))
+        weights = [self.data.weights(group, self.control) for group in self.groups]
+        variances = [float(w @ self.data.images @ w) - self.data.residual * float(w @ w) for w in weights]
+        return max(0.0, float(np.median(variances)))
 
     def error(self, trainings: int, images: float = 1.0) -> float:
         """Return the standard error of a difference.
 
         Args:
             trainings: Per method.
-            images: Images, as a multiple of those that there are.
+            images: Number of images, as a multiple of the current one.
         """
         of_images = (self.interaction + 2 * self.data.residual / trainings) / images
         return float((of_images + 2 * self.data.training / trainings) ** 0.5)
 
     def detectable(self, trainings: int, images: float = 1.0) -> float:
-        """Return the smallest difference that is found with a chance of `POWER`, at 5% two-sided, unadjusted."""
+        """Return the smallest difference detected with probability `POWER`, at 5% two-sided, unadjusted."""
         df = (len(self.groups) + 1) * (trainings - 1)
         return float(stats.t.ppf(0.975, df) + stats.t.ppf(POWER, df)) * self.error(trainings, images)
 
     def needed(self, effect: float, most: int = 100) -> int | None:
-        """Return the trainings per method for a difference; None where the images alone do not suffice."""
+        """Return the trainings per method to detect `effect`; None if more than `most` are needed."""
         return next((n for n in range(2, most + 1) if self.detectable(n) <= effect), None)
 
 
 class CrossedBootstrap:
-    """Draws trainings and images, crossed.
+    """A bootstrap over trainings and images, crossed.
 
-    Trainings are drawn within their group. The mean of S drawn trainings varies by (S - 1) / S of what it should, so
-    their departure from the mean is scaled up (Rao & Wu 1988).
+    Trainings are drawn within their group. The variance of the mean of S drawn trainings is too small by (S - 1) / S,
+    so their deviations from the mean are scaled up (Rao & Wu 1988).
 
     Args:
         data: The scores.
-        draws: Of trainings and images.
-        seed: Of the draws.
+        draws: Number of draws.
+        seed: Seed of the draws.
     """
 
     def __init__(self, data: Crossed, draws: int = 1000, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         n = data.scores.shape[1]
-        # One draw at a time: the counts of all would not fit into the memory of a small machine.
+        # One draw at a time: the counts of all draws would need too much memory.
         self.means = np.column_stack([data.scores @ np.bincount(rng.integers(0, n, n), minlength=n) / n
                                       for _ in range(draws)])
         self.shares = np.ones((len(data.groups), draws))
@@ -259,6 +258,6 @@ class CrossedBootstrap:
             self.shares[index] += (size / (size - 1)) ** 0.5 * (counts - 1)
 
     def interval(self, weights: Floats) -> tuple[float, float]:
-        """Return the 95% percentile interval of a sum of trainings, with weights as `Crossed.weights` has them."""
+        """Return the 95% percentile interval of a weighted sum of trainings; for weights see `Crossed.weights`."""
         low, high = np.quantile(weights @ (self.shares * self.means), [0.025, 0.975])
         return float(low), float(high)

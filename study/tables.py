@@ -9,12 +9,12 @@ import numpy as np
 from study import claims
 from study.analysis import CONTROL, Result, Study
 from study.endpoints import PRIMARY
-from study.rows import FOLDED, MEASURES, Made
+from study.rows import FOLDED, MEASURES, Trained
 from study.statistics import Against, CrossedBootstrap, Estimate
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table, or a word where it has no rows."""
+    """Return a table; a sentence if there are no rows."""
     lines = [list(head), ["---"] * len(head), *map(list, rows)]
     if len(lines) == 2:
         return "Nothing yet."
@@ -22,13 +22,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def number(value: float | None, result: Result) -> str:
-    """Return a number of an endpoint as it is shown: percent, or L2; empty for None."""
-    return "" if value is None else f"{result.endpoint.scale * value:.{2 if result.endpoint.percent else 3}f}"
+    """Return an endpoint's number as it is printed, in percent or as an L2 norm; empty for None."""
+    return "" if value is None else f"{result.endpoint.scale * value:.{result.endpoint.digits}f}"
 
 
 def signed(value: float, result: Result) -> str:
     """Return a difference with its sign."""
-    shown = f"{result.endpoint.scale * value:+.{2 if result.endpoint.percent else 3}f}"
+    shown = f"{result.endpoint.scale * value:+.{result.endpoint.digits}f}"
     return shown[1:] if not shown.strip("+-0.") else shown
 
 
@@ -37,18 +37,26 @@ def interval(ends: tuple[float, float], result: Result) -> str:
     return f"[{signed(ends[0], result)}, {signed(ends[1], result)}]"
 
 
-def difference(found: Estimate | None, result: Result) -> str:
+def difference(estimate: Estimate | None, result: Result) -> str:
     """Return a difference and its interval; empty for None."""
-    return f"{signed(found.value, result)} {interval(found.interval(), result)}" if found else ""
+    return f"{signed(estimate.value, result)} {interval(estimate.interval(), result)}" if estimate else ""
 
 
-def p_value(found: Against) -> str:
-    """Return a p-value of Dunnett's test, as a bound where no draw was as large."""
-    return f"< {found.p:g}" if found.bound else f"{found.p:.2g}"
+def simultaneous(result: Result, arm: str) -> str:
+    """Return an arm's difference to plain training and its simultaneous interval; empty if it is not compared."""
+    against = result.simultaneous.get(arm)
+    if against is None:
+        return ""
+    return f"{signed(against.estimate.value, result)} {interval((against.low, against.high), result)}"
+
+
+def p_value(against: Against) -> str:
+    """Return a p-value of Dunnett's test; an upper bound if no draw was as large."""
+    return f"< {against.p:g}" if against.bound else f"{against.p:.2g}"
 
 
 def main_table(study: Study) -> str:
-    """The one table of the page: one row per arm."""
+    """Return the table of the page: one row per arm."""
     shown = [(key, head) for key, head in (("clean", "clean"), (PRIMARY.key, "area"), ("cifar10-c", "CIFAR-10-C"))
              if key in study.results]
     primary = study.results.get(PRIMARY.key)
@@ -58,34 +66,30 @@ def main_table(study: Study) -> str:
     for arm in study.arms("cifar10"):
         if not study.count(arm):
             continue
-        found = primary.simultaneous.get(arm) if primary else None
-        frameness = np.mean([one.frameness[FOLDED] for one in study.trainings if one.group == arm])
+        against = primary.simultaneous.get(arm) if primary else None
+        frameness = np.mean([trained.frameness[FOLDED] for trained in study.trainings if trained.group == arm])
         rows.append([study.titles[arm], str(study.count(arm)), f"{frameness:.2f}",
                      *(number(study.results[key].mean(arm), study.results[key]) for key, _ in shown),
-                     f"{signed(found.estimate.value, primary)} {interval((found.low, found.high), primary)}"
-                     if primary and found else "",
-                     p_value(found) if found else "",
+                     simultaneous(primary, arm) if primary else "", p_value(against) if against else "",
                      difference(primary.adjusted.get(arm), primary) if primary else ""])
     return table(head, rows)
 
 
 def cifar100(study: Study) -> str:
-    """Clean accuracy on CIFAR-100, one row per arm, beside what the study claims."""
+    """Return clean accuracy on CIFAR-100, one row per arm, beside the study's claims."""
     result = study.results.get("clean-cifar100")
     rows = []
     for arm in study.arms("cifar100") if result else []:
         assert result is not None
-        found = result.simultaneous.get(arm)
-        method = next((method for method, own in claims.ARMS.items() if arm == claims.CIFAR100 + own), None)
+        method = next((method for method, name in claims.ARMS.items() if arm == claims.CIFAR100 + name), None)
         rows.append([study.titles[arm], str(study.count(arm)), number(result.mean(arm), result),
-                     f"{signed(found.estimate.value, result)} {interval((found.low, found.high), result)}"
-                     if found else "",
+                     simultaneous(result, arm),
                      "" if method is None else f"{claims.effects(method)['clean-cifar100']:+.2f}"])
     return table(["arm", "trainings", "clean", "minus plain", "the study's claim"], rows)
 
 
 def claimed_accuracy() -> str:
-    """The study's accuracies."""
+    """Return the study's accuracies."""
     accuracy = claims.claims()["accuracy"]
     columns: list[str] = accuracy["columns"]
     rows = []
@@ -96,16 +100,16 @@ def claimed_accuracy() -> str:
 
 
 def claimed_success() -> str:
-    """The study's attack success rates."""
+    """Return the study's attack success rates."""
     success = claims.claims()["success"]
     return table(["iterations", *map(str, success["iterations"])],
                  ([method, *(f"{rate:.2f}" for rate in rates)] for method, rates in success["rows"].items()))
 
 
 def anchors(study: Study) -> str:
-    """Plain networks of others beside ours."""
-    rows = [[one["network"], f"{one['clean']:.2f}", f"{one['corrupted']:.2f}", "published"]
-            for one in claims.claims()["anchors"]]
+    """Return published plain networks beside ours."""
+    rows = [[anchor["network"], f"{anchor['clean']:.2f}", f"{anchor['corrupted']:.2f}", "published"]
+            for anchor in claims.claims()["anchors"]]
     clean, corrupted = study.results.get("clean"), study.results.get("cifar10-c")
     for arm in (CONTROL, *study.spanning):
         if clean and corrupted and clean.mean(arm) is not None and corrupted.mean(arm) is not None:
@@ -115,8 +119,8 @@ def anchors(study: Study) -> str:
 
 
 def all_means(study: Study, results: Sequence[Result]) -> str:
-    """Mean over an arm's trainings in every endpoint."""
-    groups = list(dict.fromkeys(one.group for one in study.trainings))
+    """Return the mean over an arm's trainings in every endpoint."""
+    groups = list(dict.fromkeys(trained.group for trained in study.trainings))
     images = ["*images*", *(f"{result.data.scores.shape[1]:,}" for result in results)]
     rows = ([study.titles.get(group, f"{group} (tried)"), *(number(result.mean(group), result) for result in results)]
             for group in groups)
@@ -124,17 +128,17 @@ def all_means(study: Study, results: Sequence[Result]) -> str:
 
 
 def all_differences(study: Study, result: Result) -> str:
-    """Every method minus plain training, in one endpoint."""
+    """Return every method minus plain training, in one endpoint."""
     rows, bootstrap = [], CrossedBootstrap(result.data)
-    for arm, found in result.differences.items():
+    for arm, estimate in result.differences.items():
         boot = bootstrap.interval(result.data.weights(arm, result.control))
-        rows.append([study.titles[arm], f"{len(result.data.index(arm))}", difference(found, result), f"{found.df:.0f}",
-                     interval(boot, result), difference(result.adjusted.get(arm), result)])
+        rows.append([study.titles[arm], f"{len(result.data.index(arm))}", difference(estimate, result),
+                     f"{estimate.df:.0f}", interval(boot, result), difference(result.adjusted.get(arm), result)])
     return table(["arm", "trainings", "minus plain", "df", "crossed bootstrap", "at equal accuracy"], rows)
 
 
 def claims_of_the_penalty(study: Study) -> str:
-    """The study's penalty minus plain training, beside what the study claims; empty where it has too few trainings."""
+    """Return the study's penalty minus plain training beside the study's claims; empty if trainings are too few."""
     arm, rows = claims.ARMS["frame"], []
     for key in (PRIMARY.key, "asr-100", "asr-1000", "clean", "cifar10-c", "clean-cifar100"):
         result = study.results.get(key)
@@ -148,22 +152,22 @@ def claims_of_the_penalty(study: Study) -> str:
 
 
 def against_claims(study: Study) -> str:
-    """Every method minus plain training beside what the study claims of its frame."""
+    """Return every method minus plain training beside the study's claims for its frame."""
     rows = []
     for key, claim in claims.effects("frame").items():
         result = study.results.get(key)
-        for arm, found in (result.differences if result else {}).items():
+        for arm, estimate in (result.differences if result else {}).items():
             assert result is not None
-            p = found.equivalence(abs(claim) / 100)
-            rows.append([result.endpoint.title, f"{claim:+.2f}", study.titles[arm], difference(found, result),
-                         verdict(found.interval(), claim / 100), "< 0.0001" if p < 1e-4 else f"{p:.2g}",
+            p = estimate.equivalence(abs(claim) / 100)
+            rows.append([result.endpoint.title, f"{claim:+.2f}", study.titles[arm], difference(estimate, result),
+                         verdict(estimate.interval(), claim / 100), "< 0.0001" if p < 1e-4 else f"{p:.2g}",
                          difference(result.adjusted.get(arm), result)])
     return table(["endpoint", "the study's frame", "arm", "minus plain", "the claim is", "p (equivalence)",
                   "at equal accuracy"], rows)
 
 
 def verdict(ends: tuple[float, float], claim: float) -> str:
-    """Say where a claimed effect lies with respect to an interval."""
+    """Return whether an interval excludes, exceeds or contains a claimed effect, in the direction of the claim."""
     low, high = sorted(end * np.sign(claim) for end in ends)
     if high < abs(claim):
         return "excluded"
@@ -171,19 +175,18 @@ def verdict(ends: tuple[float, float], claim: float) -> str:
 
 
 def precision(results: Sequence[Result]) -> str:
-    """Standard deviations, and what the trainings made so far can tell."""
+    """Return standard deviations and the differences that the trainings can detect."""
     rows = []
     for result in results:
-        if (found := result.precision) is None:
+        if (power := result.precision) is None:
             continue
         effect = claims.effects("frame").get(result.endpoint.key)
-        scale, digits = result.endpoint.scale, 2 if result.endpoint.percent else 3
-        needed = found.needed(abs(effect) / 100) if effect else None
+        needed = power.needed(abs(effect) / 100) if effect else None
         rows.append([result.endpoint.title, f"{result.data.scores.shape[1]:,}",
-                     *(f"{scale * value:.{digits}f}" for value in (
-                         result.data.training ** 0.5, found.interaction ** 0.5, result.data.residual ** 0.5,
-                         found.detectable(result.repeats), found.detectable(5), found.detectable(10),
-                         found.detectable(result.repeats, 4.0))),
+                     *(number(value, result) for value in (
+                         result.data.training ** 0.5, power.interaction ** 0.5, result.data.residual ** 0.5,
+                         power.detectable(result.repeats), power.detectable(5), power.detectable(10),
+                         power.detectable(result.repeats, 4.0))),
                      "" if not effect else f"{abs(effect):.2f}: {needed or 'more images first'}"])
     return table(["endpoint", "images", "sd of trainings", "error from images, method", "from images, training",
                   "found", "with 5 trainings", "with 10", "with 4 times the images",
@@ -191,7 +194,7 @@ def precision(results: Sequence[Result]) -> str:
 
 
 def frameness_slopes(results: Sequence[Result]) -> str:
-    """Slopes on frameness and on clean accuracy, each with the other held; by all measures in the primary endpoint."""
+    """Return slopes on frameness and clean accuracy, each adjusted for the other; all measures if primary."""
     rows = []
     for result in results:
         for measure in MEASURES if result.endpoint is PRIMARY else [FOLDED]:
@@ -202,24 +205,24 @@ def frameness_slopes(results: Sequence[Result]) -> str:
 
 
 def accuracy_slopes(results: Sequence[Result]) -> str:
-    """Slopes on clean accuracy alone."""
+    """Return slopes on clean accuracy alone."""
     rows = ([result.endpoint.title, str(len(result.trainings)), difference(found[0].scaled(0.01), result)]
             for result in results if not result.endpoint.covariate and (found := result.slopes(result.accuracy)))
     return table(["endpoint", "trainings", "per point of clean accuracy"], rows)
 
 
 def all_trainings(study: Study) -> str:
-    """One row per training."""
+    """Return one row per training."""
     rows = []
-    for one in study.trainings:
-        recipe, made = one.card["recipe"], one.card["provenance"]
-        rows.append([one.training.name, f"{recipe['gamma']:g}", str(recipe["epochs"]), f"{100 * one.accuracy:.2f}",
-                     f"{100 * one.training.held_out:.2f}", *(f"{one.frameness[name]:.2f}" for name in MEASURES),
-                     f"{made['seconds'] / 60:.0f}", device(one)])
+    for trained in study.trainings:
+        recipe, minutes = trained.card["recipe"], trained.card["provenance"]["seconds"] / 60
+        rows.append([trained.training.name, f"{recipe['gamma']:g}", str(recipe["epochs"]),
+                     f"{100 * trained.accuracy:.2f}", f"{100 * trained.training.held_out:.2f}",
+                     *(f"{trained.frameness[name]:.2f}" for name in MEASURES), f"{minutes:.0f}", device(trained)])
     return table(["training", "gamma", "epochs", "test", "held out", *MEASURES, "minutes", "made on"], rows)
 
 
-def device(one: Made) -> str:
-    """Return what a training was made with."""
-    made = one.card["provenance"]
-    return f"{made.get('processor') or made['device']}, torch {made['torch']}"
+def device(trained: Trained) -> str:
+    """Return the processor or device of a training, and its version of torch."""
+    facts = trained.card["provenance"]
+    return f"{facts.get('processor') or facts['device']}, torch {facts['torch']}"

@@ -1,4 +1,4 @@
-"""The trainings of the study that are missing, one after the other."""
+"""Runs the missing trainings of the study, one after the other."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _log = logging.getLogger(__name__)
 
 
 def train_missing(data_root: str | None, work: Path, arms: Collection[str] | None = None) -> None:
-    """Train what the manifest asks for and is not there.
+    """Run the trainings of the manifest that are missing.
 
     Args:
-        data_root: Where data lie.
-        work: Where trainings keep their state; a training that was killed goes on from it.
+        data_root: Folder with CIFAR-10; None for ``$BENCH_DATA``.
+        work: Folder of the state of trainings, from which a killed training resumes.
         arms: Only trainings of these arms; None for all.
 
     Raises:
-        InputError: for data that are missing, and for an unknown arm.
+        InputError: for missing data or an unknown arm.
     """
-    known = manifest()["arms"]
+    all_arms = manifest()["arms"]
     for arm in arms or ():
-        if arm not in known:
-            raise unknown("arm", arm, known)
-    while (training := _next(known if arms is None else arms)) is not None:
+        if arm not in all_arms:
+            raise unknown("arm", arm, all_arms)
+    while (training := _next(all_arms if arms is None else arms)) is not None:
         _log.info("training %s", training.name)
         try:
             framebench.train(**training.options, name=training.name, data_root=data_root, out=work, half=True,
@@ -44,13 +44,13 @@ def train_missing(data_root: str | None, work: Path, arms: Collection[str] | Non
 
 
 def _next(arms: Collection[str]) -> Training | None:
-    """Return the first training that is missing; the coefficients chosen so far decide which there are."""
+    """Return the first missing training, given the coefficients chosen so far."""
     return next((training for training in trainings()
                  if training.arm in arms and training.card is None and not training.failed), None)
 
 
 def _keep(training: Training, work: Path) -> None:
-    """Copy what the account needs into the training's folder; the card last, since it says that the rest is there."""
+    """Copy what the account needs into the training's folder; the card last, since it marks the rest as complete."""
     name, folder = training.name, training.folder
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(work / f"{name}.safetensors", folder)
