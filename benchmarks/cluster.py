@@ -1,14 +1,14 @@
-"""What sharing a run among workers costs, and what that means for 100 workers and 1,000 models.
+"""Overhead of sharing a run among workers, extrapolated to 100 workers and 1,000 models.
 
     python benchmarks/cluster.py --data-root DIR
     python benchmarks/cluster.py --data-root DIR --model study/trainings/plain-s0/plain-s0.safetensors -n 512
 
-The same attack runs in one process with one thread and with 1, 2 and 4 local workers; processor time is compared, all
-processes together, since it hardly depends on what else the machine does. Then what a slice, a model and the joining of
-rows cost is measured by itself, and a run of 1,000 models on 10,000 images by 100 workers is simulated with that.
+The same attack runs in one process with one thread, and with 1, 2 and 4 local workers. The total processor time of all
+processes is compared, since other load hardly affects it. Then the costs of a slice, of a model and of joining rows are
+measured separately, and a run of 1,000 models on 10,000 images by 100 workers is simulated from them.
 
 Limits, checked at the end (exit code 1 if one is missed): one process needs at least 0.9 of the processor time of 2
-workers for the same images, start-up aside, and the simulated workers spend at least 0.9 of their time on images.
+workers for the same images, without start-up, and the simulated workers spend at least 0.9 of their time on images.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from bench.running.slices import LEAST
 from framebench.domains import data_root, load_domain
 from framebench.models.registry import load
 
-#: Of the simulated run; slices have a batch each, as where a worker has many.
+#: Size of the simulated run; a slice is one batch of images.
 WORKERS, MODELS, IMAGES, SLICE = 100, 1000, 10_000, 256
 #: Bytes of a pickled slice of an attack on 256 images.
 _BYTES = 6000
@@ -57,14 +57,14 @@ class Costs:
     """Seconds of processor time.
 
     Attributes:
-        start: A worker, until it computes.
-        known: A model, in the process that was started: loaded, identified, and put away.
-        trial: A model, in the worker that makes it ready for the first time.
-        change: A model, in a worker whose last slice was of another one.
-        worker: A slice besides its images, in the worker.
-        client: A slice in the scheduler and the client, one after the other.
-        join: A model's rows, joined by the client once all are there.
-        image: An image.
+        start: Start-up of a worker.
+        known: Loading and identifying a model in the client.
+        trial: First preparation of a model, in a worker.
+        change: Loading a model in a worker whose last slice was of another one.
+        worker: Overhead of a slice in the worker, without its images.
+        client: Overhead of a slice in the scheduler and the client, which handle one at a time.
+        join: Joining the rows of a model in the client.
+        image: Attacking an image.
     """
 
     start: float
@@ -115,13 +115,13 @@ def main() -> int:
 
 def simulated(costs: Costs, *, workers: int = WORKERS, models: int = MODELS, images: int = IMAGES, size: int = SLICE,
               seed: int = 0) -> tuple[float, float]:
-    """Simulate a run, of which the client knows all models, then workers try them, then they compute.
+    """Simulate a run: the client loads all models, then workers prepare each of them, then they attack the images.
 
-    Slices are given out in order to whoever is free; each takes its images' time by a factor from 0.75 to 1.25. The
-    client, which handles one thing at a time, joins a model's rows after its last slice.
+    Slices go to free workers in order. The time of a slice's images varies by a factor from 0.75 to 1.25. The client
+    handles one thing at a time, and joins the rows of a model after its last slice.
 
     Returns:
-        Its seconds, and the share of them that all workers spend on images.
+        Seconds of the run, and the share of the workers' time that is spent on images.
     """
     draws = random.Random(seed)
     ready = max(costs.start, costs.known * models)
@@ -138,10 +138,10 @@ def simulated(costs: Costs, *, workers: int = WORKERS, models: int = MODELS, ima
     for model in range(models):
         for count in slices:
             moment, worker = heapq.heappop(free)
-            client = max(client, moment) + costs.client  # which gives it out
-            own = count * costs.image * draws.uniform(0.75, 1.25)
-            spent += own
-            end = client + costs.worker + own + (costs.change if held[worker] != model else 0)
+            client = max(client, moment) + costs.client
+            seconds = count * costs.image * draws.uniform(0.75, 1.25)
+            spent += seconds
+            end = client + costs.worker + seconds + (costs.change if held[worker] != model else 0)
             held[worker] = model
             heapq.heappush(free, (end, worker))
             ended.append((end, model))
@@ -157,7 +157,7 @@ def simulated(costs: Costs, *, workers: int = WORKERS, models: int = MODELS, ima
 def _attacked(arguments: argparse.Namespace, workers: int | None) -> tuple[float, float]:
     """Return the processor time of the attack itself, and that of the rest of the command.
 
-    They are told apart by a second attack on few images, but enough for each worker to get a slice and load the model.
+    They are separated by a second attack on few images, yet enough for each worker to get a slice and load the model.
     """
     least = LEAST * (workers or 1)
     few, many = (_command(arguments, workers, n) for n in (least, arguments.n))
@@ -177,7 +177,7 @@ def _command(arguments: argparse.Namespace, workers: int | None, n: int) -> floa
 
 @contextmanager
 def _children() -> Iterator[list[float]]:
-    """Yield a list that gets the processor time of the processes that begin and end inside."""
+    """Yield a list that gets the processor time of the child processes that start and end in the context."""
     spent, before = list[float](), resource.getrusage(resource.RUSAGE_CHILDREN)
     yield spent
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -185,7 +185,7 @@ def _children() -> Iterator[list[float]]:
 
 
 def _of_models(name: str, root: str | None, times: int = 5) -> dict[str, float]:
-    """Return what a model costs."""
+    """Return the costs of a model: `known`, `trial` and `change` of `Costs`."""
     domain, setup = load_domain("cifar10", data_root(root)), Computing(torch.device("cpu"), 1, SLICE)
     prepare(load(name), domain, kind=None, setup=setup, passes=0)  # the first one also imports
 
@@ -201,19 +201,19 @@ def _of_models(name: str, root: str | None, times: int = 5) -> dict[str, float]:
 
 
 def _of_slices(count: int = 2000) -> dict[str, float]:
-    """Return what a slice without images costs: of two pools, one computes some and the other none."""
+    """Return the costs of a slice without images: the difference between two pools, one of which has no slices."""
     tasks, client, workers = [os.urandom(_BYTES) for _ in range(count)], [], []
-    for own in ([], tasks):
+    for submitted in ([], tasks):
         before = time.process_time()
         with _children() as spent, pool(AttackOptions(workers=1)) as ready:
-            ready.compute(len, own, lambda task, length: None)
+            ready.compute(len, submitted, lambda task, length: None)
         client.append(time.process_time() - before)
         workers += spent
     return {"worker": (workers[1] - workers[0]) / count, "client": (client[1] - client[0]) / count}
 
 
 def _of_joining() -> float:
-    """Return what it costs to join the rows of an attack on all images."""
+    """Return the seconds to join the rows of an attack on all images."""
     zeros, ids = np.zeros(SLICE, np.int64), np.arange(SLICE)
     facts, classes = Facts(title="", classes=("a", "b")), ("label", "goal", "clean_prediction", "prediction")
     with tempfile.TemporaryDirectory() as folder:

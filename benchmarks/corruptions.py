@@ -1,4 +1,4 @@
-"""Measure how fast corruptions are made, in comparison with imagecorruptions.
+"""Corruptions per second, against imagecorruptions.
 
     OMP_NUM_THREADS=1 python benchmarks/corruptions.py --domain cifar10 --data-root DIR
     OMP_NUM_THREADS=1 python benchmarks/corruptions.py --domain imagenet-samples     # 224 x 224
@@ -16,13 +16,13 @@ parameters are the same. All 950,000 images of CIFAR-10-C must take less than 20
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 
 import numpy as np
+from clocks import peak_memory
 from ratios import Ratio, conclude
 
 from bench.running.provenance import provenance
@@ -67,16 +67,16 @@ def main() -> int:
     print(f"19 corruptions of one image at one severity: {1000 * ours:.1f} ms"
           + (f", imagecorruptions {1000 * theirs:.1f} ms" if peer is not None else "")
           + f"; this run took {(time.perf_counter() - started) / 60:.1f} minutes, "
-          f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
-    found = []
+          f"peak memory {peak_memory():.2f} GiB")
+    ratios = []
     if parameters == "cifar":
         minutes = ours * len(SEVERITIES) * WHOLE / 60 / 2
-        found.append(Ratio(f"minutes for all 19 x 5 x {WHOLE:,} corrupted images on two cores "
-                           f"({'made' if arguments.full else 'from rates'})", minutes, 20, at_most=True))
+        ratios.append(Ratio(f"minutes for all 19 x 5 x {WHOLE:,} corrupted images on two cores "
+                            f"({'made' if arguments.full else 'from rates'})", minutes, 20, at_most=True))
     if peer is not None:
-        found.append(Ratio(f"time of imagecorruptions over ours, all 19 at {height}x{width}", theirs / ours,
-                           TIMES_FASTER[parameters]))
-    return conclude(found)
+        ratios.append(Ratio(f"time of imagecorruptions over ours, all 19 at {height}x{width}", theirs / ours,
+                            TIMES_FASTER[parameters]))
+    return conclude(ratios)
 
 
 def _ours(images: np.ndarray, name: str) -> float:

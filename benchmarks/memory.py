@@ -1,10 +1,10 @@
-"""What it brings that the commands let the allocator keep freed memory, and how much memory apgd needs at 224x224.
+"""Time saved because the commands let the allocator keep freed memory, and peak memory of apgd at 224x224.
 
     python benchmarks/memory.py
 
-Every measurement is a process of its own, by turns with `framebench.memory.keep_freed_memory` and without: time, page
-faults and peak of training steps (forward, backward, SGD) and predictions of eager models, batch 128, 32x32 images.
-apgd attacks a network with random weights, by a smaller batch and by the default one. Limit: 4 GiB.
+Every measurement runs in its own process, alternately with and without `framebench.memory.keep_freed_memory`: time and
+page faults per step, and peak memory, of training (forward, backward, SGD) and prediction of eager models, on batches
+of 128 images of 32x32. apgd attacks a network with random weights, in two batch sizes. Limit: 4 GiB.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 
 import numpy as np
 import torch
+from clocks import peak_memory
 from ratios import Ratio, conclude
 from torch.nn import functional as F  # noqa: N812
 
@@ -39,24 +40,23 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--one", help=argparse.SUPPRESS)  # one measurement: what a process of its own is told
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # settings of one measurement in a child process
     arguments = parser.parse_args()
     if arguments.one:
-        asked = json.loads(arguments.one)
-        print(json.dumps(_attack(**asked) if "batch" in asked else _one(**asked)))
+        settings = json.loads(arguments.one)
+        print(json.dumps(_attack(**settings) if "batch" in settings else _one(**settings)))
         return 0
     facts = provenance()
     print(f"{facts['processor']}, {arguments.threads} threads, torch {facts['torch']}, {arguments.rounds} rounds")
     ratios = []
     for arch, width in MODELS:
         for work in ("train", "predict"):
-            found: dict[bool, list[dict[str, float]]] = {True: [], False: []}
+            rounds: dict[bool, list[dict[str, float]]] = {True: [], False: []}
             for _ in range(arguments.rounds):
-                for keep, entries in found.items():
-                    asked = {"arch": arch, "width": width, "work": work, "keep": keep, "threads": arguments.threads,
-                             "seconds": arguments.seconds}
-                    entries.append(_measured(asked))
-            kept, freed = ({key: statistics.median(entry[key] for entry in found[keep]) for key in found[keep][0]}
+                for keep, entries in rounds.items():
+                    entries.append(_measured({"arch": arch, "width": width, "work": work, "keep": keep,
+                                              "threads": arguments.threads, "seconds": arguments.seconds}))
+            kept, freed = ({key: statistics.median(entry[key] for entry in rounds[keep]) for key in rounds[keep][0]}
                            for keep in (True, False))
             print(f"{arch} of width {width}, {work}: {kept['step']:.4f} s per step, {freed['step']:.4f} without; page "
                   f"faults per step {kept['faults']:,.0f}, {freed['faults']:,.0f}; peak {kept['peak']:.2f}, "
@@ -69,12 +69,12 @@ def main() -> int:
     return conclude(ratios)
 
 
-def _measured(asked: dict[str, object]) -> dict[str, float]:
-    """Return what a process of its own measures."""
-    out = subprocess.run([sys.executable, __file__, "--one", json.dumps(asked)], check=True, stdout=subprocess.PIPE,
+def _measured(settings: dict[str, object]) -> dict[str, float]:
+    """Return the measurements of a child process."""
+    out = subprocess.run([sys.executable, __file__, "--one", json.dumps(settings)], check=True, stdout=subprocess.PIPE,
                          text=True).stdout
-    found: dict[str, float] = json.loads(out.splitlines()[-1])
-    return found
+    measurements: dict[str, float] = json.loads(out.splitlines()[-1])
+    return measurements
 
 
 def _attack(batch: int, threads: int) -> dict[str, float]:
@@ -88,11 +88,11 @@ def _attack(batch: int, threads: int) -> dict[str, float]:
     attack = make("apgd", budget=4, epsilon=1e-6)  # so small a bound breaks nothing: all images stay until the end
     for _ in attack.stream(model, lambda ids: (x[ids], y[ids]), np.arange(batch), seed=0, batch_size=batch):
         pass
-    return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    return {"peak": peak_memory()}
 
 
 def _one(arch: str, width: int, work: str, keep: bool, threads: int, seconds: float) -> dict[str, float]:
-    """Return seconds and page faults of a step, and the process's peak memory in GiB."""
+    """Return seconds and page faults per step, and the process's peak memory in GiB."""
     if keep and not keep_freed_memory():
         raise SystemExit("this C library can't be told to keep freed memory")
     torch.set_num_threads(threads)
@@ -117,8 +117,8 @@ def _one(arch: str, width: int, work: str, keep: bool, threads: int, seconds: fl
         step()
         steps += 1
     spent = time.perf_counter() - started
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return {"step": spent / steps, "faults": (usage.ru_minflt - faults) / steps, "peak": usage.ru_maxrss / 2**20}
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    return {"step": spent / steps, "faults": faults / steps, "peak": peak_memory()}
 
 
 if __name__ == "__main__":

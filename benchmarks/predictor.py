@@ -1,20 +1,19 @@
-"""The fused predictor against the eager model, images/s on full batches, interleaved in one run.
+"""The fused predictor against the eager model: images/s on full batches, interleaved in one run.
 
     python benchmarks/predictor.py
 
-Weights are untrained; rates don't depend on them. What can be won is what convolutions leave: batch norms, additions
-and ReLUs over large maps (ResNets of small width), and activations that fall out of the cache. A network that already
-spends its time in convolutions (speednet) is at the processor's limit in eager form.
+Weights are untrained; rates don't depend on them. Fusion saves time outside convolutions: batch norms, additions and
+ReLUs over large maps (ResNets of small width), and cache misses. A network that spends nearly all its time in
+convolutions (speednet) is already at the processor's limit in eager mode.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 
 import torch
+from clocks import rate
 from ratios import Ratio, conclude
 
 from bench.running.provenance import provenance
@@ -34,7 +33,7 @@ def main() -> int:
     facts = provenance()
     print(f"{facts['processor']}, {arguments.threads} threads, torch {facts['torch']}, batch {arguments.batch_size}")
     x = torch.rand(arguments.batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    found = []
+    ratios = []
     for arch, width in MODELS:
         model = build(arch, width=width).eval().to(memory_format=torch.channels_last)
         fused = Predictor(model, x[:32], threads=arguments.threads)
@@ -47,19 +46,9 @@ def main() -> int:
             fused_rates.append(rate(fused, x, arguments.seconds))
         print(f"{arch} of width {width}: eager {sum(eager_rates) / 2:,.0f}/s, {fused.kind} "
               f"{sum(fused_rates) / 2:,.0f}/s", flush=True)
-        found.append(Ratio(f"images/s of the fused {arch} of width {width} over the eager one",
-                           sum(fused_rates) / sum(eager_rates)))
-    return conclude(found)
-
-
-def rate(predict: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, seconds: float) -> float:
-    """Return the images/s of `predict` on the batch x, over `seconds`."""
-    predict(x)
-    count, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        predict(x)
-        count += len(x)
-    return count / (time.perf_counter() - started)
+        ratios.append(Ratio(f"images/s of the fused {arch} of width {width} over the eager one",
+                            sum(fused_rates) / sum(eager_rates)))
+    return conclude(ratios)
 
 
 if __name__ == "__main__":

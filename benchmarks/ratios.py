@@ -1,4 +1,4 @@
-"""What a benchmark finds: ratios against a peer or a limit of the same run."""
+"""Results of a benchmark: ratios to a peer or a limit of the same run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Names the file that ratios are added to, one JSON object per line; `benchmarks/run.py` sets it.
+#: Environment variable with the file to which ratios are appended as JSON lines; `benchmarks/run.py` sets it.
 KEEP = "FRAMEBENCH_RATIOS"
 
 
@@ -18,10 +18,10 @@ class Ratio:
     """A ratio.
 
     Attributes:
-        what: What over what.
+        what: Numerator and denominator, in words.
         value: The ratio.
-        limit: What it should be; None where nothing is asked of it.
-        at_most: Whether the limit is the largest value that is good; else it is the smallest.
+        limit: Its limit; None if it has none.
+        at_most: Whether the limit is an upper one, instead of a lower one.
     """
 
     what: str
@@ -31,12 +31,12 @@ class Ratio:
 
     @property
     def kept(self) -> bool:
-        """Whether the limit is kept; where there is none, it is."""
+        """Whether the limit is kept; True if there is none."""
         return self.limit is None or (self.value <= self.limit if self.at_most else self.value >= self.limit)
 
     @property
     def asked(self) -> str:
-        """What is asked of it, in words; empty where nothing is."""
+        """The limit in words; empty if there is none."""
         return "" if self.limit is None else f"at {'most' if self.at_most else 'least'} {self.limit:g}"
 
 

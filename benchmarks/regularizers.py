@@ -1,22 +1,21 @@
-"""What the regularizers add to the time of a training step, and against how they are usually computed.
+"""Time that the regularizers add to a training step, and their speed against the usual formulas.
 
     python benchmarks/regularizers.py
 
 A step is forward, backward and SGD on a batch of 32x32 images. Each regularizer has its `training_options` and is
-applied every `every` steps, K below, as in training. What it adds to a step is found in two ways:
+applied every `every` steps (K below), as in training. Its cost is determined in two ways:
 
-derived   1 + (seconds of its value and gradient, by themselves) / (K times those of a plain step), medians of
-          `--rounds` interleaved rounds. It is free of the noise of the steps without a penalty.
-measured  Training steps with it, K in a row of which the first has the penalty in its loss, over K plain steps just
-          before: the median of such ratios, of at least `--steps` steps in all. It leaves nothing out.
+derived   1 + (seconds of its value and gradient alone) / (K times the seconds of a plain step), with medians of
+          `--rounds` interleaved rounds. The noise of steps without a penalty does not affect it.
+measured  Time of K training steps, the first with the penalty in its loss, over that of the K plain steps just before:
+          the median of such ratios, over at least `--steps` steps in total. It includes all costs.
 
-Nearly all of the time goes into measuring: with the defaults 172 steps an architecture. Fewer `--steps`, one of
-`--archs` or some of `--methods` shorten it. Figures: README.md.
+With the defaults, 172 steps are measured per architecture; fewer `--steps`, `--archs` or `--methods` take less time.
 
-Limits, checked at the end (exit code 1 if one is missed): with every method a step takes at most 1.10 of a plain one,
-measured; the frame penalty is at least 2 times as fast as its conv2d formula (from width 64 on; narrow layers win
-less), the spectral one on its full grid at least 2 times as fast as one SVD per frequency of the full map
-(`--svd-channels` channels, 32x32: 1024 frequencies, where the grid has 40).
+Limits, checked at the end (exit code 1 if one is missed): a step with any method takes at most 1.10 of a plain one,
+measured; the frame penalty is at least 2 times as fast as its conv2d formula (for width 64 and more; narrow layers gain
+less), and the spectral penalty on its full grid at least 2 times as fast as one SVD per frequency of the full map
+(`--svd-channels` channels, 32x32: 1024 frequencies instead of 40).
 """
 
 from __future__ import annotations
@@ -68,11 +67,8 @@ def main() -> int:
           f"{arguments.width}, batch {arguments.batch_size}, medians of {arguments.rounds} rounds, at least "
           f"{arguments.steps} steps, {'processor time' if arguments.cpu_time else 'wall clock'}", flush=True)
 
-    found = []
-    for arch in arguments.archs:
-        found += _networks(arch, arguments, clock)
-    found.append(_svd(arguments, clock))
-    return conclude(found)
+    ratios = [ratio for arch in arguments.archs for ratio in _networks(arch, arguments, clock)]
+    return conclude([*ratios, _svd(arguments, clock)])
 
 
 def _networks(arch: str, arguments: argparse.Namespace, clock: Clock) -> list[Ratio]:
@@ -120,7 +116,7 @@ def _training(arch: str, arguments: argparse.Namespace, device: torch.device) ->
 
 def _apart(model: nn.Module, step: Step, penalties: dict[str, Regularizer], rounds: int, device: torch.device,
            clock: Clock) -> dict[str, float]:
-    """Return the median seconds of a plain step and, by themselves, of each penalty and of the frame's by conv2d."""
+    """Return the median seconds of a plain step, of each penalty alone, and of the frame penalty by conv2d."""
     calls: dict[str, Callable[[], object]] = {"plain": lambda: step(None)}
     for name, penalty in penalties.items():
         calls[name] = lambda penalty=penalty: penalty(model).backward()  # type: ignore[misc]
@@ -136,20 +132,20 @@ def _measured(step: Step, penalty: Regularizer, steps: int, device: torch.device
     """Time periods of `every` training steps with a penalty, each against as many plain steps just before it.
 
     Args:
-        step: Makes one training step, with a penalty or without.
-        penalty: The penalty of the first step of every period.
-        steps: Least number of steps of all the periods together.
-        device: Where they are computed.
-        clock: Tells the seconds.
+        step: Function that runs one training step, with a penalty or without.
+        penalty: The penalty in the first step of every period.
+        steps: Least number of steps over all periods.
+        device: Device of the steps.
+        clock: Clock in seconds.
 
     Returns:
-        The ratios, one a period.
+        The ratios, one per period.
     """
     def period(first: Regularizer | None) -> None:
         for i in range(penalty.every):
             step(None if i else first)
 
-    step(penalty)  # memory is got and power iterations are begun once
+    step(penalty)  # warm-up: allocates memory and initialises power iterations
     ratios = []
     for _ in range(math.ceil(steps / penalty.every)):
         plain = _time(lambda: period(None), device, clock)
@@ -158,7 +154,7 @@ def _measured(step: Step, penalty: Regularizer, steps: int, device: torch.device
 
 
 def _conv2d_frame(model: nn.Module) -> torch.Tensor:
-    """Return the frame penalty with each Gram from one self-convolution, all displacements and taps."""
+    """Return the frame penalty with each Gram matrix from one self-convolution over all displacements."""
     total = torch.zeros((), device=next(model.parameters()).device)
     for layer in find_layers(model):
         w = layer.operator_kernel()[0].transpose(0, 1)
@@ -170,7 +166,7 @@ def _conv2d_frame(model: nn.Module) -> torch.Tensor:
 
 
 def _svd(arguments: argparse.Namespace, clock: Clock) -> Ratio:
-    """Time the spectral penalty on one layer, on its default grid, against singular values of the whole map."""
+    """Time the spectral penalty of one layer on its default grid against SVDs at all frequencies of the map."""
     device = torch.device(arguments.device)
     torch.manual_seed(0)
     layer = nn.Conv2d(arguments.svd_channels, arguments.svd_channels, 3, bias=False).to(device)

@@ -1,11 +1,11 @@
-"""Run all benchmarks, keep what they find in ``history.jsonl``, and write docs/performance.md from it.
+"""Run all benchmarks, add their results to ``history.jsonl``, and write docs/performance.md from it.
 
     make benchmarks                                  # or python benchmarks/run.py
     python benchmarks/run.py --only simba whitebox --data-root DIR
     python benchmarks/run.py --page                  # writes the page alone
 
-Every benchmark is a process of its own, with settings that keep the whole below half an hour on two cores; call one by
-itself for others. Without CIFAR-10 those that need many real images are left out. An otherwise idle machine, please.
+Every benchmark runs in its own process, with settings that keep the total below half an hour on two cores; run its
+script for other settings. Without CIFAR-10, benchmarks that need many real images are left out. Use an idle machine.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ class Entry:
 
     Attributes:
         benchmark: Its name in `RUNS`.
-        date: When, as YYYY-MM-DD.
-        commit: The commit measured, or None.
-        machine: Processor or GPU, and torch's version.
-        threads: torch's threads.
-        seconds: How long it took.
-        ratios: What it found.
+        date: YYYY-MM-DD.
+        commit: The measured commit; None if unknown.
+        machine: Processor or GPU, and version of torch.
+        threads: Threads of torch.
+        seconds: Its duration.
+        ratios: Its results.
     """
 
     benchmark: str
@@ -79,14 +79,14 @@ class Entry:
 
 
 def main() -> int:
-    """Run, keep, write the page; return 1 if a limit is missed or a benchmark fails, else 0."""
+    """Run benchmarks, store their results, write the page; return 1 if a limit is missed or one fails, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), metavar="NAME",
                         help=f"some of {', '.join(RUNS)} (default: all)")
     parser.add_argument("--data-root", default=None, help="folder with CIFAR-10 (default: BENCH_DATA)")
     parser.add_argument("--page", action="store_true", help="write the page from what is kept, and end")
     arguments = parser.parse_args()
-    facts = provenance()  # before anything is kept, which is a change to the commit's files too
+    facts = provenance()  # before results are stored, which changes a file of the commit
     good = True
     for name in () if arguments.page else arguments.only:
         root = data_root(arguments.data_root)
@@ -104,17 +104,17 @@ def main() -> int:
 
 
 def measure(name: str, root: Path | None, facts: dict[str, Any]) -> Entry | None:
-    """Run one benchmark in a process of these facts; return what it found, None if it failed."""
+    """Run one benchmark and return its results; None if it failed. `facts` are those of `provenance`."""
     script, *options = RUNS[name]
     print(f"== {name}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        found, started = Path(folder) / "ratios", time.perf_counter()
+        file, started = Path(folder) / "ratios", time.perf_counter()
         code = subprocess.run([sys.executable, HERE / script, *(option.format(root=root) for option in options)],
-                              env={**os.environ, KEEP: str(found)}).returncode
-        if not found.exists():
+                              env={**os.environ, KEEP: str(file)}).returncode
+        if not file.exists():
             print(f"{name} failed (exit code {code})")
             return None
-        ratios = tuple(Ratio(**json.loads(line)) for line in found.read_text(encoding="utf-8").splitlines())
+        ratios = tuple(Ratio(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines())
     return Entry(name, time.strftime("%Y-%m-%d"), facts["commit"], f"{facts['processor']}, torch {facts['torch']}",
                  torch.get_num_threads(), round(time.perf_counter() - started, 1), ratios)
 
@@ -122,11 +122,8 @@ def measure(name: str, root: Path | None, facts: dict[str, Any]) -> Entry | None
 def kept() -> list[Entry]:
     """Return all runs so far, oldest first."""
     lines = HISTORY.read_text(encoding="utf-8").splitlines() if HISTORY.exists() else []
-    return [_entry(json.loads(line)) for line in lines]
-
-
-def _entry(fields: dict[str, Any]) -> Entry:
-    return Entry(**{**fields, "ratios": tuple(Ratio(**ratio) for ratio in fields["ratios"])})
+    return [Entry(**{**fields, "ratios": tuple(Ratio(**ratio) for ratio in fields["ratios"])})
+            for fields in map(json.loads, lines)]
 
 
 def page(entries: Iterable[Entry]) -> str:
@@ -138,8 +135,9 @@ def page(entries: Iterable[Entry]) -> str:
     parts = [_HEAD]
     for machine, runs in machines.items():
         lines = ["| benchmark | what | asked | measured | before | date, commit |", f"|{' --- |' * 6}"]
-        for name, own in sorted(runs.items(), key=lambda item: list(RUNS).index(item[0])):
-            last, before = own[-1], {ratio.what: f"{ratio.value:.3g}" for entry in own[-2:-1] for ratio in entry.ratios}
+        for name, history in sorted(runs.items(), key=lambda item: list(RUNS).index(item[0])):
+            last = history[-1]
+            before = {ratio.what: f"{ratio.value:.3g}" for entry in history[-2:-1] for ratio in entry.ratios}
             for ratio in last.ratios:
                 cells = [name, ratio.what, ratio.asked, f"{ratio.value:.3g}{'' if ratio.kept else ', **missed**'}",
                          before.get(ratio.what, ""), f"{last.date}, {last.commit or 'no commit'}"]

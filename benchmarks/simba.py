@@ -1,4 +1,4 @@
-"""How near SimBA comes to the rate at which the model answers, and how it compares with ART's SimBA.
+"""SimBA's queries/s against the raw rate of the model, and its time against ART's SimBA.
 
     python benchmarks/simba.py --data-root DIR
     python benchmarks/simba.py --untrained squeezenet1_1 -n 64 --batch-size 64 --iterations 10000 --max-queries 100
@@ -12,16 +12,14 @@ the eager model's queries/s; eager to eager it needs at most 1/6 of the time of 
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torchvision
-from predictor import rate
+from clocks import peak_memory, rate, timed
 from ratios import Ratio, conclude
 
 from bench.analysis.stats import wilson
@@ -74,27 +72,27 @@ def main() -> int:
     print(f"raw, full batches: eager {eager_rate:,.0f}/s, {fused.kind} {fused_rate:,.0f}/s "
           f"({fused_rate / eager_rate:.2f} of eager); each {[[round(r) for r in rates] for rates in raw.values()]}")
     low, high = wilson(won, right)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_memory()
     print(f"attack, {fused.kind}: {queries:,} queries in {seconds:.1f} s = {queries / seconds:,.0f}/s; "
           f"ASR {won}/{right} = {won / right:.1%} [{low:.1%}, {high:.1%}]; peak memory {peak:.2f} GiB")
-    found = [Ratio("queries/s of SimBA over the predictor's raw rate", queries / seconds / fused_rate, 0.95),
-             Ratio("peak memory of SimBA, GiB", peak, 4, at_most=True)]
+    ratios = [Ratio("queries/s of SimBA over the predictor's raw rate", queries / seconds / fused_rate, 0.95),
+              Ratio("peak memory of SimBA, GiB", peak, 4, at_most=True)]
     if not arguments.untrained:
-        found.append(Ratio("queries/s of SimBA over the eager model's raw rate", queries / seconds / eager_rate, 1.4))
+        ratios.append(Ratio("queries/s of SimBA over the eager model's raw rate", queries / seconds / eager_rate, 1.4))
         if arguments.art_images:
-            found += _against_art(attack, model, eager, fused, load_images, ids[: arguments.art_images], arguments)
-    return conclude(found)
+            ratios += _against_art(attack, model, eager, fused, load_images, ids[: arguments.art_images], arguments)
+    return conclude(ratios)
 
 
 def _trained(arguments: argparse.Namespace) -> tuple[torch.nn.Module, Load, np.ndarray, str]:
-    """Return a model, images that it may misclassify, their ids, and what they are."""
+    """Return a model, images that it may misclassify, their ids, and a title."""
     domain = load_domain("samples") if arguments.data_root is None else load_cifar10(Path(arguments.data_root))
     model = load(arguments.model).module
     return model, domain.load, domain.first(min(arguments.n, len(domain))), f"{arguments.model} on {domain.title}"
 
 
 def _untrained(arguments: argparse.Namespace) -> tuple[torch.nn.Module, Load, np.ndarray, str]:
-    """Return the same of a network that nothing has to be downloaded for; its labels are what it says."""
+    """Return the same for a network with random weights, which needs no download; the labels are its predictions."""
     torch.manual_seed(0)
     model = torchvision.models.get_model(arguments.untrained, weights=None).eval()
     model = model.to(memory_format=torch.channels_last)
@@ -106,7 +104,7 @@ def _untrained(arguments: argparse.Namespace) -> tuple[torch.nn.Module, Load, np
 
 
 def _eager(model: torch.nn.Module, threads: int) -> Predict:
-    """Return the model as anyone would call it: channels last, torch's own threads."""
+    """Return the eager model: channels last, with torch's threads."""
     @torch.inference_mode()
     def predict(x: torch.Tensor) -> torch.Tensor:
         torch.set_num_threads(threads)
@@ -141,8 +139,8 @@ def _against_art(attack: Attack, model: torch.nn.Module, eager: Predict, fused: 
     art = SimBA(classifier, attack="px", max_iter=attack.traits.budget, epsilon=attack.traits.epsilon, order="random",
                 verbose=False)
     np.random.seed(0)  # ART draws its directions from the global generator
-    # ART skips images that are misclassified from the start, as we do.
-    art_seconds, adversarial = _timed(lambda: art.generate(x.numpy(), np.eye(10)[y.numpy()]))
+    # ART skips misclassified images, as framebench does.
+    art_seconds, adversarial = timed(lambda: art.generate(x.numpy(), np.eye(10)[y.numpy()]))
     art_won = int((clean & (classifier.predict(adversarial).argmax(1) != y.numpy())).sum())
     alone = rate(eager, x[:1], 4)
     torch.set_num_threads(1)
@@ -158,12 +156,6 @@ def _against_art(attack: Attack, model: torch.nn.Module, eager: Predict, fused: 
     return [Ratio("time of ART's SimBA over ours, eager to eager", art_seconds / ours["eager"][0], 6),
             Ratio("time of ART's SimBA over ours, fused", art_seconds / ours["fused"][0], 14),
             Ratio("ASRs of ART and ours within each other's interval", float(inside), 1)]
-
-
-def _timed(call: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
-    started = time.perf_counter()
-    result = call()
-    return time.perf_counter() - started, result
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How near white-box attacks come to the rate of raw forward and backward passes, and how they compare with peers.
+"""Time of white-box attacks against raw forward and backward passes, and against other libraries.
 
     python benchmarks/whitebox.py --data-root DIR
 
-What an attack asks, passes with gradients and passes without, would take raw passes of the same network, at the same
-batch size, some time. Printed is this time over the attack's own, in processor time. Bounds are so small that no image
-is broken, so that ours and the peers' do the same work. Rounds are interleaved, since a machine's clock drifts; of
-each, the median is taken. Limit, checked at the end (exit code 1 if it is missed): 0.9 for every attack of ours.
+The passes of an attack, with and without gradients, are counted. The ratio is the processor time of as many raw passes
+of the same network, at the same batch size, over that of the attack. Bounds are so small that no image is broken, so
+all libraries do the same work. Rounds are interleaved, since a machine's clock drifts; the median over the rounds is
+printed. Limit, checked at the end (exit code 1 if it is missed): 0.9 for every attack of framebench.
 """
 
 from __future__ import annotations
@@ -53,36 +53,36 @@ def main() -> int:
     module = load(arguments.model).module.eval().requires_grad_(False).to(arguments.device)
     x, y = domain.load(np.resize(domain.order, 4 * arguments.batch_size))
     right = torch.cat([module(part.to(arguments.device)).argmax(1).cpu() for part in x.split(32)]) == y
-    # Images that the model classifies correctly, as many as a batch: no peer skips one of them.
+    # A full batch of correctly classified images, so that no library skips any.
     x, y = (values[right].repeat(4, *[1] * (values.ndim - 1))[: arguments.batch_size] for values in (x, y))
     model = Differentiable(module, x[:32], device=torch.device(arguments.device), threads=arguments.threads)
     work = _work(module, model, x, y, arguments)
-    found: dict[str, list[float]] = {name: [] for name in work}
+    shares: dict[str, list[float]] = {name: [] for name in work}
     rates: list[tuple[float, float]] = []
-    for _ in range(arguments.rounds + 1):  # the first is to warm up
-        seconds, asked = {}, {}
+    for _ in range(arguments.rounds + 1):  # the first is a warm-up
+        seconds, passes = {}, {}
         for name, (counted, run) in work.items():
             before, started = counted.images.copy(), _clock(arguments.device)
             run()
-            seconds[name], asked[name] = _clock(arguments.device) - started, counted.images - before
-        # Seconds of an image's raw pass, without a gradient and with one.
-        raw = np.array([seconds[name] / asked[name].sum() for name in RAW])
+            seconds[name], passes[name] = _clock(arguments.device) - started, counted.images - before
+        # Seconds per image of a raw pass, without and with a gradient.
+        raw = np.array([seconds[name] / passes[name].sum() for name in RAW])
         rates.append(tuple(1 / raw))
         for name in work:
-            found[name].append(float(asked[name] @ raw / seconds[name]))
+            shares[name].append(float(passes[name] @ raw / seconds[name]))
     facts = provenance()
     print(f"{facts['processor']}, {arguments.device}, {arguments.threads} threads, torch {facts['torch']}; "
           f"{arguments.model}, batch {len(x)}, {arguments.iterations} iterations, {arguments.rounds} rounds")
     for name, rate in zip(RAW, np.median(rates[1:], axis=0), strict=True):
         print(f"{name}: {rate:,.0f}/s")
-    return conclude([Ratio(f"time of raw passes over that of {name}", float(np.median(shares[1:])),
+    return conclude([Ratio(f"time of raw passes over that of {name}", float(np.median(values[1:])),
                            0.9 if name.endswith("ours") else None)
-                     for name, shares in found.items() if name not in RAW])
+                     for name, values in shares.items() if name not in RAW])
 
 
 def _work(module: torch.nn.Module, model: Differentiable, x: torch.Tensor, y: torch.Tensor,
           arguments: argparse.Namespace) -> dict[str, tuple[_Counted, Callable[[], object]]]:
-    """Return what is measured by name, each with the model that it asks."""
+    """Return name -> the model that counts the passes, and the function that is timed."""
     where, n = arguments.device, arguments.iterations
     on, labels, network, chunked = x.to(where), y.to(where), _Counted(module), _Counted(model)
 
@@ -115,7 +115,7 @@ def _work(module: torch.nn.Module, model: Differentiable, x: torch.Tensor, y: to
 
 
 class _Counted(torch.nn.Module):
-    """A model that counts the images that it is given: those that need no gradient, and those that need one."""
+    """A model that counts its input images: those without a gradient, and those with one."""
 
     copies = True
 
@@ -124,13 +124,13 @@ class _Counted(torch.nn.Module):
         self.model, self.images = model, np.zeros(2, dtype=np.int64)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Count and go on."""
+        """Count the images and forward them."""
         self.images[int(x.requires_grad and torch.is_grad_enabled())] += len(x)
         return self.model(x)
 
 
 def _clock(device: str) -> float:
-    """Return seconds: of processor time, or by the clock where a GPU computes."""
+    """Return seconds of processor time on a CPU, of wall clock on a GPU."""
     if device == "cpu":
         return time.process_time()
     torch.cuda.synchronize()
