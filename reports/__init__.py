@@ -1,7 +1,7 @@
-"""The report: one page with everything in it, its plots, and the sections that it is made of.
+"""The report: one self-contained page, its plots and its sections.
 
-A section is a function of what was found (`bench.analysis.findings.Findings`), which returns a part of the page, or
-None where there is nothing to show. To add one, write it into a file of its own and name it in `SECTIONS`.
+A section is a function of the results (`bench.analysis.findings.Findings`). It returns a part of the page, or None if
+there is nothing to show. To add a section, write it in its own file and add it to `SECTIONS`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def document_of(found: Findings) -> Document:
 
 
 def _made_with(found: Findings) -> Part:
-    """Return the part that says what the report was made with, besides the results themselves."""
-    settings, said = found.settings, []
+    """Return the part on the command, logs and reference models of the report."""
+    settings, sentences = found.settings, list[str]()
     if settings.command:
-        said.append(f"This report was made by: {settings.command}")
+        sentences.append(f"This report was made by: {settings.command}")
     if found.shifts:
-        said += [found.baseline_reason, *settings.matched]
+        sentences += [found.baseline_reason, *settings.matched]
     if settings.logs:
-        said.append(f"Logs of trainings, named by --log: {', '.join(map(str, settings.logs))}.")
+        sentences.append(f"Logs of trainings, named by --log: {', '.join(map(str, settings.logs))}.")
     return Part("How this report was made", [Text(text) for text in [
-        *said, "All tables and figures are made from the results in this folder, whatever was run before."]])
+        *sentences, "All tables and figures are made from the results in this folder, whatever was run before."]])

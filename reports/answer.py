@@ -1,4 +1,4 @@
-"""What a report begins with: the answer in sentences, and every model minus the reference model."""
+"""The opening of a report: the answer in sentences, and every model minus the reference model."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ if TYPE_CHECKING:
 
 def sentences(found: Findings) -> list[str]:
     """Return the answer, sentence by sentence."""
-    return [text for said in answer(found, questions(found)) for text in (*said.leads, *said.details)]
+    return [text for paragraph in answer(found, questions(found)) for text in (*paragraph.leads, *paragraph.details)]
 
 
 def opening(found: Findings) -> list[Block]:
-    """Return what a report begins with, nothing where nothing was measured."""
-    asked = questions(found)
-    said = answer(found, asked)
-    if not said:
+    """Return the opening of a report; [] if nothing was measured."""
+    metrics = questions(found)
+    paragraphs = answer(found, metrics)
+    if not paragraphs:
         return []
     blocks: list[Block] = []
-    for paragraph in said:
+    for paragraph in paragraphs:
         blocks.append(Text(" ".join(paragraph.leads), "answer"))
         blocks += [Text(" ".join(paragraph.details), "soft")] if paragraph.details else []
-    if any(question.differences for question in asked):
+    if any(question.differences for question in metrics):
         blocks.append(Text(RULE, "soft"))
-    labels = Labels(asked)
-    against = {labels.title(question): pairs for question in asked if (pairs := question.to(found.reference))}
+    labels = Labels(metrics)
+    against = {labels.title(question): pairs for question in metrics if (pairs := question.to(found.reference))}
     if against and found.reference is not None:
         blocks.append(Plot(
             "forest", f"Every model minus {found.reference} on the images that both have, in points, with 95% "
             "intervals. Grey: the data do not show a difference.",
             partial(forest_plot, against, found.reference, model_styles(found.models)),
-            forest_payload(found.reference, asked)))
+            forest_payload(found.reference, metrics)))
     return [Part("The answer", blocks)]
 
 
-def forest_payload(reference: str | None, asked: Sequence[Question]) -> dict[str, Any]:
-    """Return the data of the forest plot: the differences of every pair of models, fractions, for every metric.
+def forest_payload(reference: str | None, metrics: Sequence[Question]) -> dict[str, Any]:
+    """Return the data of the forest plot: for every metric, the differences of all pairs of models, as fractions.
 
     Args:
-        reference: The model that differences are taken to at first.
-        asked: The metrics.
+        reference: The reference model that is selected first.
+        metrics: The metrics.
     """
-    labels = Labels(asked)
+    labels = Labels(metrics)
     return {"kind": "forest", "reference": reference, "metrics": [
         {"key": question.key, "title": labels.title(question), "unit": "points", "pairs": pairs}
-        for question in asked if (pairs := _pairs(question))]}
+        for question in metrics if (pairs := _pairs(question))]}
 
 
 def _pairs(question: Question) -> list[dict[str, Any]]:
-    """Return each pair of models once: the other order has the opposite sign."""
+    """Return each pair of models once, since the other order only changes the sign."""
     models = list(question.values)
     return [_pair(pair) for i, b in enumerate(models) for a in models[i + 1:]
             if (pair := question.differences.get((a, b))) is not None and pair.n]

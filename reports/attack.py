@@ -1,4 +1,4 @@
-"""The report of an attack: curves, tables, pictures."""
+"""The section on attacks: curves, tables, pictures."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from framebench.reports.seeds import attack_seeds_sections, trainings_sections
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings
 
-#: What tells a comparison from others, besides the budget.
+#: Columns that identify a comparison, besides the budget.
 _PAIR = ["model_a", "model_b", "domain", "attack"]
-#: The metrics of ``paired.csv``, and what the page calls them.
+#: Metric of ``paired.csv`` -> its name on the page.
 _METRICS = {"robust_accuracy": "robust accuracy", "asr": "ASR"}
 
 
 def attack_section(found: Findings) -> Section | None:
-    """Return the attack's part of the report."""
+    """Return the section on attacks; None if there are none."""
     if not found.attacks:
         return None
     runs = found.attacks
@@ -75,9 +75,8 @@ def attack_section(found: Findings) -> Section | None:
 
 
 def _name(run: Measured, among: Sequence[Measured]) -> str:
-    """Return the attack's name, with the domain where there are several."""
-    several = len({other.domain for other in among}) > 1
-    return f"{run.name}, {run.domain}" if several else run.name
+    """Return the attack's name, with the domain if there are several."""
+    return f"{run.name}, {run.domain}" if len({other.domain for other in among}) > 1 else run.name
 
 
 def _curves(found: Findings) -> Row:
@@ -99,7 +98,7 @@ def _curves(found: Findings) -> Row:
 
 
 def _unseen(curves: dict[tuple[str, str], pd.DataFrame]) -> str:
-    """Return what a caption says of curves that lie on each other, and of those that there can't be."""
+    """Return the notes of a caption on coinciding curves and on runs without a curve."""
     labels, groups = curve_labels(curves), coinciding(curves)
     notes = [f" The curves of {', '.join(labels[key] for key in group)} coincide; their colours alternate."
              for group in groups if len(group) > 1]
@@ -133,7 +132,7 @@ def _asr(entry: dict[Hashable, Any], below: str = "") -> Cell:
 
 
 def _costs(results: pd.DataFrame) -> list[Block]:
-    """Return what each attack cost at its largest budget and, folded, at smaller ones."""
+    """Return the cost of each attack at its largest budget and, folded, at smaller ones."""
     results = results[results["budget"] > 0]
     last = results.groupby(["model", "domain", "attack"])["budget"].transform("max") == results["budget"]
     smaller = [] if last.all() else [Folded("The same at smaller budgets", [_cost(results[~last])])]

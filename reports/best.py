@@ -1,4 +1,4 @@
-"""Which values of a table stand out: the best ones of a column."""
+"""The best values of a table's columns, which are printed in bold."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 from framebench.reports.document import Cell, Table
 
-#: How the best values are chosen, as it is printed below a table.
+#: The rule of `best_cells`, printed below a table.
 RULE = ("In bold: the best value of a column among rows that agree in all columns of text but the first, and values "
         "whose interval contains it. Where that holds for all of them, none is bold.")
 
 
 def best_cells(table: Table) -> list[set[int]]:
-    """Return, for each row of a table, the places of those of its cells that are best in their column (`Column.best`).
+    """Return, for each row of a table, the indices of its cells that are best in their column (`Column.best`).
 
-    Only rows that agree in all columns of text but the first, in which they are named, are compared. The best value has
-    ties: those whose own interval contains it. Where all that are compared are best, none of them is.
+    Rows are compared only if they agree in all text columns but the first, which names them. Values whose interval
+    contains the best value are best too. If all compared values are best, none is marked.
     """
-    found: list[set[int]] = [set() for _ in table.rows]
+    best: list[set[int]] = [set() for _ in table.rows]
     same = [i for i, column in enumerate(table.columns) if column.text][1:]
     groups: dict[tuple[str, ...], list[int]] = {}
     for place, row in enumerate(table.rows):
@@ -26,8 +26,8 @@ def best_cells(table: Table) -> list[set[int]]:
         for places in groups.values() if column.best else ():
             chosen = _best([table.rows[place][i] for place in places], column.best == "high")
             for place in (places[k] for k in chosen):
-                found[place].add(i)
-    return found
+                best[place].add(i)
+    return best
 
 
 def _best(cells: Sequence[Cell], high: bool) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the interactive charts are made from: plain values, which `reports/web/app` draws.
+"""Data of the interactive charts, as plain values.
 
 Every function returns the data of one chart; its ``kind`` names the function in `reports/web/app` that draws it.
 Fractions are in [0, 1]; nan becomes null (`framebench.reports.page`).
@@ -17,9 +17,9 @@ from bench.analysis.outcomes import robust
 from bench.analysis.shift_tables import Part
 from bench.analysis.stats import paired_proportions, wilson
 
-#: What a heat map's mean over severities is called, beside each severity.
+#: Name of the mean over severities in a heat map.
 _MEAN = "mean"
-#: Classes that a chart by class can show.
+#: Most classes of a chart by class.
 MOST_CLASSES = 100
 _Z = 1.959964  # of a two-sided 95% interval
 
@@ -37,8 +37,8 @@ def success_curves(curves: Mapping[tuple[str, str], pd.DataFrame], labels: Mappi
 
     Args:
         curves: (model, attack) -> what `bench.analysis.attack_tables.curve` returns.
-        labels: (model, attack) -> what the curve is called.
-        sizes: (model, attack) -> images in ASR's denominator, and all images.
+        labels: (model, attack) -> label of the curve.
+        sizes: (model, attack) -> number of images in ASR's denominator, and of all images.
         unit: The budget's unit.
         budgets: Budgets to mark on the axis.
         lines: Published numbers: series (a key), label, x, y and measure.
@@ -59,8 +59,8 @@ def accuracy_lines(frame: pd.DataFrame, against: str, label: str, lines: Sequenc
                    ) -> dict[str, Any]:
     """Accuracy against severity or epsilon; see `framebench.reports.plots.accuracy_curves`."""
     series = []
-    for place, (model, own) in enumerate(frame.groupby("model", sort=False)):
-        line = own.sort_values(against)
+    for place, (model, group) in enumerate(frame.groupby("model", sort=False)):
+        line = group.sort_values(against)
         series.append({"key": str(model), "label": str(model), "model": str(model), "place": place, "attack": 0,
                        "x": line[against].tolist(),
                        "values": {"accuracy": _values(line, "accuracy", "ci_low", "ci_high")}})
@@ -70,7 +70,7 @@ def accuracy_lines(frame: pd.DataFrame, against: str, label: str, lines: Sequenc
 
 
 def training_lines(logs: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """What every epoch of several trainings reached."""
+    """Accuracy, loss and penalty of several trainings by epoch."""
     measures: list[dict[str, Any]] = [{"key": "validation_accuracy", "label": "accuracy on held-out images", **_SHARE},
                 {"key": "train_accuracy", "label": "accuracy on training images, augmented", **_SHARE},
                 {"key": "train_loss", "label": "training loss, without the penalty", "percent": False, "log": False},
@@ -80,7 +80,7 @@ def training_lines(logs: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
          "values": {measure["key"]: _values(log, str(measure["key"])) for measure in measures
                     if measure["key"] != "penalty" or (log["penalty"] > 0).all()}}
         for place, (name, log) in enumerate(logs.items())]
-    shown = [measure for measure in measures if any(measure["key"] in one["values"] for one in series)]
+    shown = [measure for measure in measures if any(measure["key"] in line["values"] for line in series)]
     return {"kind": "curves", "step": False, "series": series, "measures": shown,
             "x": {"label": "epoch", "unit": "epochs", "log": False}}
 
@@ -93,7 +93,7 @@ def points(summary: pd.DataFrame) -> dict[str, Any]:
 
 
 def bounds(models: Mapping[str, pd.DataFrame], floor: float) -> dict[str, Any]:
-    """Frame bounds by layer, of models with the same layers; bounds below `floor` of the largest are drawn there."""
+    """Frame bounds by layer of models with the same layers, clipped below at `floor` times the largest bound."""
     least = floor * max(float(frame["upper"].max()) for frame in models.values())
     return {"kind": "bounds", "layers": next(iter(models.values()))["layer"].tolist(), "models": {
         model: [[max(low, least), max(high, least)] for low, high in zip(frame["lower"], frame["upper"], strict=True)]
@@ -106,35 +106,35 @@ def by_class(attacks: Iterable[Measured], shifted: Iterable[Part], names: Mappin
     Args:
         attacks: The runs.
         shifted: The parts.
-        names: Domain -> what the page calls it.
+        names: Domain -> its name on the page.
 
     Returns:
-        None where there are more than `MOST_CLASSES` classes, or several lists of them.
+        The data; None if there are more than `MOST_CLASSES` classes, or the lists of classes differ.
     """
-    found: dict[tuple[str, str], dict[str, list[list[float] | None]]] = {}
+    measures: dict[tuple[str, str], dict[str, list[list[float] | None]]] = {}
     lists = set()
     for run in attacks:
         frame, classes = run.frame(), run.facts.classes
         lists.add(classes)
         labels = frame["label"].to_numpy()
-        for budget, what in ((0, f"clean accuracy, {run.domain}"),
-                             (run.length, f"robust accuracy, {run.name}, {run.domain}")):
+        for budget, label in ((0, f"clean accuracy, {run.domain}"),
+                              (run.length, f"robust accuracy, {run.name}, {run.domain}")):
             held = robust(frame, "iterations", budget)
-            found.setdefault((f"{what}|{budget}", what), {})[run.model] = [
+            measures.setdefault((f"{label}|{budget}", label), {})[run.model] = [
                 _share(held[labels == place]) for place in range(len(classes))]
     for part in shifted:
         lists.add(part.classes)
-        what = f"accuracy, {names[part.domain]}" + ("" if part.name == "all" else f" ({part.name})")
-        found.setdefault((what, what), {})[part.model] = [
+        label = f"accuracy, {names[part.domain]}" + ("" if part.name == "all" else f" ({part.name})")
+        measures.setdefault((label, label), {})[part.model] = [
             _share(part.scores[part.labels == place]) for place in range(len(part.classes))]
     if len(lists) != 1 or len(next(iter(lists))) > MOST_CLASSES:
         return None
     return {"kind": "classes", "classes": list(lists.pop()), "measures": [
-        {"key": key, "label": what, "models": models} for (key, what), models in found.items()]}
+        {"key": key, "label": label, "models": models} for (key, label), models in measures.items()]}
 
 
 def _share(scores: np.ndarray) -> list[float] | None:
-    """Return mean, interval and number of the images of one class; None where there is none."""
+    """Return mean, lower and upper end of its 95% interval, and number of scores; None without scores."""
     n = len(scores)
     if not n:
         return None
@@ -147,10 +147,10 @@ def _share(scores: np.ndarray) -> list[float] | None:
 
 
 def heat(parts: Sequence[Part]) -> dict[str, Any]:
-    """Accuracy by corruption, severity and model of one domain, and between which models nothing is shown.
+    """Accuracy by corruption, severity and model on one domain, and the pairs of models without a shown difference.
 
-    Nothing is shown where the 95% interval of the difference over the images that all models have contains zero: of one
-    cell Newcombe's, of a mean over severities the normal one.
+    A difference is not shown if its 95% interval, over the images that all models have, contains zero. The interval is
+    Newcombe's for one cell and the normal one for a mean over severities.
     """
     models = list(dict.fromkeys(part.model for part in parts))
     rows = list(dict.fromkeys(corruption for part in parts for corruption, _ in part.cells))
@@ -167,27 +167,27 @@ def heat(parts: Sequence[Part]) -> dict[str, Any]:
                 outcomes[str(part.cells[i][1]), row, part.model] = correct[:, i]
             if columns:
                 outcomes[_MEAN, row, part.model] = correct[:, columns].mean(1)
-    cells: dict[str, dict[str, list[Any]]] = {of: {model: [] for model in models} for of in slices}
-    noise: dict[str, dict[str, list[str]]] = {of: {model: [] for model in models} for of in slices}
-    for of in slices:
+    cells: dict[str, dict[str, list[Any]]] = {key: {model: [] for model in models} for key in slices}
+    noise: dict[str, dict[str, list[str]]] = {key: {model: [] for model in models} for key in slices}
+    for key in slices:
         for row in rows:
-            there = {model: outcomes.get((of, row, model)) for model in models}
-            quiet = _noise(there, exact=of != _MEAN)
-            for model, scores in there.items():
+            by_model = {model: outcomes.get((key, row, model)) for model in models}
+            quiet = _noise(by_model, exact=key != _MEAN)
+            for model, scores in by_model.items():
                 share = None if scores is None else _share(scores)
-                cells[of][model].append(share and share[:3])
-                noise[of][model].append("".join("1" if (model, other) in quiet else "0" for other in models))
+                cells[key][model].append(share and share[:3])
+                noise[key][model].append("".join("1" if (model, other) in quiet else "0" for other in models))
     return {"kind": "heat", "rows": rows, "models": models, "slices": slices, "n": len(common), "cells": cells,
             "noise": noise if len(models) > 1 else None}
 
 
 def _noise(scores: Mapping[str, np.ndarray | None], *, exact: bool) -> set[tuple[str, str]]:
     """Return the pairs of models, in both orders, whose difference has an interval that contains zero."""
-    there = {model: values for model, values in scores.items() if values is not None}
-    models, quiet = list(there), set[tuple[str, str]]()
-    if len(models) < 2 or len(there[models[0]]) < 2:
+    measured = {model: values for model, values in scores.items() if values is not None}
+    models, quiet = list(measured), set[tuple[str, str]]()
+    if len(models) < 2 or len(measured[models[0]]) < 2:
         return quiet
-    matrix = np.stack([there[model] for model in models]).astype(float)
+    matrix = np.stack(list(measured.values())).astype(float)
     spread = np.cov(matrix)
     for i, a in enumerate(models):
         for j, b in enumerate(models[:i]):
@@ -204,20 +204,20 @@ def _noise(scores: Mapping[str, np.ndarray | None], *, exact: bool) -> set[tuple
 
 
 def diamonds(lines: Sequence[dict[str, Any]]) -> str:
-    """Return what a caption says of published numbers; nothing where there are none."""
+    """Return the note on published numbers in a caption; empty if there are none."""
     return " Diamonds: published for a network of the model's kind, not measured here." if lines else ""
 
 
 def published_lines(published: pd.DataFrame | None, threat: str, x: str, y: str, measure: str,
                     keys: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return published numbers that belong into a chart, each at its place.
+    """Return the published numbers of a chart, with their positions.
 
     Args:
         published: ``published.csv``, or None.
-        threat: The threat that the chart shows.
-        x: The column of the place on the axis.
-        y: The column of the number.
-        measure: The chart's measure that the number is of.
+        threat: The threat model of the chart.
+        x: Column of the position on the horizontal axis.
+        y: Column of the number.
+        measure: Key of the chart's measure.
         keys: Model -> key of its series.
     """
     lines: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Accuracy by class: where a model loses."""
+"""Accuracy by class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def classes_section(found: Findings) -> Section | None:
-    """Return the part of the report on classes; None where there are none to compare."""
+    """Return the section on classes; None if they can't be compared."""
     chart = charts.by_class(found.attacks, found.parts, short_names(part.domain for part in found.parts))
     if chart is None:
         return None

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# After Okabe & Ito's palette, which colour-blind readers can tell apart: without its yellow, which is too faint on
-# white, and with a purple and a grey. Beside each its form for a dark background. All have a contrast of 3:1 at least
-# to their background (WCAG 2.2, 1.4.11).
+# (on white, on dark): Okabe & Ito's palette, which colour-blind readers can distinguish, without its yellow, too faint
+# on white, and with a purple and a grey. All have a contrast of at least 3:1 to their background (WCAG 2.2, 1.4.11).
 PALETTE = (
     ("#0072B2", "#4FA8DE"), ("#D55E00", "#F0864A"), ("#00805F", "#2DB892"), ("#BA5D92", "#D98DB8"),
     ("#2A8CC4", "#7CC4EE"), ("#AD7400", "#E6A938"), ("#7F3C8D", "#B586C2"), ("#444444", "#C8C8C8"))
@@ -20,11 +19,11 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 @dataclass(frozen=True)
 class Style:
-    """How a model is drawn.
+    """The style of a model.
 
     Attributes:
-        color: On a light background, "#rrggbb".
-        dark: On a dark background.
+        color: Colour on a light background, "#rrggbb".
+        dark: Colour on a dark background.
         dashes: Matplotlib's name of a dash pattern.
         marker: Matplotlib's name of a marker.
     """

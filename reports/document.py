@@ -1,4 +1,4 @@
-"""What a report is made of: plain nodes, which `framebench.reports.html` and others render."""
+"""The nodes of a report, which `framebench.reports.html`, `markdown` and `latex` render."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Cell:
     Attributes:
         text: What is printed.
         below: A smaller line below it.
-        value: The number that is printed, by which a column is sorted; None for text, and where there is no number.
-        low: Lower end of its interval, if it has one.
-        high: Upper end.
-        faint: Whether it is to stand back: a difference that is not shown.
-        link: Where a click on the text leads; empty for nowhere.
+        value: The printed number, by which a column is sorted; None for text or a missing number.
+        low: Lower end of its interval; None if it has none.
+        high: Upper end; None if it has none.
+        faint: Whether it is printed in grey, as a difference that is not shown.
+        link: Target of a link on the text; empty for none.
     """
 
     text: str
@@ -42,9 +42,8 @@ class Column:
     Attributes:
         title: Its heading.
         text: Whether it holds text, not numbers.
-        best: "high" or "low" where the best value is to stand out, and which of them is best; else empty. See
-            `framebench.reports.best`.
-        setting: Whether it says how a row was measured, as the attack does, not what was measured.
+        best: "high" or "low" if the highest or lowest value is printed in bold (`framebench.reports.best`), else empty.
+        setting: Whether it is a setting of the measurement, such as the attack, not a result.
     """
 
     title: str
@@ -55,7 +54,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; its name is fit for a file, see `named`."""
+    """A table; `named` makes a file name of its name."""
 
     name: str
     columns: Sequence[Column]
@@ -63,14 +62,14 @@ class Table:
     caption: str = ""
 
     def for_readers(self) -> Table:
-        """Return it with the settings that all rows share said once, in the caption, and not in columns."""
+        """Return the table with settings that all rows share in the caption instead of columns."""
         shared = {i: self.rows[0][i] for i, column in enumerate(self.columns)
                   if column.setting and len({(row[i].text, row[i].below) for row in self.rows}) == 1}
-        said = "; ".join(f"{self.columns[i].title}: {cell.text}" + (f" ({cell.below})" if cell.below else "")
-                         for i, cell in shared.items() if cell.text)
+        settings = "; ".join(f"{self.columns[i].title}: {cell.text}" + (f" ({cell.below})" if cell.below else "")
+                             for i, cell in shared.items() if cell.text)
         return Table(self.name, [column for i, column in enumerate(self.columns) if i not in shared],
                      [[cell for i, cell in enumerate(row) if i not in shared] for row in self.rows],
-                     ". ".join(filter(None, [self.caption.rstrip("."), said])))
+                     ". ".join(filter(None, [self.caption.rstrip("."), settings])))
 
 
 @dataclass(frozen=True)
@@ -86,11 +85,10 @@ class Plot:
     """A figure.
 
     Attributes:
-        name: Fit for a file, see `named`.
-        caption: What it shows.
-        draw: Draws it.
-        chart: What the interactive chart that stands in its place where scripts run is made from
-            (`framebench.reports.charts`); None for none.
+        name: Its name, of which `named` makes a file name.
+        caption: Its caption.
+        draw: Function that draws it.
+        chart: Data of the interactive chart that replaces it in the page (`framebench.reports.charts`); None for none.
     """
 
     name: str
@@ -101,7 +99,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Code:
-    """Text whose lines and spaces stay as they are."""
+    """Preformatted text."""
 
     text: str
 
@@ -115,7 +113,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Folded:
-    """What opens on a click."""
+    """Blocks that open on a click."""
 
     summary: str
     parts: Sequence[Block]
@@ -123,7 +121,7 @@ class Folded:
 
 @dataclass(frozen=True)
 class Part:
-    """What stands under one heading."""
+    """Blocks under one heading."""
 
     title: str
     parts: Sequence[Block]
@@ -131,7 +129,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Markup:
-    """HTML, which no other format shows."""
+    """HTML, left out of other formats."""
 
     html: str
 
@@ -145,9 +143,9 @@ class Section:
 
     Attributes:
         title: Its heading.
-        subtitle: Which data, how many images.
-        blocks: What it consists of.
-        provenance: Facts of each evaluation, printed as JSON under their ``heading``.
+        subtitle: Its data and number of images.
+        blocks: Its content.
+        provenance: Facts of each evaluation, printed as JSON under its ``heading``.
     """
 
     title: str
@@ -161,10 +159,10 @@ class Document:
     """A whole report.
 
     Attributes:
-        warnings: What the reader must know before the numbers.
-        sections: What was measured.
-        closing: What stands at the end.
-        opening: What stands before the sections.
+        warnings: Warnings, printed first.
+        sections: One section per kind of evaluation.
+        closing: Blocks after the sections.
+        opening: Blocks before the sections.
     """
 
     warnings: Sequence[str]
@@ -174,18 +172,18 @@ class Document:
 
     @property
     def title(self) -> str:
-        """What was measured."""
+        """The titles of its sections."""
         measured = [part for part in self.sections if part.provenance] or self.sections
         return ", ".join(part.title for part in measured).capitalize()
 
     @property
     def subtitle(self) -> str:
-        """Which data, where there is one section; several have theirs."""
+        """The subtitle of its only section; empty if there are several."""
         return self.sections[0].subtitle if len(self.sections) == 1 else ""
 
     @property
     def blocks(self) -> Iterator[Block]:
-        """Everything in it, in its order, the parts of a part after it."""
+        """All its blocks in order, including nested ones."""
         sections = itertools.chain.from_iterable(section.blocks for section in self.sections)
         return walk([*self.opening, *sections, *self.closing])
 
@@ -203,15 +201,15 @@ class Renderer(ABC):
 
     @abstractmethod
     def block(self, block: Block) -> str:
-        """Return a block, empty where it has no place in such a text."""
+        """Return a block as text; empty if this format can't show it."""
 
     def blocks(self, blocks: Iterable[Block]) -> str:
-        """Return blocks with an empty line between two."""
+        """Return blocks as text, separated by empty lines."""
         return "\n\n".join(filter(None, map(self.block, blocks)))
 
 
 def walk(blocks: Iterable[Block]) -> Iterator[Block]:
-    """Yield blocks and all that is in them."""
+    """Yield blocks and all blocks nested in them."""
     for block in blocks:
         yield block
         if isinstance(block, Row | Folded | Part):
@@ -219,13 +217,13 @@ def walk(blocks: Iterable[Block]) -> Iterator[Block]:
 
 
 def named(blocks: Iterable[Any]) -> dict[str, Any]:
-    """Return figures or tables by their names, made fit for a file; repeated names get numbers."""
-    found: dict[str, Any] = {}
+    """Return figures or tables by their names as file names; repeated names get numbers."""
+    by_name: dict[str, Any] = {}
     for block in blocks:
         name = re.sub(r"[^a-z0-9.]+", "-", block.name.lower()).strip("-.")
         names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
-        found[next(unused for unused in names if unused not in found)] = block
-    return found
+        by_name[next(unused for unused in names if unused not in by_name)] = block
+    return by_name
 
 
 def table(name: str, header: Sequence[str], rows: Iterable[Sequence[Cell | str]], text_columns: int = 1, *,
@@ -236,10 +234,10 @@ def table(name: str, header: Sequence[str], rows: Iterable[Sequence[Cell | str]]
         name: Its name.
         header: The titles of its columns.
         rows: Its cells.
-        text_columns: How many columns hold text.
-        best: Title of a column -> "high" or "low", where the best value is to stand out.
-        settings: Titles of the columns that say how a row was measured.
-        caption: What it shows.
+        text_columns: Number of text columns.
+        best: Title of a column -> "high" or "low", see `Column.best`.
+        settings: Titles of the columns that are settings, see `Column.setting`.
+        caption: Its caption.
     """
     columns = [Column(title, i < text_columns, (best or {}).get(title, ""), title in settings)
                for i, title in enumerate(header)]

@@ -1,4 +1,4 @@
-"""What a report is besides its page: Markdown, LaTeX, PDF, and its figures and tables as files for a paper."""
+"""Exports of a report: Markdown, LaTeX, PDF, and its figures and tables as files for a paper."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from framebench.reports.markdown import markdown, markdown_table
 from framebench.reports.paper import KINDS, paper, saved
 from framebench.reports.printing import find_browser, print_page
 
-#: Formats that a report can have besides the page.
+#: Formats of a report besides the page.
 MARKDOWN, LATEX, PDF = "md", "tex", "pdf"
 _TABLES = ("csv", "md", "tex")
 
 
 def write_exports(folder: Path, document: Document, formats: tuple[str, ...], width: float) -> None:
-    """Write a report in some formats, beside its page; remove what earlier reports have written in others.
+    """Write a report in some formats beside its page; remove the exports of earlier reports.
 
     Args:
-        folder: Where the page is.
+        folder: Folder of the page.
         document: The report.
-        formats: "md", "tex", "pdf"; others, such as "html", are left to others.
+        formats: "md", "tex", "pdf"; other values, such as "html", are ignored.
         width: Width of the figures, in inches.
 
     Raises:
-        InputError: if a PDF is asked for and no browser is found, or it fails.
+        InputError: if a PDF is requested and no browser is found, or the browser fails.
     """
     written: set[Path] = set()
 
@@ -60,15 +60,12 @@ def write_exports(folder: Path, document: Document, formats: tuple[str, ...], wi
 
 
 def csv_table(table: Table) -> str:
-    """Return a table as CSV: each column as it is printed, and beside it what its cells have of the rest.
-
-    That is the smaller line below, and of numbers the value and the ends of its interval, all digits of them.
-    """
+    """Return a table as CSV: each column as printed, then its notes, and values and intervals in full precision."""
     columns: list[list[str]] = []
     titles: dict[str, int] = {}
     for i, column in enumerate(table.columns):
         cells = [row[i] for row in table.rows]
-        titles[column.title] = titles.get(column.title, 0) + 1  # there may be two of one title
+        titles[column.title] = titles.get(column.title, 0) + 1  # titles may repeat
         title = column.title + (f" ({titles[column.title]})" if titles[column.title] > 1 else "")
         columns.append([title, *(cell.text for cell in cells)])
         if any(cell.below for cell in cells):
@@ -83,7 +80,7 @@ def csv_table(table: Table) -> str:
 
 
 def _figures(document: Document, width: float) -> Iterator[tuple[str, bytes]]:
-    """Draw the figures: path and content of each file."""
+    """Draw the figures; yield path and content of each file."""
     with paper(width):
         for name, plot in document.plots().items():
             figure = plot.draw()
@@ -92,8 +89,8 @@ def _figures(document: Document, width: float) -> Iterator[tuple[str, bytes]]:
 
 
 def _earlier(folder: Path) -> list[Path]:
-    """Return the files that reports write besides their page."""
-    found = [folder / f"report.{kind}" for kind in (MARKDOWN, LATEX, PDF)]
+    """Return the existing exports in a folder."""
+    paths = [folder / f"report.{kind}" for kind in (MARKDOWN, LATEX, PDF)]
     for name, kinds in (("figures", KINDS), ("tables", _TABLES)):
-        found += [path for kind in kinds for path in (folder / name).glob(f"*.{kind}")]
-    return [path for path in found if path.is_file()]
+        paths += [path for kind in kinds for path in (folder / name).glob(f"*.{kind}")]
+    return [path for path in paths if path.is_file()]

@@ -12,7 +12,7 @@ from framebench.reports.colors import Style
 from framebench.reports.paper import fitting, page_width
 from framebench.reports.plots import shown
 
-#: What is not shown by the data.
+#: Colour of differences that are not shown.
 _GREY = "#7d8590"
 _COLUMNS = 3
 

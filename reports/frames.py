@@ -1,4 +1,4 @@
-"""The report of frame bounds: what each layer keeps of its input, by its spectrum and by undoing it."""
+"""The section on frame bounds: the spectrum of each layer and the reconstruction of its input."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _COLUMNS = (
 
 
 def frames_section(found: Findings) -> Section | None:
-    """Return the part of the report on frame bounds and on the course of trainings."""
+    """Return the section on frame bounds and training logs; None if there are neither."""
     models, logs = found.frames, found.logs
     if not models and not logs.bounds and not logs.epochs:
         return None
     parts = _bounds(models, model_styles([*found.models])) if models else []
-    named = dict.fromkeys([*models, *logs.epochs, *logs.bounds])  # a training has the colour of the model of its name
+    named = dict.fromkeys([*models, *logs.epochs, *logs.bounds])  # models and trainings of one name share a colour
     styles = model_styles([*found.models, *named])
     colors = {name: styles[name].color for name in named}
     if logs.epochs:
@@ -64,7 +64,7 @@ def frames_section(found: Findings) -> Section | None:
         parts += [Part(f"Layers of {label}", [_layers(label, frame)]) for label, frame in models.items()]
         parts.append(Part("What the columns are", [Text(_COLUMNS, "soft")]))
     layers = number_of(sum(map(len, models.values())), "layer")
-    provenance = [{"heading": label, **made} for label, made in found.frame_provenance.items()]
+    provenance = [{"heading": label, **facts} for label, facts in found.frame_provenance.items()]
     if not models:
         return Section("Training", f"logs of {', '.join(named)}", parts, provenance)
     return Section("Frame bounds", f"{layers} of {', '.join(models)}", parts, provenance)
@@ -126,9 +126,10 @@ def _layers(model: str, frame: pd.DataFrame) -> Table:
     for row, least_ratio in zip(frame.to_dict("records"), ratio(frame), strict=True):
         at_most, upper_at_least, at_least = _marks(row)
         shape = f"{row['c_in']} → {row['c_out']}"
-        how = ", ".join(filter(None, [row["kernel"], row["stride"] != "1x1" and row["stride"]
-                                      and f"stride {row['stride']}", row["groups"] > 1 and f"{row['groups']} groups"]))
-        rows.append([row["layer"], Cell(shape, how), f"{row['height']}x{row['width']}" if row["kernel"] else "–",
+        kernel = ", ".join(filter(None, [
+            row["kernel"], row["stride"] != "1x1" and row["stride"] and f"stride {row['stride']}",
+            row["groups"] > 1 and f"{row['groups']} groups"]))
+        rows.append([row["layer"], Cell(shape, kernel), f"{row['height']}x{row['width']}" if row["kernel"] else "–",
                      row["side"], _number(row["lower"], at_most), _number(row["upper"], upper_at_least),
                      _number(least_ratio, at_least),
                      f"[{_number(row['gershgorin_lower']).text}, {_number(row['gershgorin_upper']).text}]",
@@ -138,7 +139,7 @@ def _layers(model: str, frame: pd.DataFrame) -> Table:
 
 
 def summary_line(frame: pd.DataFrame) -> str:
-    """Return what is printed of a model: the ranges of its layers' bounds and the worst ratio, marked as on the page.
+    """Return a model's summary in one line: the ranges of its layers' bounds and the worst ratio, with `_marks`.
 
     Args:
         frame: The rows of ``frames.csv`` of one model.
@@ -151,13 +152,13 @@ def summary_line(frame: pd.DataFrame) -> str:
 
 
 def _marks(bounds: pd.DataFrame | dict[Hashable, Any]) -> tuple[str, str, str]:
-    """Return what goes before A, B and B/A of one layer or of several, empty where they have converged."""
+    """Return the signs before A, B and B/A of one or several layers, empty for converged ones."""
     lower, upper = bool(np.all(bounds["lower_converged"])), bool(np.all(bounds["upper_converged"]))
     return "" if lower else "≤ ", "" if upper else "≥ ", "" if lower and upper else "≥ "
 
 
 def _number(value: float | None, mark: str = "", below: str = "") -> Cell:
-    """Return a number with three digits after a mark, a dash where there is none."""
+    """Return a number with three significant digits after a mark; a dash for None or nan."""
     if value is None or np.isnan(value):
         return Cell(mark + "–", below)
     return Cell(mark + ("∞" if np.isinf(value) else f"{value:.3g}"), below, float(value))

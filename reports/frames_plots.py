@@ -15,17 +15,17 @@ from framebench.reports.colors import Style, model_styles
 from framebench.reports.paper import fitting, page_width
 from framebench.reports.plots import legend_above, log_ticks, new_figure, shown
 
-#: Eigenvalues below this share of the largest in a plot are drawn there: nothing in float64 tells them from 0.
+#: Smallest drawn eigenvalue, as a share of the largest in a plot: in float64 smaller ones are rounding errors.
 FLOOR = 1e-14
 
 
 def bounds_by_layer(models: dict[str, pd.DataFrame], styles: Mapping[str, Style] | None = None) -> Figure:
-    """Draw the interval [A, B] of every layer, those of several models beside each other, on a log axis.
+    """Draw the interval [A, B] of every layer on a log axis, models side by side.
 
     Args:
-        models: Model -> frame with layer, lower, upper, lower_converged (if not, the lower end is a triangle that
+        models: Model -> frame with layer, lower, upper, lower_converged (if false, the lower end is a triangle that
             points down); the same layers in all.
-        styles: Model -> its style in all figures; None for one of this figure alone.
+        styles: Model -> its style; None for the styles of `model_styles`.
     """
     layers, styles = list(next(iter(models.values()))["layer"]), styles or model_styles(models)
     figure, axes = new_figure(min(3 + 0.42 * len(layers) * (1 + 0.25 * len(models)), 13), 3.9)
@@ -47,11 +47,11 @@ def bounds_by_layer(models: dict[str, pd.DataFrame], styles: Mapping[str, Style]
 
 
 def reconstruction_by_layer(models: dict[str, pd.DataFrame], styles: Mapping[str, Style] | None = None) -> Figure:
-    """Draw every layer's reconstruction error on a log axis; hollow where the layer is wide and the rest is lost.
+    """Draw every layer's reconstruction error on a log axis; hollow if it has fewer outputs than inputs.
 
     Args:
         models: Model -> frame with layer, side, reconstruction_error; the same layers in all.
-        styles: Model -> its style in all figures; None for one of this figure alone.
+        styles: Model -> its style; None for the styles of `model_styles`.
     """
     layers, styles = list(next(iter(models.values()))["layer"]), styles or model_styles(models)
     figure, axes = new_figure(min(3 + 0.42 * len(layers), 13), 3.2)
@@ -72,16 +72,16 @@ def spectra(models: dict[str, pd.DataFrame], styles: Mapping[str, Style] | None 
     """Draw the sorted eigenvalues of every layer, one panel per layer, one line per model.
 
     Args:
-        models: Model -> frame with layer, lower, upper and spectrum (a list of eigenvalues at equally spaced shares of
-            all, from the smallest to the largest, or None); the same layers in all.
-        styles: Model -> its style in all figures; None for one of this figure alone.
+        models: Model -> frame with layer, lower, upper and spectrum (eigenvalues at equally spaced quantiles,
+            ascending, or None); the same layers in all.
+        styles: Model -> its style; None for the styles of `model_styles`.
     """
     layers, styles = list(next(iter(models.values()))["layer"]), styles or model_styles(models)
     figure, panels = _panels(layers, "share of the eigenvalues below")
     floor = _floor(models)
     for model, frame in models.items():
         for axes, values in zip(panels, frame["spectrum"], strict=True):
-            drawn = np.full(2, np.nan) if values is None else np.maximum(values, floor)  # named in any case
+            drawn = np.full(2, np.nan) if values is None else np.maximum(values, floor)  # nan: for the legend
             axes.plot(np.linspace(0, 1, len(drawn)), drawn, color=styles[model].color, label=shown(model),
                       linewidth=1.6)
     for axes in panels:
@@ -118,18 +118,18 @@ def bounds_over_epochs(logs: dict[str, pd.DataFrame], colors: dict[str, str]) ->
 
 
 def layer_name(layer: str) -> str:
-    """Return a layer's name as it is shown: one that is only a number, of an `nn.Sequential`, says what it is of."""
+    """Return the label of a layer: "layer 3" for a bare number from an `nn.Sequential`, else its name."""
     return f"layer {layer}" if layer.replace(".", "").isdigit() else layer
 
 
 def _panels(layers: list[str], xlabel: str) -> tuple[Figure, list[Axes]]:
-    """Return a grid of small plots of eigenvalues with common axes, one per layer; rows are as even as they can be."""
+    """Return a grid of small plots of eigenvalues with shared axes, one per layer, in rows of similar length."""
     longest = max(len(layer_name(layer)) for layer in layers)
     rows = math.ceil(len(layers) / min(5, fitting(page_width(12), 0.3 + 0.075 * max(longest, 10))))
     columns = math.ceil(len(layers) / rows)
     width = page_width(max(2.4 * columns, 4))
-    height = min(1.6, 0.3 + width / columns) * rows + 0.3  # the legend will add its own
-    figure = Figure(figsize=(width, height))  # placed by hand: a constrained layout of 50 panels takes a minute
+    height = min(1.6, 0.3 + width / columns) * rows + 0.3  # the legend adds its own
+    figure = Figure(figsize=(width, height))  # no constrained layout: with 50 panels it takes a minute
     left, right = 0.75 / width, 1 - 0.1 / width
     figure.subplots_adjust(left=left, right=right, wspace=0.1 if width / columns > 2 else 0.2, hspace=0.3)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
@@ -140,7 +140,7 @@ def _panels(layers: list[str], xlabel: str) -> tuple[Figure, list[Axes]]:
         axes.tick_params(labelsize=8)
     for i in range(len(layers), len(grid)):
         grid[i].set_axis_off()
-        grid[i - columns].tick_params(labelbottom=True)  # the lowest of its column
+        grid[i - columns].tick_params(labelbottom=True)  # the lowest panel of its column
     figure.text((left + right) / 2, 0.01, xlabel, ha="center", va="bottom", fontsize=9)
     figure.text(0.05 / width, 0.5, "eigenvalues", ha="left", va="center", rotation=90, fontsize=9)
     return figure, list(grid[: len(layers)])
@@ -159,7 +159,7 @@ def _name_layers(axes: Axes, layers: list[str]) -> None:
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     room = fitting(figure.get_figwidth() - 0.7, 0.17)
-    if len(layers) > room:  # their names stand upright, and some are left out
+    if len(layers) > room:  # vertical names, some left out
         every = math.ceil(len(layers) / (1.3 * room))
         axes.set_xticks(range(0, len(layers), every), layers[::every], rotation=90, ha="center", fontsize=7)
     axes.grid(visible=False, axis="x")

@@ -1,4 +1,4 @@
-"""The images to browse: attacked ones, and those of shifted domains. What of them scripts get, and what others see."""
+"""The gallery: attacked images and images of shifted domains, for scripts and without them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from framebench.reports.plots import attacked_images
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings
 
-#: Characters that all attacked images of a page may have together: a browser opens so many at once.
+#: Limit of all attacked images of a page, in characters, so that a browser opens it at once.
 SIZE = 12_000_000
-#: Most points of a margin's path on the page: more can't be told apart in a chart as wide as a card.
+#: Most points of a margin's path on the page; a chart as wide as a card can't resolve more.
 POINTS = 60
 _IDS = re.compile(r"data:image/(?:png|jpeg);ids=(\d+(?:\+\d+)*);base64,[A-Za-z0-9+/=]+")
 
 
 def attacked_part(runs: Sequence[Measured], name: Callable[[Measured], str]) -> list[Block]:
-    """Return the part with attacked images, none where none were kept.
+    """Return the part with attacked images; [] if none are stored.
 
     Args:
         runs: The attacks.
-        name: What a run's attack is called.
+        name: Function from a run to the name of its attack.
     """
     figures: list[Block] = []
     for run in runs:
@@ -51,13 +51,13 @@ def attacked_part(runs: Sequence[Measured], name: Callable[[Measured], str]) -> 
 
 
 def shifted_part(found: Findings) -> list[Block]:
-    """Return the part with images of shifted domains, none where none were kept."""
+    """Return the part with images of shifted domains; [] if none are stored."""
     strips: dict[tuple[str, str], dict[int, str]] = {}
     short = short_names(cell.domain for cell in found.shifts)
     for cell in found.shifts:
         if cell.facts.picture:
-            own = strips.setdefault((short[cell.domain], cell.evaluation.corruption), {})
-            own.setdefault(cell.evaluation.severity, cell.facts.picture)
+            strip = strips.setdefault((short[cell.domain], cell.evaluation.corruption), {})
+            strip.setdefault(cell.evaluation.severity, cell.facts.picture)
     figures = []
     for (domain, corruption), by_severity in strips.items():
         kind, caption = (' class="cut"', f"{domain}: {corruption}, by severity") if corruption else ("", domain)
@@ -68,16 +68,16 @@ def shifted_part(found: Findings) -> list[Block]:
 
 
 def gallery_payload(found: Findings) -> dict[str, Any]:
-    """Return the images of a page and what is known of them.
+    """Return the images of a page and their facts.
 
     ``attacked`` has ``originals`` (domain and example -> image), ``cards`` (one per image and run) and ``kept``, the
-    number of cards that there could be. ``shifted`` has one entry per domain, see `_shifted`.
+    number of cards without the limit of `SIZE`. ``shifted`` has one entry per domain, see `_shifted`.
     """
     return {"attacked": _attacked(found.attacks), "shifted": _shifted(found)}
 
 
 def _attacked(runs: Sequence[Measured]) -> dict[str, Any]:
-    """Take the classes in turn, and every image of all runs, until the page is full."""
+    """Return images of all runs, taking the classes in turn, up to `SIZE`."""
     groups: dict[tuple[int, str, int], list[tuple[Measured, Mapping[Hashable, Any], Picture]]] = {}
     short = short_names(run.domain for run in runs)
     for run in runs:
@@ -92,12 +92,12 @@ def _attacked(runs: Sequence[Measured]) -> dict[str, Any]:
     left = SIZE
     for (_, domain, example), entries in sorted(groups.items(), key=lambda item: item[0]):
         original = _png(entries[0][2].clean)
-        own = [_card(domain, f"{domain}|{example}", *entry) for entry in entries]
-        left -= len(original) + sum(len(card["attacked"]) for card in own)
+        of_image = [_card(domain, f"{domain}|{example}", *entry) for entry in entries]
+        left -= len(original) + sum(len(card["attacked"]) for card in of_image)
         if left < 0 and cards:
             break
         originals[f"{domain}|{example}"] = original
-        cards += own
+        cards += of_image
     return {"originals": originals, "cards": cards, "kept": sum(map(len, groups.values()))}
 
 
@@ -115,7 +115,7 @@ def _card(domain: str, original: str, run: Measured, row: Mapping[Hashable, Any]
 
 
 def _thinned(path: MarginPath) -> list[list[float]]:
-    """Return queries and margins of a path, its ends and at most `POINTS` between and with them."""
+    """Return queries and margins of at most `POINTS` points of a path, including its ends."""
     chosen = np.unique(np.linspace(0, len(path.queries) - 1, POINTS).round().astype(int))
     return [[path.queries[i] for i in chosen], [float(f"{path.margins[i]:.4g}") for i in chosen]]
 
@@ -144,20 +144,20 @@ def _shifted(found: Findings) -> list[dict[str, Any]]:
 
 
 def _cell(corruption: str, severity: int, cells: Sequence[Measured]) -> dict[str, Any] | None:
-    """Return what was kept of a cell and what its models, one entry of `cells` each, say of it."""
+    """Return the stored images of a cell with the predictions of its models, one per entry of `cells`."""
     strips = [(cell.facts.picture, match) for cell in cells if (match := _IDS.fullmatch(cell.facts.picture))]
     if not strips:
         return None
     picture, match = strips[0]
     ids = [int(example) for example in match[1].split("+")]
-    classes, known = cells[0].facts.classes, {cell.model: cell.rows.some(ids) for cell in cells}
-    labels = {example: classes[label] for rows in known.values() for example, (label, _, _) in rows.items()}
-    models = {model: [_said(rows.get(example), classes) for example in ids] for model, rows in known.items()}
+    classes, by_model = cells[0].facts.classes, {cell.model: cell.rows.some(ids) for cell in cells}
+    labels = {example: classes[label] for rows in by_model.values() for example, (label, _, _) in rows.items()}
+    models = {model: [_prediction(rows.get(example), classes) for example in ids] for model, rows in by_model.items()}
     return {"corruption": corruption, "severity": severity, "strip": picture, "models": models,
             "examples": [[example, labels.get(example)] for example in ids]}
 
 
-def _said(row: tuple[int, int, float] | None, classes: Sequence[str]) -> list[Any] | None:
+def _prediction(row: tuple[int, int, float] | None, classes: Sequence[str]) -> list[Any] | None:
     return None if row is None else [classes[row[1]], float(f"{row[2]:.4g}")]
 
 
@@ -167,7 +167,7 @@ def _scale(columns: Sequence[tuple[str, np.ndarray, np.ndarray, str]]) -> float:
 
 
 def _png(image: np.ndarray) -> str:
-    """Return an image [C, H, W] in [0, 1] as the data URI of a PNG, so with 256 levels."""
+    """Return an image [C, H, W] in [0, 1] as the data URI of an 8-bit PNG."""
     out = io.BytesIO()
     levels = (image.transpose(1, 2, 0) * 255).round().clip(0, 255).astype(np.uint8)
     Image.fromarray(levels if levels.shape[2] > 1 else levels[..., 0]).save(out, "PNG")

@@ -27,35 +27,35 @@ from framebench.reports.document import (
 from framebench.reports.format import visible
 from framebench.reports.plots import to_svg
 
-#: From so many evaluations on, those that numbers come from are folded away together.
+#: Least number of evaluations whose provenance is folded together.
 _FOLDED = 5
 
 
 def escaped(text: str) -> str:
-    """Return a text as HTML shows it, whatever it is."""
+    """Return a text escaped for HTML, with visible control characters."""
     return html.escape(visible(text))
 
 
 def drawn(document: Document) -> dict[str, str]:
-    """Draw all figures of a report: name -> SVG element."""
+    """Draw all figures of a report; return name -> SVG element."""
     return {name: to_svg(plot.draw()) for name, plot in document.plots().items()}
 
 
 def body(document: Document, figures: dict[str, str]) -> str:
-    """Return all that stands below the title of a report.
+    """Return a report without its title.
 
     Args:
         document: The report.
-        figures: What `drawn` returns of it.
+        figures: Its figures, from `drawn`.
     """
     names = {id(block): name for blocks in (document.plots(), document.tables()) for name, block in blocks.items()}
     return Renderer(names, figures).document(document)
 
 
 def fragment(*blocks: Block) -> str:
-    """Return blocks as HTML by themselves."""
+    """Return blocks as HTML, outside of a report."""
     plots, tables = (named(block for block in walk(blocks) if isinstance(block, kind)) for kind in (Plot, Table))
-    names = {id(block): name for found in (plots, tables) for name, block in found.items()}
+    names = {id(block): name for blocks_of in (plots, tables) for name, block in blocks_of.items()}
     return Renderer(names, {name: to_svg(plot.draw()) for name, plot in plots.items()}).blocks(blocks)
 
 
@@ -64,7 +64,7 @@ class Renderer:
 
     Args:
         names: `id` of a figure or a table -> its name in this report.
-        figures: Name of a figure -> SVG element.
+        figures: Name of a figure -> its SVG element.
     """
 
     def __init__(self, names: dict[int, str], figures: dict[str, str]) -> None:
@@ -79,7 +79,7 @@ class Renderer:
         return "\n".join([*parts, self.blocks(document.closing)])
 
     def section(self, section: Section, headed: bool) -> str:
-        """Return a section, and its heading where there are several."""
+        """Return a section, with its heading if `headed`."""
         parts = [f'<h2 class="part">{escaped(section.title)}</h2>{self.block(Text(section.subtitle, "soft"))}'] \
             if headed else []
         parts.append(self.blocks(section.blocks))
@@ -90,7 +90,7 @@ class Renderer:
         return "\n".join(parts)
 
     def blocks(self, blocks: Iterable[Block]) -> str:
-        """Return blocks, one after the other."""
+        """Return blocks as HTML."""
         return "\n".join(map(self.block, blocks))
 
     def block(self, block: Block) -> str:
@@ -121,7 +121,7 @@ class Renderer:
                 f"<figcaption>{escaped(plot.caption)}</figcaption></figure>")
 
     def _table(self, table: Table) -> str:
-        # A table without a caption is what its heading says: read aloud, not shown twice.
+        # A table without a caption gets its heading as one for screen readers alone.
         name, label = self._names[id(table)], escaped(table.caption or self._title or table.name)
         table = table.for_readers()
         kind = "" if table.caption else ' class="aside"'

@@ -1,4 +1,4 @@
-"""A report as LaTeX: pdflatex with booktabs, graphicx and hyperref, nothing else."""
+"""A report as LaTeX, for pdflatex with booktabs, graphicx and hyperref."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _COMMANDS = {
     "∞": r"\ensuremath{\infty}", "·": r"\ensuremath{\cdot}", "→": r"\ensuremath{\to}", "×": r"\ensuremath{\times}",
     "±": r"\ensuremath{\pm}", "√": r"\ensuremath{\surd}", "½": r"\ensuremath{\frac{1}{2}}", "ᵀ": r"\textsuperscript{T}",
     "²": r"\textsuperscript{2}", "…": r"\ldots{}", "‖": r"\ensuremath{\|}", "°": r"\ensuremath{^\circ}", "\u00a0": "~"}
-#: Letters that pdflatex composes in its default fonts.
+#: Letters in pdflatex's default fonts.
 _LETTERS = set("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿŁłŒœŠšŽž")
-#: A longer text in a cell is broken into lines of a box.
+#: Longest text of a cell without line breaks, in characters.
 _LONG = 40
-#: Letters of a word that fits into a line wherever it begins.
+#: Longest word without line breaks, in characters.
 _WORD = 24
-#: Most rows of a table on a page; what follows is another table.
+#: Most rows of a table; longer ones are split.
 _ROWS = 32
 
 _PREAMBLE = r"""\documentclass[10pt]{article}
@@ -55,10 +55,7 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 
 
 def escaped(text: str) -> str:
-    """Return text that LaTeX prints as it is, in one line or, in a paragraph, several.
-
-    What pdflatex has no letter for is printed as its code point; a long word can be broken anywhere.
-    """
+    """Return text escaped for LaTeX: letters unknown to pdflatex become code points, and long words can break."""
     return " ".join(r"\allowbreak{}".join(map(_word, re.findall(".{1,12}", word) if len(word) > _WORD else [word]))
                     for word in visible(text).split())
 
@@ -74,16 +71,16 @@ def _character(c: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return the text of a cell; a long one is broken into lines."""
+    """Return the text of a cell, with line breaks if it is long."""
     return escaped(text) if len(text) <= _LONG else rf"\parbox[t]{{5cm}}{{\raggedright {escaped(text)}\strut}}"
 
 
 def tabular(table: Table, rows: slice = slice(None)) -> str:
-    r"""Return a table as a ``tabular`` (it needs booktabs); intervals are a smaller line below the values.
+    r"""Return a table as a ``tabular``, which needs booktabs; intervals are in a smaller line below the values.
 
     Args:
         table: The table.
-        rows: Which of its rows.
+        rows: The rows to include.
     """
     best = best_cells(table)
     lines = [rf"\begin{{tabular}}{{@{{}}{''.join('l' if column.text else 'r' for column in table.columns)}@{{}}}}",
@@ -105,7 +102,7 @@ def _below(cell: Cell) -> str:
 
 
 def latex_table(table: Table) -> str:
-    """Return a table by itself, to be read into a paper."""
+    """Return a table as a file to include in a paper."""
     table = table.for_readers()
     notes = [f"% {line}" for line in (visible(" ".join(table.caption.split())),
                                       RULE if any(best_cells(table)) else "") if line]
@@ -117,7 +114,7 @@ def latex(document: Document, figures: Mapping[str, str], width: float) -> str:
 
     Args:
         document: The report.
-        figures: Name of a figure -> path of its file, as the report's file names it.
+        figures: Name of a figure -> path of its file, relative to the report.
         width: Width of the figures, in inches.
     """
     return _Renderer(document, figures, width).document(document)
@@ -177,7 +174,7 @@ class _Renderer(Renderer):
 
 
 def _verbatim(text: str) -> str:
-    """Return text line by line in a typewriter's letters, which nothing in it can end."""
+    """Return preformatted text; unlike a verbatim environment, nothing in it can end it."""
     shown = [rf"\hspace*{{{(len(line) - len(line.lstrip())) / 2:g}em}}{escaped(line)}"
              for line in visible(text).splitlines()]
     return "{\\ttfamily\\scriptsize\\raggedright\n" + "\\\\\n".join(shown) + "\\par}"

@@ -1,4 +1,4 @@
-"""Maps: accuracy as a colour, by corruption and by class."""
+"""Heat maps of accuracy, by corruption and by class."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from framebench.reports.plots import NARROW, shown
 
 #: Most columns of a map by class; the interactive chart has all.
 _MOST_COLUMNS = 24
-#: Inches of a row, and of a line of small letters; letters to an inch; letters of a word.
+#: Height of a row and of a line of small letters, in inches; letters per inch; letters of a word.
 _ROW, _LINE, _LETTERS, _WORD = 0.27, 0.15, 16, 10
-#: Most letters of a label, and most lines of a heading: they take the room that the rows need.
+#: Most letters of a label, and most lines of a heading.
 _LABEL, _LINES = 32, 4
 
 
 def heat_map(cells: pd.DataFrame) -> Figure:
-    """Draw accuracy by corruption and model (mean over severities), or of a single model by corruption and severity.
+    """Draw accuracy by corruption and model (mean over severities), or by corruption and severity for a single model.
 
-    With several models, only the cells that all of them have count: other means could not be compared.
+    With several models, only the cells that all of them have count, so that the means are comparable.
 
     Args:
         cells: Columns model, corruption, severity, accuracy.
@@ -54,10 +54,10 @@ def heat_map(cells: pd.DataFrame) -> Figure:
 
 
 def class_map(chart: Mapping[str, Any]) -> Figure:
-    """Draw accuracy by class, one column per model and, where they fit, per measure.
+    """Draw accuracy by class, one column per model and, if they fit, per measure.
 
     Args:
-        chart: What `framebench.reports.charts.by_class` returns.
+        chart: The data from `framebench.reports.charts.by_class`.
 
     Returns:
         The plot.
@@ -72,7 +72,7 @@ def class_map(chart: Mapping[str, Any]) -> Figure:
     width = page_width(2.2 + 0.5 * max(len(columns), 4))
     slope = 30 if width > NARROW else 90
     models = [shown(model, _LABEL) for _, model, _ in columns]
-    starts = [i for i, (what, *_) in enumerate(columns) if i == 0 or columns[i - 1][0] != what]
+    starts = [i for i, (label, *_) in enumerate(columns) if i == 0 or columns[i - 1][0] != label]
     spans = np.diff([*starts, len(columns)])
     inches = [(width - 1.2) / len(columns) * span for span in spans]
     upright = min(inches) * _LETTERS < _WORD
@@ -91,21 +91,21 @@ def class_map(chart: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _headed(what: str, room: float, upright: bool) -> list[str]:
-    """Return the lines of a heading over columns that have some room beside each other, in inches."""
+def _headed(label: str, room: float, upright: bool) -> list[str]:
+    """Return the lines of a heading over columns of a total width of `room` inches."""
     most, letters = (max(int(room / _LINE), 1), _LABEL) if upright else (_LINES, int(room * _LETTERS))
-    what = what.removeprefix("robust accuracy, ")  # what follows is the name of an attack, which says it
-    what = shown(what, most * letters - (most - 1) * letters // 3)  # lines that end with a word are not full
-    return textwrap.wrap(what, letters, max_lines=most, placeholder="…")
+    label = label.removeprefix("robust accuracy, ")  # the name of the attack that follows implies it
+    label = shown(label, most * letters - (most - 1) * letters // 3)  # lines that end with a word are not full
+    return textwrap.wrap(label, letters, max_lines=most, placeholder="…")
 
 
 def _beneath(labels: Iterable[str], slope: int) -> float:
-    """Return how high the labels of columns are, in inches, which rise by so many degrees."""
+    """Return the height in inches of the labels of columns, which are rotated by `slope` degrees."""
     return max(map(len, labels)) / _LETTERS * math.sin(math.radians(slope)) + _LINE
 
 
 def _shaded(axes: Axes, grid: np.ndarray) -> None:
-    """Draw a grid of fractions: colours, and percent in figures where there is room, else a scale of the colours."""
+    """Draw a grid of fractions in colour, with percentages if there is room, else with a colour bar."""
     image = axes.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=1)
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
@@ -119,6 +119,6 @@ def _shaded(axes: Axes, grid: np.ndarray) -> None:
 
 
 def in_all_models(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return those cells (columns model, corruption, severity, ...) that every model has."""
+    """Return the cells (columns model, corruption, severity, ...) that every model has."""
     models = cells.groupby(["corruption", "severity"])["model"].transform("nunique")
     return cells[models == cells["model"].nunique()]

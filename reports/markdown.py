@@ -1,4 +1,4 @@
-"""A report as Markdown, as GitHub reads it."""
+"""A report as GitHub-flavoured Markdown."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from framebench.reports.best import RULE, best_cells
 from framebench.reports.document import Block, Code, Document, Folded, Markup, Part, Plot, Renderer, Row, Table, Text
 from framebench.reports.format import visible
 
-#: What means something to Markdown or GitHub within a line; an escaped < or & is an entity.
+#: Characters with a meaning within a line of Markdown; < and & are escaped as entities.
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
-#: What makes of the start of a line a list or a heading.
+#: Starts of a line that make it a list item or a heading.
 _START = re.compile(r"^([-+=#]|\d+[.)])")
 
 
 def escaped(text: str) -> str:
-    """Return text that Markdown shows as it is, in one line."""
+    """Return text escaped for Markdown, in one line."""
     line = isolated(" ".join(text.split()))
-    return _START.sub(lambda found: found[0][:-1] + "\\" + found[0][-1],
+    return _START.sub(lambda match: match[0][:-1] + "\\" + match[0][-1],
                       _SPECIAL.sub(r"\\\1", html.escape(line, quote=False)))
 
 
 def isolated(text: str) -> str:
-    """Return a text; one with letters that are written from right to left is isolated from what stands around it."""
+    """Return a text; one with right-to-left letters is isolated from its surroundings."""
     text = visible(text)
     rightwards = any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in text)
     return f"\u2068{text}\u2069" if rightwards else text
 
 
 def markdown_table(table: Table) -> str:
-    """Return a table; its numbers are right-aligned, the best of a column bold, and intervals beside the values."""
+    """Return a table with right-aligned numbers, the best of a column in bold, and intervals beside the values."""
     table = table.for_readers()
     best = best_cells(table)
     lines = [[escaped(column.title) for column in table.columns],
@@ -51,7 +51,7 @@ def markdown(document: Document, figures: Mapping[str, str]) -> str:
 
     Args:
         document: The report.
-        figures: Name of a figure -> path of its file, as the report's file names it.
+        figures: Name of a figure -> path of its file, relative to the report.
     """
     return _Renderer(document, figures).document(document)
 

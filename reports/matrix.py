@@ -1,4 +1,4 @@
-"""Who differs from whom: a table of models x models in the place of one with a row for every pair."""
+"""Differences between all models, as a matrix instead of one row per pair."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from framebench.reports.document import Block, Cell, Folded, Table, Text, table
 from framebench.reports.format import points
 from framebench.reports.names import Labels
 
-#: Models from which on pairs are many.
+#: Least number of models for a matrix.
 _MANY = 3
 
 
-def matrices(asked: Sequence[Question], pairs: Sequence[Block]) -> list[Block]:
-    """Return the comparisons of models: one matrix per metric and, folded, all pairs; of two models the pair alone.
+def matrices(metrics: Sequence[Question], pairs: Sequence[Block]) -> list[Block]:
+    """Return the comparisons of models: one matrix per metric and, folded, all pairs; `pairs` alone for two models.
 
     Args:
-        asked: The metrics.
-        pairs: What shows all pairs in full.
+        metrics: The metrics.
+        pairs: All pairs in full.
     """
-    several = [question for question in asked if question.differences and len(question.values) >= _MANY]
+    several = [question for question in metrics if question.differences and len(question.values) >= _MANY]
     if not several:
         return list(pairs)
-    labels = Labels(asked)
+    labels = Labels(metrics)
     return [*(matrix(question, labels.title(question)) for question in several), Text(
         "Model of the row minus model of the column, in points, on the images that both have. In brackets and grey: "
         "the data do not show a difference.", "soft"), Folded("All pairs, with intervals and p-values", pairs)]
@@ -34,7 +34,7 @@ def matrix(question: Question, title: str) -> Table:
 
     Args:
         question: The metric, with several models.
-        title: What it is called.
+        title: Its title.
     """
     models = list(question.values)
     rows = [[Cell(model), *(_cell(question.differences.get((model, other))) for other in models)] for model in models]

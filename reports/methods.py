@@ -1,4 +1,4 @@
-"""A methods paragraph and its references, from what is kept with the rows: what was done, and nothing else."""
+"""A methods paragraph for a paper and its references, from the facts stored with the rows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from bench.analysis.findings import Findings
 
 _BIBLIOGRAPHY = Path(__file__).with_name("references.bib")
-#: Start of an attack's name -> what it is called and where it was published; the first that fits counts.
+#: Prefix of an attack's name -> its title and keys of its publications; the first match counts.
 _ATTACKS = {
     "simba": ("SimBA", ("guo2019simba",)), "square": ("the Square attack", ("andriushchenko2020square",)),
     "apgd": ("APGD", ("croce2020autoattack",)),
     "autoattack": ("AutoAttack", ("croce2020autoattack", "croce2020fab", "andriushchenko2020square")),
     "foolbox:": ("", ("rauber2020foolbox",)), "noise": ("random noise, the control", ())}
-#: Start of a domain's name -> where it was published; the first that fits counts.
+#: Prefix of a domain's name -> keys of its publications; the longest match counts.
 _DATA: dict[str, tuple[str, ...]] = {
     "cinic10": ("darlow2018cinic",), "cifar10.1": ("recht2018cifar",), "cifar10.2": ("lu2020harder",),
     "stl10": ("coates2011stl",), "svhn": ("netzer2011svhn",),
@@ -34,13 +34,13 @@ _DATA: dict[str, tuple[str, ...]] = {
     "cifar100": ("krizhevsky2009cifar",), "samples": ("krizhevsky2009cifar",)}
 _MODELS: dict[str, tuple[str, ...]] = {"robustbench:": ("croce2021robustbench",), "timm:": ("wightman2019timm",)}
 _COST = {"one": "one query", "two": "two queries", "one-or-two": "one or two queries"}
-#: Settings that a sentence of its own tells.
+#: Settings with a sentence of their own.
 _TOLD = {"epsilon", "budget", "max_queries", "targeted"}
 _MACHINE = ("device", "processor")
 
 
 def methods_part(found: Findings) -> Part | None:
-    """Return the methods paragraph and its references, folded; None where no images were asked about."""
+    """Return the methods paragraph and its references, folded; None without attacks and shift tests."""
     if not found.attacks and not found.shifts:
         return None
     cited: dict[str, None] = {}
@@ -51,18 +51,18 @@ def methods_part(found: Findings) -> Part | None:
 
 
 def bibliography(cited: Iterable[str], found: Findings) -> str:
-    """Return what was used as BibTeX: this software first."""
+    """Return the references as BibTeX, this software first."""
     entries = re.findall(r"^(@\w+\{(\w+),\n.*?^\})", _BIBLIOGRAPHY.read_text(encoding="utf-8"),
                          re.DOTALL | re.MULTILINE)
     by_key = {key: entry for entry, key in entries}
-    versions = sorted({str(entry["framebench"]) for entry in _made(found) if entry.get("framebench")}) or [__version__]
-    own = ("@misc{framebench,\n  title = {framebench: a robustness benchmark for image classifiers},\n"
-           f"  note = {{Version {', '.join(versions)}}}\n}}")
-    return "\n\n".join([own, *(by_key[key] for key in cited)])
+    versions = sorted(_values(list(_provenance(found)), ["framebench"])) or [__version__]
+    framebench = ("@misc{framebench,\n  title = {framebench: a robustness benchmark for image classifiers},\n"
+                  f"  note = {{Version {', '.join(versions)}}}\n}}")
+    return "\n\n".join([framebench, *(by_key[key] for key in cited)])
 
 
 def _images(found: Findings, cited: dict[str, None]) -> str:
-    """Return which models were shown which images."""
+    """Return the sentences on models and images."""
     titles: dict[str, set[int]] = {}
     sizes = [*(len(run.ids) for run in found.attacks), *(found.tables["shift"]["n"] if found.shifts else ())]
     for run, n in zip((*found.attacks, *found.shifts), sizes, strict=True):  # the table has the order of the cells
@@ -79,16 +79,16 @@ def _images(found: Findings, cited: dict[str, None]) -> str:
 
 
 def _attacks(found: Findings, cited: dict[str, None]) -> list[str]:
-    """Return a sentence or more for each attack: its variant, size, length, draws, and how queries are counted."""
+    """Return the sentences on each attack: its variant, size, length, queries and random draws."""
     groups: dict[tuple[str, str], list[Measured]] = {}
     for run in found.attacks:
         groups.setdefault((run.attack, run.evaluation.family), []).append(run)
-    said = []
+    paragraphs = []
     for (label, _), runs in groups.items():
-        traits, asked = runs[0].traits, runs[0].evaluation
-        name = next((called for start, (called, _) in _ATTACKS.items() if asked.attack.startswith(start)), "")
-        _cite(cited, next((keys for start, (_, keys) in _ATTACKS.items() if asked.attack.startswith(start)), ()))
-        settings = ", ".join(f"{key} {_worded(value)}" for key, value in _flat(asked.settings)
+        traits, evaluation = runs[0].traits, runs[0].evaluation
+        name, keys = next((entry for start, entry in _ATTACKS.items() if evaluation.attack.startswith(start)), ("", ()))
+        _cite(cited, keys)
+        settings = ", ".join(f"{key} {_worded(value)}" for key, value in _flat(evaluation.settings)
                              if key not in _TOLD and value not in (None, "", False))
         sees = {"labels": "predicted labels", "scores": "scores", "gradients": "gradients"}[traits.needs]
         budgets = sorted({budget for run in runs for budget in run.facts.budgets})
@@ -102,15 +102,15 @@ def _attacks(found: Findings, cited: dict[str, None]) -> list[str]:
             f"It ran for at most {number_of(max(run.length for run in runs), 'iteration')}"
             + (f", and results are given after {', '.join(f'{b:,}' for b in budgets)}" if budgets else "") + ".",
             f"Every forward pass of an image counts as one query, the clean image's included; {counted}."
-            + (f" No image was given more than {asked.settings['max_queries']:,} queries."
-               if asked.settings.get("max_queries") else ""),
+            + (f" No image was given more than {evaluation.settings['max_queries']:,} queries."
+               if evaluation.settings.get("max_queries") else ""),
             f"Random draws are keyed by seed ({seeds}) and image, and so are the same for every model."]
-        said.append(" ".join(filter(None, sentences)))
-    return said
+        paragraphs.append(" ".join(filter(None, sentences)))
+    return paragraphs
 
 
 def _size(run: Measured) -> str:
-    """Return the step of an attack, and the distance within which it succeeds."""
+    """Return the sentence on an attack's step and the distance within which a success counts."""
     traits = run.traits
     where = "at any distance" if traits.bound is None or not traits.norm else \
         f"within a distance of {number(traits.bound)} ({traits.norm.capitalize()})"
@@ -120,7 +120,7 @@ def _size(run: Measured) -> str:
 
 
 def _statistics(found: Findings, cited: dict[str, None]) -> str:
-    """Return which intervals and tests the tables have."""
+    """Return the sentences on the intervals and tests of the tables."""
     sentences = ["Intervals are 95% intervals: Wilson's for rates of one set of images"]
     _cite(cited, ("wilson1927",))
     if any(run.evaluation.corruption for run in found.shifts):
@@ -141,8 +141,8 @@ def _statistics(found: Findings, cited: dict[str, None]) -> str:
 
 
 def _software(found: Findings, cited: dict[str, None]) -> str:
-    """Return which versions ran where."""
-    made = list(_made(found))
+    """Return the sentences on software versions and machines."""
+    provenance = list(_provenance(found))
     names = ["framebench", "commit", "torch", "torchvision", "numpy"]
     attacks = {run.evaluation.attack for run in found.attacks}
     if any(name.startswith("foolbox:") for name in attacks) or any("foolbox" in title for title in _titles(found)):
@@ -151,20 +151,20 @@ def _software(found: Findings, cited: dict[str, None]) -> str:
     names += [name for name in ("robustbench", "timm")
               if any(model.startswith(f"{name}:") for model in _model_names(found))]
     _cite(cited, ("paszke2019pytorch",))
-    versions = ", ".join(f"{name} {' and '.join(values)}" for name in names if (values := _values(made, [name])))
-    machines = _values(made, _MACHINE)
+    versions = ", ".join(f"{name} {' and '.join(values)}" for name in names if (values := _values(provenance, [name])))
+    machines = _values(provenance, _MACHINE)
     return f"Software: {versions}." + (f" It ran on {'; '.join(machines)}." if machines else "")
 
 
-def _made(found: Findings) -> Iterable[dict[str, Any]]:
+def _provenance(found: Findings) -> Iterable[dict[str, Any]]:
     for run in (*found.attacks, *found.shifts):
         yield from run.facts.provenance
 
 
-def _values(made: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
-    """Return what entries say under the first of these names that they have, each once."""
-    said = (next((str(entry[name]) for name in names if entry.get(name)), "") for entry in made)
-    return [value for value in dict.fromkeys(said) if value]
+def _values(entries: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """Return the distinct values of entries, each under the first of these names that it has."""
+    values = (next((str(entry[name]) for name in names if entry.get(name)), "") for entry in entries)
+    return [value for value in dict.fromkeys(values) if value]
 
 
 def _titles(found: Findings) -> set[str]:
@@ -176,7 +176,7 @@ def _model_names(found: Findings) -> set[str]:
 
 
 def _first(table: dict[str, tuple[str, ...]], name: str) -> tuple[str, ...]:
-    """Return the entry of the longest start of a name that there is."""
+    """Return the entry of the longest key that a name starts with; () if there is none."""
     return next((table[start] for start in sorted(table, key=len, reverse=True) if name.startswith(start)), ())
 
 

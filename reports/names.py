@@ -1,4 +1,4 @@
-"""What the report calls data, attacks and metrics."""
+"""Names of data, attacks and metrics in the report."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from collections.abc import Iterable, Sequence
 from bench.analysis.answer import Kind, Question
 from framebench.reports.format import number_of
 
-#: What is asked, in the order of the page.
+#: Kind of a metric -> its name, in the order of the page.
 KINDS: dict[Kind, str] = {"robust": "robust accuracy", "shift": "accuracy", "clean": "clean accuracy"}
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Return the names of domains as a page has them: of a path the last two folders, or as many as tell all apart."""
+    """Return the names of domains on a page: the last two folders of a path, or as many as make the names unique."""
     folders = {name: re.split(r"[/\\]", name.partition(":")[2]) for name in names}
     for depth in range(2, max(map(len, folders.values()), default=0)):
-        short = {name: f"{name.partition(':')[0]}:{'/'.join(own[-depth:])}" if len(own) > depth else name
-                 for name, own in folders.items()}
+        short = {name: f"{name.partition(':')[0]}:{'/'.join(parts[-depth:])}" if len(parts) > depth else name
+                 for name, parts in folders.items()}
         if len(set(short.values())) == len(short):
             return short
     return {name: name for name in folders}
 
 
 class Labels:
-    """What sentences and figures call data and questions.
+    """Names of data and metrics in sentences and figures.
 
     Args:
-        asked: All questions of the report.
+        metrics: All metrics of the report.
     """
 
-    def __init__(self, asked: Sequence[Question]) -> None:
-        self.domains = short_names(dict.fromkeys(question.domain for question in asked))
-        self._asked = asked
+    def __init__(self, metrics: Sequence[Question]) -> None:
+        self.domains = short_names(dict.fromkeys(question.domain for question in metrics))
+        self._metrics = metrics
 
     def place(self, question: Question) -> str:
-        """Return what tells a question from others of its kind: "under simba-pixel at 1,000 iterations"."""
-        alike = [other for other in self._asked if other.kind == question.kind]
+        """Return what distinguishes a metric from others of its kind: "under simba-pixel at 1,000 iterations"."""
+        alike = [other for other in self._metrics if other.kind == question.kind]
         where = self.domains[question.domain]
         if question.kind == "robust":
             on = f" on {where}" if len({other.domain for other in alike}) > 1 else ""
@@ -45,6 +45,6 @@ class Labels:
         return f"on {where}" + (f" ({question.part})" if parts > 1 else "")
 
     def title(self, question: Question) -> str:
-        """Return a question's whole title: "robust accuracy under simba-pixel at 1,000 iterations, cifar10"."""
+        """Return the full title of a metric: "robust accuracy under simba-pixel at 1,000 iterations, cifar10"."""
         place, where = self.place(question), self.domains[question.domain]
         return f"{KINDS[question.kind]} {place}" + ("" if f"on {where}" in place else f", {where}")

@@ -1,4 +1,4 @@
-"""The page: one file that needs nothing else, with styles, scripts, tables and figures inside."""
+"""The page: one self-contained file with styles, scripts, tables and figures."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from framebench.reports.format import visible
 from framebench.reports.html import body, escaped
 
 _WEB = Path(__file__).parent / "web"
-#: In the order in which they are inlined: libraries, what all parts share, and last what makes charts of figures.
+#: Inlined scripts, in order: libraries, shared code, and charts.
 SCRIPTS = ("vendor/d3.min.js", "vendor/plot.min.js", "app/core.js", "app/tables.js", "app/chart.js", "app/curves.js",
            "app/heat.js", "app/forest.js", "app/others.js", "app/gallery.js", "app/shifted.js")
 STYLES = ("page.css", "gallery.css")
-#: Nothing is loaded from anywhere: what is in the file is all there is.
+#: Nothing is loaded from outside the file.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -27,8 +27,8 @@ def page_of(document: Document, figures: dict[str, str], payload: dict[str, Any]
 
     Args:
         document: The report.
-        figures: Its figures, as `framebench.reports.html.drawn` draws them.
-        payload: What the scripts work with, see `framebench.reports.payload.payload`.
+        figures: Its figures, from `framebench.reports.html.drawn`.
+        payload: Data for the scripts, from `framebench.reports.payload.payload`.
     """
     return page(document.title, document.subtitle, body(document, figures), payload)
 
@@ -41,9 +41,9 @@ def page(title: str, subtitle: str, content: str, payload: dict[str, Any] | None
         title: Text.
         subtitle: Text, may be empty.
         content: HTML.
-        payload: What the scripts work with, see `framebench.reports.payload.payload`; None for a page without scripts.
-        scripts: Those that are inlined, files in ``web/``.
-        styles: Style sheets, the same.
+        payload: Data for the scripts, from `framebench.reports.payload.payload`; None for a page without scripts.
+        scripts: Files in ``web/`` to inline.
+        styles: Style sheets in ``web/`` to inline.
     """
     code, bar = "", ""
     if payload is not None:
@@ -70,7 +70,7 @@ def _asset(name: str) -> str:
 
 
 def _embedded(payload: Any) -> str:
-    """Return JSON that neither ends a script element nor is anything but data in it."""
+    """Return JSON that is safe inside a script element."""
     text = json.dumps(_plain(payload), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -78,13 +78,13 @@ def _embedded(payload: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: numbers that are not finite become null, and control characters visible."""
+    """Return a value as plain JSON types: non-finite numbers become null, and control characters visible."""
     if isinstance(value, dict):
-        return {visible(str(key)): _plain(own) for key, own in value.items()}
+        return {visible(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, list | tuple):
-        return [_plain(own) for own in value]
+        return [_plain(item) for item in value]
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Figures of a paper's size: in a column's width, with letters of 7 to 9 points and fonts that are embedded."""
+"""Figures for a paper: of a column's width, with letters of 7 to 9 points and embedded fonts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextvars import ContextVar
 import matplotlib
 from matplotlib.figure import Figure
 
-#: Width of the paper's figures in inches; None for those of a page, each of which has the width that it likes.
+#: Width of a paper's figures in inches; None for a page, where each figure has its own width.
 _WIDTH: ContextVar[float | None] = ContextVar("width", default=None)
-#: Points; texts that say their own size have 7 to 9. A font of type 42 is TrueType, which publishers ask for.
+#: Sizes in points. Font type 42 is TrueType, which publishers require.
 _STYLE = {"font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
           "legend.fontsize": 8, "pdf.fonttype": 42, "axes.linewidth": 0.6, "svg.fonttype": "none",
           "svg.hashsalt": "framebench"}
@@ -24,7 +24,7 @@ _DOTS_PER_INCH = 300
 
 @contextmanager
 def paper(width: float) -> Iterator[None]:
-    """Draw figures of this width, in inches, in a paper's style while this lasts; save them before it ends."""
+    """Draw figures of this width, in inches, in a paper's style within the context; save them there too."""
     token = _WIDTH.set(width)
     try:
         with matplotlib.rc_context(_STYLE):
@@ -34,22 +34,22 @@ def paper(width: float) -> Iterator[None]:
 
 
 def page_width(usual: float) -> float:
-    """Return how wide a figure is, in inches, that has the width `usual` on a page."""
+    """Return the width of a figure in inches: `usual` on a page, else that of the paper's figures."""
     width = _WIDTH.get()
     return usual if width is None else width
 
 
 def fitting(room: float, each: float) -> int:
-    """Return how many things of a width fit beside each other, at least one."""
+    """Return how many items of width `each` fit into `room`, at least one."""
     return max(int(room / each), 1)
 
 
 def apart(ticks: Mapping[int, float], width: float) -> list[int]:
-    """Return those ticks whose labels do not touch; the ends come first.
+    """Return ticks whose labels do not touch; the first and the last are kept.
 
     Args:
-        ticks: Tick -> its place on the axis, in any unit, ascending.
-        width: Of the figure, in inches.
+        ticks: Tick -> its position on the axis, in any unit, ascending.
+        width: Width of the figure, in inches.
     """
     first, *others = ticks
     if not others:
@@ -68,7 +68,7 @@ def apart(ticks: Mapping[int, float], width: float) -> list[int]:
 
 
 def shortened(text: str, letters: int) -> str:
-    """Return a text of at most so many letters: a longer one without its middle."""
+    """Return a text of at most `letters` characters (8 or more); a longer one loses its middle."""
     letters = max(letters, 8)
     if len(text) <= letters:
         return text
@@ -76,7 +76,7 @@ def shortened(text: str, letters: int) -> str:
 
 
 def saved(figure: Figure, kind: str) -> bytes:
-    """Return a figure as the bytes of a file; `kind` is one of `KINDS`."""
+    """Return a figure as the content of a file of a format in `KINDS`."""
     out = io.BytesIO()
     figure.savefig(out, format=kind, metadata=_METADATA[kind], dpi=_DOTS_PER_INCH)
     return out.getvalue()

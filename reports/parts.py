@@ -1,4 +1,4 @@
-"""What the report says of AutoAttack's parts, and of one attack with several epsilons."""
+"""The sections on AutoAttack's parts, and on attacks with several epsilons."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def parts_sections(parts: pd.DataFrame) -> list[Part]:
-    """Return the section on ``autoattack.csv``, none without it."""
+    """Return the section on ``autoattack.csv``; [] if it has no rows."""
     if not len(parts):
         return []
     rows: list[list[Cell | str]] = [
@@ -33,15 +33,15 @@ def parts_sections(parts: pd.DataFrame) -> list[Part]:
 
 
 def epsilon_sections(found: Findings) -> list[Part]:
-    """Return the section on robust accuracy against epsilon, none where no attack was run with several."""
+    """Return the section on robust accuracy against epsilon; [] if no attack has several."""
     drawn, styles = [], model_styles(found.models)
-    for what, norm, frame in epsilon_curves(found.attacks):
+    for title, norm, frame in epsilon_curves(found.attacks):
         keys = {model: model for model in frame["model"].unique()}
         lines = charts.published_lines(found.tables.get("published"), norm, "published_epsilon",
                                        "published_robust_accuracy", "accuracy", keys)
         drawn.append(Plot(
-            f"robust {what}",
-            f"{what}: robust accuracy over all images; bands are 95% Wilson intervals. Epsilon 0 is clean."
+            f"robust {title}",
+            f"{title}: robust accuracy over all images; bands are 95% Wilson intervals. Epsilon 0 is clean."
             + charts.diamonds(lines),
             partial(accuracy_curves, frame, "epsilon", "robust accuracy", styles, lines),
             charts.accuracy_lines(frame, "epsilon", "robust accuracy", lines)))

@@ -1,4 +1,4 @@
-"""What the scripts of a report's page work with."""
+"""Data for the scripts of a report's page."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def payload(found: Findings, document: Document, refresh: float | None = None) -
     """Return the data of a page.
 
     Args:
-        found: What is on it.
-        document: The report, whose figures carry the data of their charts.
-        refresh: Seconds after which the page loads itself again; None for never.
+        found: The results.
+        document: The report, whose figures have the data of their charts.
+        refresh: Seconds after which the page reloads itself; None for never.
     """
     names = [*found.models, *found.logs.epochs, *found.logs.bounds]
     return {

@@ -1,4 +1,4 @@
-"""Which attacked images the report shows, and what it says of each."""
+"""The attacked images that the report shows, and their captions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bench.rows.pictures import Pictures
 from framebench.attacks.base import Traits
 from framebench.reports.format import number_of
 
-#: How many attacked images of a run are shown.
+#: Most attacked images of a run that are shown.
 _SHOWN = 8
 
 
 def outcome(row: Mapping[Hashable, Any], traits: Traits) -> tuple[str, str]:
-    """Return what became of an image: "broken", "unbroken" or "start" (nothing to be done), and the same in words."""
+    """Return the outcome of an image: "broken", "unbroken" or "start" (not attacked), and its description."""
     iteration = int(row["success_iteration"])
     if iteration < 0:
         return "unbroken", "not broken"
@@ -32,10 +32,10 @@ def outcome(row: Mapping[Hashable, Any], traits: Traits) -> tuple[str, str]:
 
 
 def attacked_pictures(run: Measured) -> list[tuple[str, np.ndarray, np.ndarray, str]]:
-    """Return the pictures of a run to show, see `framebench.reports.plots.attacked_images`.
+    """Return the pictures of a run for `framebench.reports.plots.attacked_images`.
 
-    Images that were attacked come before those that were misclassified from the start. The classes take turns, since
-    examples can be in the order of their classes.
+    Attacked images come before those that were misclassified from the start. Classes take turns, since examples can be
+    sorted by class.
     """
     kept, classes, frame = Pictures(run.rows.folder), run.facts.classes, run.rows.frame()
     frame = frame.assign(idle=~attacked(frame, run.traits))[frame["example"].isin(kept.examples)]

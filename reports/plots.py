@@ -1,4 +1,4 @@
-"""Plots, and how they become SVG."""
+"""Plots, and their conversion to SVG."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from framebench.reports.colors import COLORS, DASHES, MARKERS, Style, model_styl
 from framebench.reports.format import visible
 from framebench.reports.paper import apart, fitting, page_width, shortened
 
-#: Length of the dashes of curves that coincide, in widths of the line.
+#: Length of the dashes of coinciding curves, in line widths.
 _DASH = 5
-#: Longest label, in characters; tables have the whole name.
+#: Longest label, in characters; tables have the full name.
 _LONGEST = 40
-#: Most labels of a legend inside the axes: more would cover the curves.
+#: Most labels of a legend inside the axes; more would cover the curves.
 _IN_CORNER = 8
-#: Inches below which the axes of a figure have no room for a legend.
+#: Narrowest figure with a legend inside the axes, in inches.
 NARROW = 5
 
 
@@ -38,7 +38,7 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
         curves: (model, attack) -> frame with budget, asr, ci_low, ci_high.
         unit: "iterations" or "queries", the budget's unit.
         budgets: Budgets to mark on the axis.
-        styles: Model -> its style in all figures; None for one of this figure alone.
+        styles: Model -> its style; None for the styles of `model_styles`.
         lines: Published numbers, see `framebench.reports.charts.published_lines`.
 
     Returns:
@@ -54,7 +54,7 @@ def asr_curves(curves: dict[tuple[str, str], pd.DataFrame], unit: str, budgets: 
     for (model, attack), curve in curves.items():
         group = alike.get((model, attack))
         if group is None:
-            continue  # no ASR: its interval, from 0 to 1 everywhere, would hide the others
+            continue  # no ASR: its interval, [0, 1] everywhere, would hide the others
         place = attacks.index(attack)
         if len(models) > 1:  # those that share a colour have other dashes, and when these are used up, markers
             color = styles[model].color
@@ -99,7 +99,7 @@ def _published(axes: Axes, lines: Sequence[Mapping[str, Any]], styles: Mapping[s
 
 
 def curve_labels(curves: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return (model, attack) -> what `asr_curves` calls its curve: what tells it from the others."""
+    """Return (model, attack) -> label of its curve in `asr_curves`, without what all curves share."""
     keys = list(curves)
     models, attacks = (len(set(names)) for names in zip(*keys, strict=True))
     return {(model, attack): " · ".join([model] * (models > 1 or attacks == 1) + [attack] * (attacks > 1))
@@ -107,7 +107,7 @@ def curve_labels(curves: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str
 
 
 def coinciding(curves: dict[tuple[str, str], pd.DataFrame]) -> list[list[tuple[str, str]]]:
-    """Group curves (see `asr_curves`) by their ASR, whatever their intervals; those without ASR are left out."""
+    """Group curves (see `asr_curves`) with equal ASR, regardless of intervals; curves without ASR are left out."""
     groups: dict[tuple[tuple[float, float], ...], list[tuple[str, str]]] = {}
     for key, curve in curves.items():
         if curve["asr"].notna().all():
@@ -120,8 +120,8 @@ def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], sca
     """Draw clean images, their perturbations and the attacked images, one column per image.
 
     Args:
-        pictures: (title, clean [H, W, 3] in [0, 1], attacked likewise, caption) of each.
-        scale: The difference that is drawn as full colour; zero is grey.
+        pictures: (title, clean, attacked, caption) of each; images are [H, W, 3] in [0, 1].
+        scale: The difference drawn in full colour; zero is grey.
 
     Returns:
         The plot.
@@ -147,7 +147,7 @@ def attacked_images(pictures: list[tuple[str, np.ndarray, np.ndarray, str]], sca
 
 
 def _wrapped(text: str) -> str:
-    """Return text that is no wider than a column of `attacked_images`, in whatever font a browser shows it."""
+    """Return text wrapped to the width of a column of `attacked_images` in any common font."""
     return shown("\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, 16)))
 
 
@@ -156,10 +156,10 @@ def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy",
     """Draw accuracy against a severity or an epsilon, one line per model, with 95% bands.
 
     Args:
-        frame: Columns model, accuracy, ci_low, ci_high, and the one that `against` names (0 is clean).
-        against: That column.
-        label: What the accuracy is called.
-        styles: Model -> its style in all figures; None for one of this figure alone.
+        frame: Columns model, accuracy, ci_low, ci_high, and `against`, where 0 is clean.
+        against: Name of the column on the horizontal axis.
+        label: Label of the accuracy.
+        styles: Model -> its style; None for the styles of `model_styles`.
         lines: Published numbers, see `framebench.reports.charts.published_lines`.
 
     Returns:
@@ -167,8 +167,8 @@ def accuracy_curves(frame: pd.DataFrame, against: str, label: str = "accuracy",
     """
     figure, axes = new_figure(6.4, 4.0)
     styles = styles or model_styles(frame["model"])
-    for model, own in frame.groupby("model", sort=False):
-        line, style = own.sort_values(against), styles[str(model)]
+    for model, group in frame.groupby("model", sort=False):
+        line, style = group.sort_values(against), styles[str(model)]
         axes.plot(line[against], line["accuracy"], marker="o", markersize=4, color=style.color,
                   label=shown(str(model)), linewidth=1.8, linestyle=style.dashes)
         axes.fill_between(line[against], line["ci_low"], line["ci_high"], color=style.color, alpha=0.13, linewidth=0)
@@ -188,7 +188,7 @@ def clean_against_shifted(summary: pd.DataFrame, styles: Mapping[str, Style] | N
 
     Args:
         summary: Columns model, domain, clean_accuracy, accuracy, ci_low, ci_high.
-        styles: Model -> its style in all figures; None for one of this figure alone.
+        styles: Model -> its style; None for the styles of `model_styles`.
 
     Returns:
         The plot.
@@ -215,7 +215,7 @@ def clean_against_shifted(summary: pd.DataFrame, styles: Mapping[str, Style] | N
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
-    """Put the legend above everything, in as many rows as its labels need; the axes keep their height."""
+    """Put the legend above the figure, in as many rows as its labels need; the axes keep their height."""
     handles, labels = axes.get_legend_handles_labels()
     letters = 13 * figure.get_figwidth()  # 13 characters an inch
     labels = [shortened(label, int(letters) - 8) for label in labels]
@@ -223,7 +223,7 @@ def legend_above(figure: Figure, axes: Axes) -> None:
     above = 0.2 * math.ceil(len(labels) / columns)
     if figure.get_layout_engine():
         corner, height = "outside upper left", figure.get_figheight() + above
-    else:  # placed by hand
+    else:  # no layout engine
         corner, above = "upper left", above + 0.45
         height = figure.get_figheight() + above
         figure.subplots_adjust(bottom=0.5 / height, top=1 - above / height)
@@ -232,7 +232,7 @@ def legend_above(figure: Figure, axes: Axes) -> None:
 
 
 def _legend(figure: Figure, axes: Axes, corner: str) -> None:
-    """Put the legend into a corner that the curves leave free, or above where it would cover them."""
+    """Put the legend into a corner of the axes, or above them if it would cover the curves."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > _IN_CORNER or figure.get_figwidth() < NARROW:
         legend_above(figure, axes)
@@ -242,7 +242,7 @@ def _legend(figure: Figure, axes: Axes, corner: str) -> None:
 
 
 def _legend_beside(figure: Figure, axes: Axes) -> None:
-    """Put the legend to the right of the axes, or above where that would leave little of them."""
+    """Put the legend to the right of the axes, or above them if the figure is narrow."""
     if figure.get_figwidth() < NARROW:
         legend_above(figure, axes)
     else:
@@ -250,16 +250,15 @@ def _legend_beside(figure: Figure, axes: Axes) -> None:
 
 
 def shown(name: str, longest: int = _LONGEST) -> str:
-    """Return a name as a label that Matplotlib shows: not left out of legends, no mathematics, cut where it is long."""
-    name = visible(name)
-    name = shortened(name, longest)
+    """Return a name as a label for Matplotlib: not left out of legends, without mathematics, shortened if long."""
+    name = shortened(visible(name), longest)
     return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of this size in inches, or of a paper's (`framebench.reports.paper`), and its axes."""
+    """Return a figure of this size in inches, or of a paper's width (`framebench.reports.paper`), and its axes."""
     narrow = page_width(width)
-    height = min(height, max(0.72 * narrow, 0.6 * height))  # not as narrow as a tower
+    height = min(height, max(0.72 * narrow, 0.6 * height))  # never much taller than wide
     figure = Figure(figsize=(narrow, height), layout="constrained")  # not pyplot: no global state, no display
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
@@ -268,7 +267,7 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def log_ticks(axes: Axes) -> None:
-    """Make the vertical axis logarithmic, with plain numbers on it where it has less than two decades to label."""
+    """Make the vertical axis logarithmic, with plain numbers if it spans less than two decades."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     if high >= 100 * low:

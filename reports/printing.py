@@ -1,4 +1,4 @@
-"""A page printed as a PDF by an installed browser of Chromium's family."""
+"""PDF of a page, printed by an installed browser based on Chromium."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from framebench.errors import InputError
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge",
           "microsoft-edge-stable", "msedge")
-#: Where systems keep browsers that are not on the PATH.
+#: Usual paths of browsers that are not on the PATH.
 _PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
     "/Applications/Microsoft Edge.app/Contents/MacOS/Microsoft Edge", "/snap/bin/chromium",
     *(f"{root}\\{program}" for root in ("C:\\Program Files", "C:\\Program Files (x86)")
       for program in ("Google\\Chrome\\Application\\chrome.exe", "Microsoft\\Edge\\Application\\msedge.exe")))
-#: Seconds that a browser has; a page of 20 MB takes a few.
+#: Time limit of a browser in seconds; a page of 20 MB takes a few.
 _PATIENCE = 180
 
 
@@ -27,7 +27,7 @@ def find_browser() -> str:
     """Return the path of a browser that can print.
 
     Raises:
-        InputError: where there is none.
+        InputError: if there is none.
     """
     for found in (*map(shutil.which, _NAMES), *(place for place in _PLACES if os.access(place, os.X_OK))):
         if found:
@@ -41,8 +41,8 @@ def print_page(browser: str, page: Path, target: Path) -> None:
 
     Args:
         browser: Path of the browser, see `find_browser`.
-        page: An HTML file; nothing is loaded from any network.
-        target: The PDF.
+        page: An HTML file; network access is blocked.
+        target: Path of the PDF.
 
     Raises:
         InputError: if the browser fails.

@@ -1,4 +1,4 @@
-"""Published numbers of the models of a page, beside those measured."""
+"""Published numbers of the report's models beside the measured ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def published_section(found: Findings) -> Section | None:
-    """Return the part of the report with what others have published of its models; None where nothing is."""
+    """Return the section with published numbers of the report's models; None if there are none."""
     results = found.tables.get("published")
     if results is None:
         return None

@@ -1,4 +1,4 @@
-"""What seeds change: those of an attack, and those of trainings."""
+"""Variation over the seeds of attacks and trainings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PARTS = {"all": "", "benchmark": "benchmark's cells", "extras": "extra cells"}
 
 
 def attack_seeds_sections(seeds: pd.DataFrame) -> list[Part]:
-    """Return the part on several seeds of an attack, nothing where no attack had several.
+    """Return the part on several seeds of an attack; [] if no attack has several.
 
     Args:
         seeds: The table of ``attack_seeds.csv``.
@@ -36,7 +36,7 @@ def attack_seeds_sections(seeds: pd.DataFrame) -> list[Part]:
 
 
 def trainings_sections(trainings: pd.DataFrame) -> list[Part]:
-    """Return the part on trainings that differ by their seed, nothing where there are none.
+    """Return the part on trainings that differ only by their seed; [] if there are none.
 
     Args:
         trainings: Entries of ``trainings.csv``, of attacks or of shifts.
@@ -58,7 +58,7 @@ def trainings_sections(trainings: pd.DataFrame) -> list[Part]:
 
 
 def _what(row: dict[Hashable, Any]) -> list[str | Cell]:
-    """Return the data, and the attack with epsilon and budget or the part of a corrupted set."""
+    """Return the domain, and the attack with epsilon and budget or the part of a corrupted set."""
     if pd.isna(row["attack"]):
         return [row["domain"], _PARTS[row["part"]]]
     return [row["domain"], Cell(row["attack"], f"epsilon {distance(row['epsilon'])}, {row['budget']:,.0f} iterations")]

@@ -1,4 +1,4 @@
-"""The answer in words: what was compared, who is best, what differs from the reference model, what is not shown."""
+"""The answer in words: the comparison, the best models, and differences to the reference model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from framebench.reports.names import KINDS, Labels
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings
 
-#: Most things that a sentence lists, and most models that the first sentence names.
+#: Most items of a list in a sentence, and most models in the first sentence.
 _MOST, _MOST_MODELS = 6, 12
 #: When a difference counts as shown (`bench.analysis.answer.Difference.shown`).
 RULE = ("A difference is shown if its p-value, adjusted for all comparisons in its family (Holm), is below 5% and its "
         "95% interval, in brackets, does not contain 0.")
-#: From here on it is only said that more images are needed.
+#: Largest number of needed images that is printed.
 _MOST_IMAGES = 1_000_000
 
 
@@ -31,70 +31,69 @@ class Paragraph:
 
     Attributes:
         leads: The answer itself.
-        details: The numbers behind it, and what weakens it.
+        details: Its numbers and caveats.
     """
 
     leads: Sequence[str]
     details: Sequence[str] = ()
 
 
-def answer(found: Findings, asked: Sequence[Question]) -> list[Paragraph]:
-    """Return the answer: what was compared, then one paragraph per kind of accuracy.
+def answer(found: Findings, metrics: Sequence[Question]) -> list[Paragraph]:
+    """Return the answer: the setup, then one paragraph per kind of accuracy.
 
     Args:
-        found: All that was found.
-        asked: What `bench.analysis.answer.questions` returns of it.
+        found: The results.
+        metrics: Their metrics, from `bench.analysis.answer.questions`.
     """
-    if not asked:
+    if not metrics:
         return [Paragraph([f"Frame bounds were measured of {listed(found.frames)}. Nothing was attacked or shifted, so "
                            "no model is ranked."])] if found.frames else []
-    labels = Labels(asked)
-    paragraphs = [Paragraph(_setup(found, asked, labels))]
+    labels = Labels(metrics)
+    paragraphs = [Paragraph(_setup(found, metrics, labels))]
     for kind in KINDS:
-        own = [question for question in asked if question.kind == kind]
-        if own:
-            paragraphs.append(_OneKind(found, own, labels).paragraph())
+        if of_kind := [question for question in metrics if question.kind == kind]:
+            paragraphs.append(_OneKind(found, of_kind, labels).paragraph())
     return paragraphs
 
 
-def _setup(found: Findings, asked: Sequence[Question], labels: Labels) -> list[str]:
-    """Return which models were measured on which data, and what to know first."""
-    models = list(dict.fromkeys(model for question in asked for model in question.values))
+def _setup(found: Findings, metrics: Sequence[Question], labels: Labels) -> list[str]:
+    """Return the sentences on models, data and warnings."""
+    models = list(dict.fromkeys(model for question in metrics for model in question.values))
     sizes: dict[str, set[int]] = {}
-    for question in asked:
+    for question in metrics:
         sizes.setdefault(question.domain, set()).update(value.n for value in question.values.values())
-    titles = {question.domain: _short(question.title) for question in asked}
+    titles = {question.domain: _short(question.title) for question in metrics}
     warned_of = {domain: ", ".join(flag.name for flag in found.flags if domain in flag.domains and not flag.models)
                  for domain in sizes}
     sets = [f"{labels.domains[domain]} ({titles[domain]}; n = {from_to(n)}"
             f"{'; warned of: ' * bool(warned_of[domain])}{warned_of[domain]})" for domain, n in sizes.items()]
-    said = [f"{number_of(len(models), 'model')} ({listed(models, _MOST_MODELS)}) on {listed(sets)}."]
+    sentences = [f"{number_of(len(models), 'model')} ({listed(models, _MOST_MODELS)}) on {listed(sets)}."]
     if warned := dict.fromkeys(flag.name for flag in found.flags if flag.name):
-        said.append(f"Read the warnings first ({', '.join(warned)}): they can matter more than the numbers below.")
-    return said
+        sentences.append(f"Read the warnings first ({', '.join(warned)}): they can matter more than the numbers below.")
+    return sentences
 
 
 class _OneKind:
     """The sentences about one kind of accuracy.
 
     Args:
-        found: All that was found.
-        asked: The questions of this kind.
-        labels: What they are called.
+        found: The results.
+        metrics: The metrics of this kind.
+        labels: Their labels.
     """
 
-    def __init__(self, found: Findings, asked: Sequence[Question], labels: Labels) -> None:
+    def __init__(self, found: Findings, metrics: Sequence[Question], labels: Labels) -> None:
         self._labels, self._reference, self._flags = labels, found.reference, found.flags
-        self._kind, self._what, self._asked = asked[0].kind, KINDS[asked[0].kind], asked
-        self._ranked = [(question, standing) for question in asked if (standing := question.standing())]
+        self._kind, self._what, self._metrics = metrics[0].kind, KINDS[metrics[0].kind], metrics
+        self._ranked = [(question, standing) for question in metrics if (standing := question.standing())]
 
     def paragraph(self) -> Paragraph:
-        """Return them all, the best models first."""
+        """Return all sentences, the best models first."""
         best, numbers = self._best(), self._numbers()
         return Paragraph(best or numbers, [*self._against(), *(numbers if best else []), *self._caveats()])
 
     def _name(self, model: str, *about: Question) -> str:
-        """Return a model's name, with the warnings that concern it in these questions."""
+        """Return a model's name, with its warnings in these metrics."""
         warned = self._warnings(model, *about)
         return f"{model} (warned of: {', '.join(warned)})" if warned else model
 
@@ -111,14 +110,14 @@ class _OneKind:
         return self._labels.place(question) + ("" if question.even else " on shared images")
 
     def _value(self, model: str, question: Question) -> str:
-        """Return a model's accuracy with its interval, and what is left at its largest budget if this is a smaller."""
+        """Return a model's accuracy with its interval, and that at its largest budget if this one is smaller."""
         value = question.values[model]
         cell = rate(value.value, value.low, value.high)
         last = f"; {percent(question.last[model][1])} at {question.last[model][0]:,}" if model in question.last else ""
         return f"{cell.text} {cell.below}".strip() + last
 
     def _best(self) -> list[str]:
-        """Return who is best at what, and where no model is shown to be."""
+        """Return the sentences on the best model of each metric."""
         if len(self._ranked) == 1:
             return [self._ranking(*self._ranked[0])]
         winners: dict[str, list[Question]] = {}
@@ -128,15 +127,16 @@ class _OneKind:
                 winners.setdefault(standing.first, []).append(question)
             else:
                 undecided.append(f"{self._place(question)} ({self._front(question, standing)})")
-        said = []
-        for model, own in winners.items():
-            places = [f"{self._place(one)} ({self._value(model, one)})" for one in own]
-            said.append(f"{self._name(model, *own)} is shown to have the highest {self._what} {listed(places)}.")
-        return said + ([f"No single model is shown to have the highest {self._what} {listed(undecided)}."]
-                       if undecided else [])
+        sentences = []
+        for model, won in winners.items():
+            places = [f"{self._place(question)} ({self._value(model, question)})" for question in won]
+            sentences.append(f"{self._name(model, *won)} is shown to have the highest {self._what} {listed(places)}.")
+        if undecided:
+            sentences.append(f"No single model is shown to have the highest {self._what} {listed(undecided)}.")
+        return sentences
 
     def _front(self, question: Question, standing: Standing) -> str:
-        """Return in a few words how models stand where none is shown to be the best."""
+        """Return a short ranking for a metric without a best model."""
         if standing.higher or standing.apart:
             return "not all models can be compared" if standing.apart else "pairs of models contradict each other"
         first = f"highest: {self._name(standing.first, question)} {self._value(standing.first, question)}"
@@ -145,57 +145,58 @@ class _OneKind:
         return f"{first}, not shown to be above {self._names(standing.tied, question, 3)}"
 
     def _ranking(self, question: Question, standing: Standing) -> str:
-        """Return how all models stand in one question."""
-        first, what = standing.first, f"{self._what} {self._place(question)}"
+        """Return the ranking of all models in one metric."""
+        first, metric = standing.first, f"{self._what} {self._place(question)}"
         leader = f"{self._name(first, question)} ({self._value(first, question)})"
         values = {model: value.value for model, value in question.values.items()}
         alike = len(set(values.values())) == 1 and len({question.last.get(model) for model in values}) == 1
         apart = f" {self._names(standing.apart, question)} can't be compared with it: no image is shared." \
             if standing.apart else ""
         if standing.higher:
-            return (f"No model can be called the best in {what}: {leader} is above most others, but shown to be below "
-                    f"{self._names(standing.higher, question)}.{apart}")
+            return (f"No model can be called the best in {metric}: {leader} is above most others, but shown to be "
+                    f"below {self._names(standing.higher, question)}.{apart}")
         if not standing.lower and not apart and alike:
-            return f"The {what} of {self._names(values, question)} is the same: {self._value(first, question)}."
+            return f"The {metric} of {self._names(values, question)} is the same: {self._value(first, question)}."
         if not standing.lower:
             last = min(values, key=lambda model: values[model])
-            return (f"No model is shown to have the highest {what}: it goes from {leader} to "
+            return (f"No model is shown to have the highest {metric}: it goes from {leader} to "
                     f"{self._name(last, question)} ({self._value(last, question)}).{apart}")
         lower = self._names(standing.lower, question)
         if not standing.tied:
             if len(standing.lower) > 2 and not any(self._warnings(model, question) for model in standing.lower):
                 lower = f"all {len(standing.lower)} others"
-            return f"{leader} has the highest {what}, shown to be above {lower}.{apart}"
-        return (f"{leader} has the highest {what}, shown to be above {lower}, but not above "
+            return f"{leader} has the highest {metric}, shown to be above {lower}.{apart}"
+        return (f"{leader} has the highest {metric}, shown to be above {lower}, but not above "
                 f"{self._names(standing.tied, question)}.{apart}")
 
     def _against(self) -> list[str]:
-        """Return which models differ from the reference model, and for which that is not shown."""
-        pairs = [(question, pair) for question in self._asked for pair in question.to(self._reference) if pair.n]
+        """Return the sentences on shown and not shown differences to the reference model."""
+        pairs = [(question, pair) for question in self._metrics for pair in question.to(self._reference) if pair.n]
         if not pairs:
             return []
         total = len({question.key for question, _ in pairs})
         shown: list[str] = []
         hidden: list[str] = []
         models = list(dict.fromkeys(pair.a for _, pair in pairs))
-        if len(models) > _MOST:  # not all are named, but those that differ most
+        if len(models) > _MOST:  # those that differ most are named
             models.sort(key=lambda model: -max(abs(pair.difference) for _, pair in pairs if pair.a == model))
         for model in models:
-            own = [(question, pair) for question, pair in pairs if pair.a == model]
+            of_model = [(question, pair) for question, pair in pairs if pair.a == model]
             for above in (True, False):
-                differing = [one for one in own if one[1].shown and (one[1].difference > 0) is above]
+                differing = [(question, pair) for question, pair in of_model
+                             if pair.shown and (pair.difference > 0) is above]
                 shown += self._of(model, differing, total)
-            hidden += self._of(model, [one for one in own if not one[1].shown], total)
-        reference = self._name(self._reference or "", *self._asked)
-        said = [f"Shown against {reference} in {self._what}, points: {listed(shown)}."] if shown else []
+            hidden += self._of(model, [(question, pair) for question, pair in of_model if not pair.shown], total)
+        reference = self._name(self._reference or "", *self._metrics)
+        sentences = [f"Shown against {reference} in {self._what}, points: {listed(shown)}."] if shown else []
         if hidden:
             start = f"Not shown against {reference} in {self._what}" if shown else \
                 f"No difference to {reference} in {self._what} is shown; in points"
-            said.append(f"{start}: {listed(hidden)}{_images([pair for _, pair in pairs if not pair.shown])}.")
-        return said
+            sentences.append(f"{start}: {listed(hidden)}{_images([pair for _, pair in pairs if not pair.shown])}.")
+        return sentences
 
     def _of(self, model: str, own: Sequence[tuple[Question, Difference]], total: int) -> list[str]:
-        """Return a model with its differences to the reference in some questions of `total`; nothing without any."""
+        """Return a model with its differences to the reference in some of `total` metrics; [] without differences."""
         if not own:
             return []
         name = self._name(model, *(question for question, _ in own))
@@ -208,10 +209,10 @@ class _OneKind:
         return [f"{name} {ends[0] if ends[0] == ends[1] else f'{ends[0]} to {ends[1]}'} in {where}"]
 
     def _numbers(self) -> list[str]:
-        """Return the numbers where there is nothing to compare."""
+        """Return the numbers of metrics without comparisons."""
         by_model: dict[str, list[str]] = {}
-        said = []
-        for question in self._asked:
+        sentences = []
+        for question in self._metrics:
             if question.standing() is None and len(question.values) == 1:
                 (model,) = question.values
                 by_model.setdefault(self._name(model, question), []).append(
@@ -219,27 +220,27 @@ class _OneKind:
             elif question.standing() is None:
                 why = "a targeted attack" if question.targeted else "what was measured there"
                 each = [f"{self._name(model, question)} {self._value(model, question)}" for model in question.values]
-                said.append(f"Models are not compared by {why}; {self._what} {self._labels.place(question)}: "
-                            f"{listed(each)}.")
-        return [*(f"The {self._what} of {model}: {listed(each)}." for model, each in by_model.items()), *said]
+                sentences.append(f"Models are not compared by {why}; {self._what} {self._labels.place(question)}: "
+                                 f"{listed(each)}.")
+        return [*(f"The {self._what} of {model}: {listed(each)}." for model, each in by_model.items()), *sentences]
 
     def _caveats(self) -> list[str]:
-        """Return what weakens the sentences before."""
-        said = []
-        if hopeless := dict.fromkeys(model for question in self._asked for model in question.hopeless):
-            said.append(f"{listed(hopeless)} {'classifies' if len(hopeless) == 1 else 'classify'} no image correctly "
-                        "before the attack, which says nothing of robustness; check labels and normalisation.")
-        if left := dict.fromkeys(model for question in self._asked for model in question.left_out):
-            said.append(f"{listed(left)} {'was' if len(left) == 1 else 'were'} attacked with other budgets and left "
-                        "out.")
-        if any(question.differences and not question.even for question in self._asked):
-            said.append("Not all models have the same images: two are compared on those that both have, while the "
-                        "accuracy of each is over all of its own.")
-        return said
+        """Return the caveats."""
+        notes = []
+        if hopeless := dict.fromkeys(model for question in self._metrics for model in question.hopeless):
+            notes.append(f"{listed(hopeless)} {'classifies' if len(hopeless) == 1 else 'classify'} no image correctly "
+                         "before the attack, which says nothing of robustness; check labels and normalisation.")
+        if left := dict.fromkeys(model for question in self._metrics for model in question.left_out):
+            notes.append(f"{listed(left)} {'was' if len(left) == 1 else 'were'} attacked with other budgets and left "
+                         "out.")
+        if any(question.differences and not question.even for question in self._metrics):
+            notes.append("Not all models have the same images: two are compared on those that both have, while the "
+                         "accuracy of each is over all of its own.")
+        return notes
 
 
 def _images(hidden: Sequence[Difference]) -> str:
-    """Return how many images would show differences of the observed sizes, as the end of a sentence."""
+    """Return the end of a sentence: the number of images that would show differences of these sizes."""
     needed = [pair.needed for pair in hidden if math.isfinite(pair.needed)]
     if not needed:
         return ""
@@ -249,7 +250,7 @@ def _images(hidden: Sequence[Difference]) -> str:
 
 
 def _rounded(images: float) -> str:
-    """Return a number of images with two digits, rounded up."""
+    """Return a number of images, rounded up to two significant digits."""
     if images > _MOST_IMAGES:
         return f"{_MOST_IMAGES:,} or more"
     unit = 10 ** max(int(math.log10(images)) - 1, 0)
@@ -262,7 +263,7 @@ def _short(title: str) -> str:
 
 
 def listed(things: Iterable[str], most: int = _MOST) -> str:
-    """Return "a, b and c"; of more than `most` things the first, and how many there are besides."""
+    """Return "a, b and c"; of more than `most` items, the first ones and the number of the others."""
     things = list(things)
     if len(things) > most:
         things = [*things[:most - 1], f"{len(things) - most + 1} more"]

@@ -1,4 +1,4 @@
-"""The report of a shift test: accuracy by domain, curves, heat map, tables."""
+"""The section on shift tests: accuracy by domain, curves, heat maps, tables."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PARTS = {"all": "", "benchmark": "{cells}", "extras": "extras, {cells}"}
 
 
 def shift_section(found: Findings) -> Section | None:
-    """Return the shift test's part of the report."""
+    """Return the section on shift tests; None if there are none."""
     if not found.shifts:
         return None
     titles: dict[str, str] = {}
@@ -85,13 +85,13 @@ def shift_section(found: Findings) -> Section | None:
 
 
 def mean_of(cells: int) -> str:
-    """Return what an accuracy is of: "mean of 75 cells", or "1 cell"."""
+    """Return the description of a mean: "mean of 75 cells", or "1 cell"."""
     return number_of(cells, "cell") if cells == 1 else f"mean of {number_of(cells, 'cell')}"
 
 
 def _note(domain: str, short: str, title: str) -> str:
-    """Return what a domain's data are, after its name, which some titles begin with themselves."""
-    name = domain.partition(" #")[0]  # without the digest that tells it from others
+    """Return a domain's name and its title, without the name that some titles start with."""
+    name = domain.partition(" #")[0]  # without the digest
     return f"{short}: {title.removeprefix(name).strip()}."
 
 
@@ -108,12 +108,12 @@ def _mce_note(found: Findings, summary: pd.DataFrame) -> str:
 
 
 def _fewer_classes(summary: pd.DataFrame, clean_of: dict[str, str], classes: dict[str, int]) -> list[str]:
-    """Return what the page says of domains without images of some classes."""
-    own = summary[(summary["part"] == "all") & summary["clean_accuracy"].notna()].drop_duplicates("domain")
+    """Return the notes on domains without images of some classes."""
+    shifted = summary[(summary["part"] == "all") & summary["clean_accuracy"].notna()].drop_duplicates("domain")
     return [f"{row['domain']} has images of {row['classes']} of the {classes[row['domain']]} classes. Its gap and its "
             f"clean accuracy are over the images of {clean_of[row['domain']]} that belong to these classes "
             f"({row['clean_n']:,.0f})."
-            for row in own.to_dict("records") if row["classes"] < classes[row["domain"]]]
+            for row in shifted.to_dict("records") if row["classes"] < classes[row["domain"]]]
 
 
 def _accuracy(summary: pd.DataFrame, columns: list[tuple[str, str]]) -> Table:
@@ -150,14 +150,14 @@ def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame
            found_parts: Mapping[str, Sequence[ShiftPart]], styles: Mapping[str, Style]) -> list[Block]:
     blocks: list[Block] = []
     for domain, group in by_severity.groupby("domain", sort=False):
-        own = cells[(cells["domain"] == domain) & (cells["corruption"] != "")]
-        what = "mean over severities that all models have." if own["model"].nunique() > 1 else "by severity."
+        corrupted = cells[(cells["domain"] == domain) & (cells["corruption"] != "")]
+        values = "mean over severities that all models have." if corrupted["model"].nunique() > 1 else "by severity."
         blocks.append(Row([
             Plot(f"severity {domain}", f"{domain}: mean accuracy over the benchmark's corruptions against severity; 0 "
                  "stands for the same images without corruption. Bands are 95% intervals over images.",
                  partial(accuracy_curves, group, "severity", styles=styles),
                  charts.accuracy_lines(group, "severity", "accuracy")),
-            Plot(f"corruptions {domain}", f"{domain}: accuracy in percent; {what}", partial(heat_map, own),
+            Plot(f"corruptions {domain}", f"{domain}: accuracy in percent; {values}", partial(heat_map, corrupted),
                  charts.heat(found_parts[str(domain)]))]))
     shifted = summary[summary["clean_accuracy"].notna() & (summary["part"] != "extras")]
     if len(shifted) and shifted["model"].nunique() > 1:
