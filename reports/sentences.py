@@ -159,7 +159,7 @@ class _OneKind:
             return f"The {metric} of {self._names(values, question)} is the same: {self._value(first, question)}."
         if not standing.lower:
             last = min(values, key=lambda model: values[model])
-            return (f"No model is shown to have the highest {metric}: it goes from {leader} to "
+            return (f"No model is shown to have the highest {metric}: it ranges from {leader} to "
                     f"{self._name(last, question)} ({self._value(last, question)}).{apart}")
         lower = self._names(standing.lower, question)
         if not standing.tied:
