@@ -112,8 +112,8 @@ class BlackBoxModel(nn.Module):
                 if attempt < self._retries:
                     time.sleep(self._backoff * 2**attempt)
         raise InputError(f"the black box failed {self._retries + 1} times in a row ({failure}); the rows so far are "
-                         f"kept, and the same command goes on from there; it got float32 {list(images.shape)}, "
-                         "[n, H, W, C]")
+                         "kept, and the same command goes on from there; it gets float32 "
+                         "images [n, H, W, C]")
 
     def _read(self, answer: Any, n: int) -> torch.Tensor:
         values = np.asarray(answer)

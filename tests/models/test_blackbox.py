@@ -122,7 +122,8 @@ def test_it_gives_up_with_one_line(images, clock):
         raise ConnectionError("no route")
 
     model = BlackBoxModel(down, retries=2)
-    with pytest.raises(InputError, match=r"failed 3 times in a row \(ConnectionError: no route\).*\[n, H, W, C\]"):
+    with pytest.raises(InputError, match=r"failed 3 times in a row \(ConnectionError: no route\); the rows so far"
+                       r".*\[n, H, W, C\]"):
         model(images)
     assert clock.sleeps == [1.0, 2.0]
 
