@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -21,14 +21,15 @@ from typing import Any
 from framebench.domains import cifar
 from framebench.domains.base import Domain
 from framebench.domains.folder import load_folder
+from framebench.domains.imagefiles import shown
 from framebench.domains.layout import find
 from framebench.domains.reading import USUAL, Reading
 from framebench.errors import InputError, MissingDataError, unknown
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["DOMAINS", "TRAINING", "USUAL", "Domain", "Entry", "Reading", "data_root", "default_domain", "describe",
-           "load_domain", "load_training"]
+__all__ = ["DOMAINS", "TRAINING", "USUAL", "Domain", "Entry", "Reading", "check_training", "data_root",
+           "default_domain", "describe", "load_domain", "load_test", "load_training"]
 
 
 @dataclass(frozen=True)
@@ -172,22 +173,66 @@ def load_domain(name: str | os.PathLike[str], root: str | Path | None = None, re
         if corrupted.removesuffix("-c") in DOMAINS and corrupted.endswith("-c"):
             raise InputError(f"{name} is not one set of images; name a corruption and a severity, as "
                              f"{corrupted}/fog/3")
-        if os.path.isdir(os.path.expanduser(name)):
-            raise InputError(f"unknown domain '{name}'; there is such a folder, which is named folder:{name}")
-        raise unknown("domain", name, [*DOMAINS, "folder:PATH"])
+        raise _unknown("domain", name, DOMAINS)
     if DOMAINS[name].files:
         return DOMAINS[name].load(root, reading)
     reading.refuse(name)
     return DOMAINS[name].load(root)
 
 
-def load_training(name: str, root: str | Path | None = None) -> Domain:
-    """Load the training images of a domain in `TRAINING`; ``load_domain`` loads its test images.
+def load_training(name: str, root: str | Path | None = None, reading: Reading = USUAL) -> Domain:
+    """Load the training images of a domain in `TRAINING`, or ``PATH/train/<class>/*`` of ``folder:PATH``.
 
     Raises:
         InputError: as `load_domain`.
     """
+    if folder := _folder_of_sets(name):
+        return load_folder(folder / "train", reading)
+    check_training(name)
     root = data_root(root)
-    if name not in DOMAINS or not DOMAINS[name].trains:
-        raise unknown("training set", name, TRAINING)
+    reading.refuse(name)
     return DOMAINS[name].load(root, "train")
+
+
+def check_training(name: str) -> None:
+    """Check that a name is one that `load_training` takes; the data are not looked at.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if not (name in DOMAINS and DOMAINS[name].trains) and not name.startswith("folder:"):
+        raise _unknown("training set", name, TRAINING)
+
+
+def load_test(name: str, root: str | Path | None = None, reading: Reading = USUAL) -> Domain:
+    """Load the test images of a set that `load_training` knows; of ``folder:PATH``, those of ``test/``, else ``val/``.
+
+    Raises:
+        InputError: as `load_domain`.
+    """
+    folder = _folder_of_sets(name)
+    if folder is None:
+        return load_domain(name, root, reading)
+    return load_folder(folder / ("val" if (folder / "val").is_dir() and not (folder / "test").is_dir() else "test"),
+                       reading)
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> InputError:
+    if os.path.isdir(os.path.expanduser(name)):
+        return InputError(f"unknown {what} '{name}'; there is such a folder, which is named folder:{name}")
+    return unknown(what, name, [*known, "folder:PATH"])
+
+
+def _folder_of_sets(name: str) -> Path | None:
+    """Return the folder of ``folder:PATH``; None for any other name.
+
+    Raises:
+        InputError: if it has no folder of training images, or none of test images.
+    """
+    if not name.startswith("folder:"):
+        return None
+    folder = Path(os.path.expanduser(name.removeprefix("folder:")))
+    if not (folder / "train").is_dir() or not any((folder / part).is_dir() for part in ("test", "val")):
+        raise InputError(f"a training set needs {shown(folder / 'train')}/<class>/* and, for the accuracy at the end, "
+                         f"{shown(folder / 'test')}/<class>/* (or val/)")
+    return folder

@@ -20,6 +20,8 @@ from framebench.files import cache_folder, is_sealed, seal
 
 #: The file in a user's folder that lists its classes, one per line, in the order of the model's logits.
 CLASS_LIST = "classes.txt"
+#: Names of the folders that hold the parts of a data set.
+PARTS = ("train", "test", "val", "valid")
 #: Other names that the folder of a CIFAR-10 class may have.
 SYNONYMS = {"plane": "airplane", "aeroplane": "airplane", "car": "automobile"}
 #: How images of another size become CIFAR's: each pixel is the average of those that it covers, as in CINIC-10.
@@ -31,9 +33,10 @@ IMAGENET_SIZE = Resizing(256, 224)
 def load_folder(path: Path, reading: Reading = USUAL) -> Domain:
     """Load ``<path>/<class>/*`` as images of any classes.
 
-    The classes are those of ``<path>/classes.txt``, one per line in the order of the labels; else those of a model of
-    the call that tells them; else those of CIFAR-10, CIFAR-100 or ImageNet, if all folders are named after them and
-    the model has as many logits; else the folders' names in their order. Of a list, folders may be missing.
+    The classes are those of ``<path>/classes.txt``, one per line in the order of the labels (for a part of a data set,
+    such as ``photos/test``, also of ``photos/classes.txt``); else those of a model of the call that tells them; else
+    those of CIFAR-10, CIFAR-100 or ImageNet, if all folders are named after them and the model has as many logits; else
+    the folders' names in their order. Of a list, folders may be missing.
 
     Images of CIFAR-10's classes are resized to 32x32 and those of ImageNet's to 224x224; others keep their size, which
     must be one for all, unless `reading` asks for one. Ids are positions: sorted by label, then by file name. Other
@@ -57,7 +60,7 @@ def load_folder(path: Path, reading: Reading = USUAL) -> Domain:
     facts += f"; missing: {_few(missing, 10)}" if missing else ""
     facts = "; ".join([facts, *notes, *_skipped(folders.values())])
     resolved = path.resolve()
-    called = "/".join(resolved.parts[-2:]) if resolved.name in {"test", "train", "val", "valid"} else resolved.name
+    called = "/".join(resolved.parts[-2:]) if resolved.name in PARTS else resolved.name
     return Domain(reading.named(f"folder:{name}", usual), f"folder {shown(called)} ({facts})", classes, images, labels)
 
 
@@ -110,10 +113,11 @@ def _classes_and_folders(path: Path, reading: Reading) -> tuple[tuple[str, ...],
     folders = class_folders(path)
     if not folders:
         raise InputError(f"{shown(path)} contains no folder of images; folder:PATH needs one per class")
-    listed = path / CLASS_LIST
-    if os.path.lexists(listed):
-        classes = read_class_list(listed)
-        return classes, labelled(folders, classes)
+    resolved = path.resolve()
+    for listed in (path / CLASS_LIST, *([resolved.parent / CLASS_LIST] if resolved.name in PARTS else [])):
+        if os.path.lexists(listed):
+            classes = read_class_list(listed)
+            return classes, labelled(folders, classes)
     nearest = max(reading.classes, key=lambda classes: sum(_named_after(folders, classes)), default=None)
     if nearest is not None and any(_named_after(folders, nearest)):
         return nearest, labelled(folders, nearest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from framebench.errors import InputError, unknown
@@ -52,3 +53,17 @@ def build(arch: str, *, width: int | None = None, num_classes: int = 10, mean: R
     if width is not None and not 1 <= width <= WIDEST:
         raise InputError(f"the width must lie in 1 to {WIDEST}, not {width}")
     return make(usual if width is None else width, num_classes, mean, std)
+
+
+@torch.inference_mode()
+def check_size(model: nn.Module, height: int, width: int) -> None:
+    """Check that a model of `build` takes images of a size.
+
+    Raises:
+        InputError: if they are too small.
+    """
+    try:
+        model.eval()(torch.zeros(1, 3, height, width))
+    except RuntimeError:
+        raise InputError(f"images of {width}x{height} are too small for this architecture; choose a larger "
+                         "--image-size or another --arch") from None

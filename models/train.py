@@ -24,7 +24,7 @@ from torch.nn import functional as F  # noqa: N812
 from framebench.derived import write_entries
 from framebench.errors import DivergedError, InputError
 from framebench.files import seal, unseal
-from framebench.models.architectures import build
+from framebench.models.architectures import build, check_size
 from framebench.models.augment import crop_flip_cutout, draw_corners, pad_reflect
 from framebench.models.initialise import delta_orthogonal_
 from framebench.models.recipe import Recipe, parameter_groups
@@ -86,7 +86,7 @@ class Trainer:
 
     Raises:
         InputError: if `folder` holds a damaged run, or one of another recipe or other data; if there are too few images
-            for a batch, or they are too small for the padding.
+            for a batch, or they are too small for the padding or the architecture.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, classes: Sequence[str], recipe: Recipe, folder: Path,
@@ -107,6 +107,7 @@ class Trainer:
             pixels.mean(0, dtype=np.float64) / 255, pixels.std(0, dtype=np.float64) / 255))
         torch.manual_seed(recipe.seed)
         model = build(recipe.arch, width=recipe.width, num_classes=len(classes), mean=mean, std=std)
+        check_size(model, *images.shape[1:3])
         if recipe.init == "delta-orthogonal":
             delta_orthogonal_(model, seed=recipe.seed)
         self.model = model.to(device).to(memory_format=torch.channels_last)

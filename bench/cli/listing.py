@@ -66,7 +66,7 @@ def run(options: ListOptions) -> None:
         print(f"  {name}: {entry.summary}")
     print(f"protocols: {', '.join(NAMES)}, or your own FILE.toml")
     print(f"to train: architectures {', '.join(ARCHITECTURES)}; regularizers {', '.join(REGULARIZERS)}; data sets "
-          f"{', '.join(TRAINING)}")
+          f"{', '.join(TRAINING)}, folder:PATH")
 
 
 def _print_zoo(zoo: str) -> None:

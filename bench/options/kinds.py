@@ -106,6 +106,15 @@ def _domain(value: Any) -> Any:
     return _instance(Domain)(value)
 
 
+def _dataset(value: Any) -> str:
+    """Return the name of a set with training images, and a path as the name of a folder of them."""
+    from framebench.domains import check_training
+
+    name = f"folder:{_text(value)}" if isinstance(value, os.PathLike) else _text(value)
+    check_training(name)
+    return name
+
+
 def _instance(kind: type) -> Callable[[Any], Any]:
     def take(value: Any) -> Any:
         if not isinstance(value, kind):
@@ -148,6 +157,7 @@ TRUTH = Kind("true or false", _exactly(bool))
 MODEL = Kind("a name, a torch.nn.Module, or a pair (name, torch.nn.Module)", _model)
 ATTACK = Kind("a name or a function", _attack)
 DOMAIN = Kind("a name or a framebench.domains.Domain", _domain)
+DATASET = Kind("a name or a path", _dataset)
 SHARD = Kind("I/N with 1 <= I <= N, such as 1/4", _shard)
 #: KEY=VALUE texts (`framebench.keyvalue`), or a mapping; converted as a whole.
 PAIRS = Kind("KEY=VALUE pairs", _instance(Mapping))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from bench.options.common import Computed, WithData, option, out_folder
+from bench.options.common import Computed, WithImages, option, out_folder
 from bench.options.kinds import AT_LEAST_ONE, INTEGER, NUMBER, SHARE, TEXT
 from bench.options.train import dataset_option
 from framebench.errors import InputError
@@ -15,7 +15,7 @@ _IMAGES = 1000
 
 
 @dataclass(frozen=True, init=False)
-class PruneOptions(WithData, Computed):
+class PruneOptions(WithImages, Computed):
     """Options of `bench prune`: the checkpoint, the share to remove, and the criterion."""
 
     command = "prune"

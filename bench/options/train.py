@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.options.common import Spread, WithData, option, out_folder
-from bench.options.kinds import AT_LEAST_ONE, INTEGER, NUMBER, PAIRS, SEED, TEXT, TRUTH, Kind
+from bench.options.common import Spread, WithImages, option, out_folder
+from bench.options.kinds import AT_LEAST_ONE, DATASET, INTEGER, NUMBER, PAIRS, SEED, TEXT, TRUTH, Kind
 from framebench.models.recipe import INITS, PRECISIONS, WEIGHT_DECAY, Recipe
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ _REGULARIZER = "regularizer"
 
 def dataset_option(help: str) -> Any:
     """Return the option that names a data set with a training part."""
-    return option("--dataset", "cifar10", TEXT, help, metavar="D", choices="framebench.domains:TRAINING")
+    return option("--dataset", "cifar10", DATASET, f"{help}; also folder:PATH, with PATH/{{train,test}}/<class>/*",
+                  metavar="D")
 
 
 def _recipe(name: str, kind: Kind, help: str, flag: str = "", **more: Any) -> Any:
@@ -28,7 +29,7 @@ def _recipe(name: str, kind: Kind, help: str, flag: str = "", **more: Any) -> An
 
 
 @dataclass(frozen=True, init=False)
-class TrainOptions(WithData, Spread):
+class TrainOptions(WithImages, Spread):
     """Options of `bench train`: the recipe (`framebench.models.recipe.Recipe`), the data, and the files to keep."""
 
     command = "train"
@@ -46,6 +47,8 @@ class TrainOptions(WithData, Spread):
     label_smoothing: float = _recipe("label_smoothing", NUMBER, "share of the target spread over all classes")
     pad: int = _recipe("pad", INTEGER, "random crops shift the image by up to this many pixels")
     cutout: int = _recipe("cutout", INTEGER, "side of the blanked square; 0 for none")
+    no_flip: bool = option("--no-flip", False, TRUTH, "do not mirror training images, because left and right matter; "
+                           "svhn's are never mirrored")
     validation: int = _recipe("validation", INTEGER, "number of held-out training images")
     regularizer: str = _recipe("regularizer", TEXT, "none, frame, ...; `bench list` shows all", metavar="R",
                                group=_REGULARIZER)
@@ -95,7 +98,7 @@ class TrainOptions(WithData, Spread):
                  "validation", "regularizer", "gamma", "every", "init")
         return Recipe(**{name: getattr(self, name) for name in names}, seed=seed, precision=precision,
                       regularizer_options=dict(self.regularizer_options),
-                      flip=self.dataset != "svhn")  # a mirrored digit is another digit or none
+                      flip=not self.no_flip and self.dataset != "svhn")  # a mirrored digit is another one or none
 
     def name_of(self, recipe: Recipe) -> str:
         """Return the name of a recipe's checkpoint."""

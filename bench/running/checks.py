@@ -44,8 +44,12 @@ def reading_for(options: WithImages, models: Sequence[LoadedModel], domains: Seq
     """Return how image files are read. The models' classes tell the labels of a user's class folders."""
     classes = tuple(dict.fromkeys(model.classes for model in models if model.classes is not None))
     folders = any(isinstance(name, str) and name.startswith("folder") for name in domains)
-    return Reading(options.image_size, options.resize, options.interpolation, options.skip_broken, classes,
-                   _logits(models[0]) if folders and not classes else None)
+    return reading(options, classes, _logits(models[0]) if folders and not classes else None)
+
+
+def reading(options: WithImages, classes: tuple[tuple[str, ...], ...] = (), logits: int | None = None) -> Reading:
+    """Return how image files are read, with what is known about their classes (`Reading`)."""
+    return Reading(options.image_size, options.resize, options.interpolation, options.skip_broken, classes, logits)
 
 
 @torch.inference_mode()

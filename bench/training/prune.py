@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from bench.options.prune import PruneOptions
+from bench.running.checks import reading
 from bench.running.computing import device as device_of
 from bench.running.computing import threads
 from bench.running.provenance import provenance
 from bench.training.accuracy import batches, measure
-from framebench.domains import Domain, data_root, load_domain, load_training
+from framebench.domains import Domain, Reading, data_root, load_domain, load_test, load_training
 from framebench.errors import InputError
 from framebench.files import writable_folder
 from framebench.models.checkpoint import HELD_OUT, Card, check_name, read_card, save
@@ -43,10 +44,11 @@ def run(options: PruneOptions) -> tuple[Path, Card]:
     device = device_of(options.device)
     root = data_root(options.data_root)
     model, source = _load_source(options.model)
-    training = _training(options, root)
+    images = reading(options, (source.classes,))
+    training = _training(options, root, images)
     tests = [load_domain("samples")] if options.dataset == "cifar10" else []
     try:
-        tests.append(load_domain(options.dataset, root))
+        tests.append(load_test(options.dataset, root, images))
     except InputError as error:
         _log.info("no accuracy on the test set: %s", error)
     path, card = _prune(model, source, options, training, tests, device)
@@ -55,10 +57,10 @@ def run(options: PruneOptions) -> tuple[Path, Card]:
     return path, card
 
 
-def _training(options: PruneOptions, root: Path | None) -> Domain | None:
+def _training(options: PruneOptions, root: Path | None, images: Reading) -> Domain | None:
     """Return the training set; None if it is missing and not needed."""
     try:
-        return load_training(options.dataset, root)
+        return load_training(options.dataset, root, images)
     except InputError as error:
         if options.criterion == "taylor":
             raise InputError(f"--criterion taylor needs training images, magnitude needs none: {error}") from None

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from bench.options.train import TrainOptions
+from bench.running.checks import reading
 from bench.running.cluster import pool
 from bench.running.computing import device as device_of
 from bench.running.computing import threads
 from bench.running.provenance import provenance
 from bench.running.watch import WATCH
 from bench.training.accuracy import measure
-from framebench.domains import Domain, data_root, load_domain, load_training
+from framebench.domains import Domain, data_root, load_domain, load_test, load_training
+from framebench.domains.bars import counted
+from framebench.domains.imagefiles import ImageFiles
 from framebench.errors import InputError
 from framebench.files import lock, sweep, writable_folder
 from framebench.models.architectures import ARCHITECTURES
@@ -92,8 +98,12 @@ def _train_seeds(options: TrainOptions, seeds: Sequence[int], root: Path | None,
                  device: torch.device) -> list[tuple[Path, Card]]:
     """Train a checkpoint for each seed in this process; see `run`."""
     torch.set_num_threads(threads(options.threads))
-    training = load_training(options.dataset, root)
-    tests = [*([load_domain("samples")] if options.dataset == "cifar10" else []), load_domain(options.dataset, root)]
+    training = load_training(options.dataset, root, reading(options))
+    _check_memory(training)
+    test = load_test(options.dataset, root, reading(options, (training.classes,)))
+    if test.classes != training.classes:
+        raise InputError(f"{training.title} and {test.title} have different classes; name their folders alike")
+    tests = [*([load_domain("samples")] if options.dataset == "cifar10" else []), test]
     written = []
     for seed in seeds:
         recipe = options.recipe(seed, device)
@@ -158,7 +168,7 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
 
     with lock(folder / ".lock", f"another run is training in {folder}; wait for it, or choose another --name"):
         sweep(folder, below=True)
-        trainer = Trainer(training.images[:], training.labels, training.classes, recipe, folder, device,
+        trainer = Trainer(_pixels(training), training.labels, training.classes, recipe, folder, device,
                           training.digest, keep=keep, compile=compile, provenance=facts)
         if not trainer.epoch:
             for path in (folder / "epochs").glob(f"{name}@*"):
@@ -174,6 +184,31 @@ def train_checkpoint(name: str, recipe: Recipe, training: Domain, tests: list[Do
         seconds = round(sum(entry["seconds"] for entry in trainer.log))
         card = dataclasses.replace(card, accuracy=accuracy, provenance={**_provenance(trainer), "seconds": seconds})
         return save(model, card, out, dtype=torch.float16 if half else torch.float32), card
+
+
+def _check_memory(training: Domain) -> None:
+    """Refuse image files that do not fit into memory, all of which a training keeps decoded.
+
+    Raises:
+        InputError: if the machine has too little.
+    """
+    needed = 3 * math.prod(training.images.shape)  # as decoded, the training part of them, and this part padded
+    if hasattr(os, "sysconf") and needed > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise InputError(f"a training on {training.title} needs {needed / 2**30:.0f} GiB of memory, more than this "
+                         "machine has; choose a smaller --image-size, or fewer images")
+
+
+def _pixels(domain: Domain) -> np.ndarray:
+    """Return all images of a domain, uint8 [n, H, W, 3]; files are decoded."""
+    if not isinstance(domain.images, ImageFiles):
+        return domain.images
+    pixels = np.empty(domain.images.shape, dtype=np.uint8)
+    with counted(len(pixels), desc="decoding", unit="image", least=2000) as done:
+        for start in range(0, len(pixels), 500):
+            part = pixels[start : start + 500]
+            part[:] = domain.images[start : start + 500]
+            done(len(part))
+    return pixels
 
 
 def _provenance(trainer: Trainer) -> dict[str, Any]:

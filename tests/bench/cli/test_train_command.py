@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 import bench.training.train
 from bench.run import main
 from framebench import domains
+from framebench.domains import Domain
 from framebench.errors import InputError
 from framebench.files import lock
 from framebench.keyvalue import parse_pairs
@@ -215,12 +217,11 @@ def asked(tmp_path, monkeypatch):
             calls.append((recipe, options))
             raise InputError("left out")
 
-        class Nothing:
-            title = "nothing"
+        nothing = Domain("nothing", "nothing", ("a",), np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, int))
 
         monkeypatch.setattr(bench.training.train, "train_checkpoint", train_checkpoint)
-        for load in ("load_training", "load_domain"):
-            monkeypatch.setattr(bench.training.train, load, lambda *_: Nothing())
+        for load in ("load_training", "load_test"):
+            monkeypatch.setattr(bench.training.train, load, lambda *_: nothing)
         assert train(tmp_path, tmp_path / "train", *more) == 2
         (call,) = calls
         return call
