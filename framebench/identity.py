@@ -18,9 +18,11 @@ import dis
 import enum
 import functools
 import hashlib
+import io
 import sys
 import sysconfig
 import types
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
@@ -47,7 +49,7 @@ def fingerprint(*values: object) -> str:
     """Return the sha256 of values, equal in every process; see the module's docstring.
 
     Raises:
-        InputError: for a lazy module that was not called yet.
+        InputError: for a lazy module that was not called yet, and for TorchScript that can't be saved.
     """
     return _Walk().digest(values)
 
@@ -177,8 +179,12 @@ def _array(value: Any) -> str:
     if is_lazy(value):
         raise InputError("the model has parameters that have no size yet; call it once on images before")
     if isinstance(value, torch.Tensor):
-        if value.is_meta or value.layout != torch.strided or value.is_quantized:
+        if value.is_meta:
             return f"tensor {value.dtype} {tuple(value.shape)}"
+        if value.is_quantized:
+            return f"{value.qscheme()} {value.dtype} {_array(value.dequantize())}"
+        if value.layout != torch.strided:
+            return f"{value.layout} {_array(value.to_dense())}"
         flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     elif value.dtype.hasobject:
         return f"objects {value.tolist()!r}" if value.size < 1000 else f"objects {value.shape}"
@@ -199,12 +205,33 @@ def _tuple(names: Any) -> tuple[str, ...]:
 
 
 def _parts(module: nn.Module) -> dict[str, Any]:
-    """Return a module's tensors, its children, its hooks, and the code of one that was traced or scripted."""
+    """Return a module's tensors, other state, children and hooks, and the code of one that was traced or scripted."""
+    state: dict[str, Any] = {}
+    if isinstance(module, torch.jit.ScriptModule):
+        state = {"code": getattr(module, "code", ""), "constants": _constants(module)}
+    else:
+        module._save_to_state_dict(state, "", False)  # the module's own part, with extra state and packed weights
     hooks = {name: list(value.values()) for name, value in vars(module).items()
              if name.endswith("_hooks") and isinstance(value, dict) and value}
-    code = getattr(module, "code", None)
-    return {**hooks, **dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False)),
-            **dict(module.named_children()), **({"code": code} if isinstance(code, str) else {})}
+    return {**hooks, **state, **dict(module.named_parameters(recurse=False)),
+            **dict(module.named_buffers(recurse=False)), **dict(module.named_children())}
+
+
+def _constants(module: torch.jit.ScriptModule) -> str:
+    """Return the sha256 of the constants in a module's code, among them the weights if it is frozen.
+
+    Raises:
+        InputError: if it can't be saved, which is the only way to get them.
+    """
+    content = io.BytesIO()
+    try:
+        torch.jit.save(module, content)
+    except RuntimeError as error:
+        raise InputError(f"the model has TorchScript that can't be saved ({' '.join(str(error).split())[:100]}), so a "
+                         "change of it could not be noticed; give the model without TorchScript") from None
+    with zipfile.ZipFile(content) as archive:  # other entries differ between processes
+        names = sorted(name for name in archive.namelist() if name.partition("/")[2].startswith("constants"))
+        return hashlib.sha256(b"".join(hashlib.sha256(archive.read(name)).digest() for name in names)).hexdigest()
 
 
 def _held(value: Any) -> bool:

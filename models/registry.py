@@ -208,9 +208,14 @@ def _weights(name: str) -> Path:
 def _digest(source: bytes, module: nn.Module) -> str:
     sha = hashlib.sha256(source)
     for name, tensor in sorted(module.state_dict().items()):
+        if not isinstance(tensor, torch.Tensor) or tensor.is_quantized or tensor.layout != torch.strided:
+            sha.update(f"{name}{fingerprint(tensor)}".encode())
+            continue
         flat = tensor.detach().cpu().contiguous()
         sha.update(f"{name}{flat.dtype}{tuple(flat.shape)}".encode())
         sha.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        sha.update(fingerprint(module).encode())  # a frozen one has its weights in its code
     return sha.hexdigest()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from framebench.identity import fingerprint
+from framebench.models.registry import load
 
 THRESHOLD = 0.5
 
@@ -142,3 +144,89 @@ def test_it_is_the_same_in_every_process():
     found = {subprocess.run([sys.executable, "-c", code], cwd=root, env={**os.environ, "PYTHONHASHSEED": seed},
                             capture_output=True, text=True, check=True).stdout for seed in "12"}
     assert len(found) == 1 and found.pop().strip()
+
+
+class Small(nn.Module):
+    def __init__(self, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.linear = nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+
+class WithState(Small):
+    def __init__(self, seed):
+        super().__init__(0)
+        object.__setattr__(self, "hidden", [seed])  # found only by get_extra_state
+
+    def get_extra_state(self):
+        return {"seed": (self.hidden[0], "text")}
+
+    def set_extra_state(self, state):
+        raise NotImplementedError
+
+
+class Sparse(Small):
+    def __init__(self, seed):
+        super().__init__(0)
+        torch.manual_seed(seed)
+        self.register_buffer("weight", torch.randn(3, 12).to_sparse())
+
+
+class Quantized(Small):
+    def __init__(self, seed):
+        super().__init__(0)
+        torch.manual_seed(seed)
+        self.register_buffer("weight", torch.quantize_per_tensor(torch.randn(3, 12), 0.1, 0, torch.qint8))
+
+
+def frozen(seed):
+    return torch.jit.freeze(torch.jit.script(Small(seed).eval()))
+
+
+def packed(seed):
+    return torch.ao.quantization.quantize_dynamic(Small(seed).eval(), {nn.Linear}, dtype=torch.qint8)
+
+
+KINDS = [frozen, packed, Sparse, Quantized, WithState]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_are_no_plain_tensors_count(kind):
+    digests = {fingerprint(kind(seed).eval()) for seed in (0, 0, 1)}
+    assert len(digests) == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_factory_whose_weights_are_no_plain_tensors_is_identified_by_them(kind, tmp_path):
+    needed = "\n".join(map(inspect.getsource, dict.fromkeys([Small, kind])))
+    (tmp_path / "mine.py").write_text("import torch\nfrom pathlib import Path\nfrom torch import nn\n" + needed + f"""
+def make():
+    return {kind.__name__}(int(Path({str(tmp_path / 'seed')!r}).read_text())).eval()
+""")
+    digests = []
+    for seed in (0, 0, 1):
+        (tmp_path / "seed").write_text(str(seed))
+        digests.append(load(f"python:{tmp_path / 'mine.py'}:make").digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_frozen_torchscript_is_the_same_model_in_every_process(tmp_path):
+    """Names of TorchScript's classes depend on what a process has compiled before."""
+    torch.jit.save(frozen(0), tmp_path / "a.pt")
+    code = f"""
+import torch
+from torch import nn
+from framebench.identity import fingerprint
+from framebench.models.registry import load
+for _ in range(%d): torch.jit.script(nn.Sequential(nn.Linear(2, 2)))
+print(fingerprint(torch.jit.load({str(tmp_path / 'a.pt')!r})))
+"""
+    printed = {subprocess.run([sys.executable, "-W", "ignore", "-c", code % n], capture_output=True, text=True,
+                              check=True).stdout for n in (0, 3)}
+    assert len(printed) == 1
