@@ -235,7 +235,9 @@ def _attack(predict: Predict, load: Load, ids: np.ndarray, keys: np.ndarray, opt
             slots.admit(at, ids[at], x, y.numpy(), None if targets is None else targets[at])
             cursor += take
         assert slots is not None
-        finished = slots.answer(ask(slots.images))
+        with torch.no_grad():
+            logits = ask(slots.images)
+        finished = slots.answer(logits)
         if len(finished):
             yield slots.release(finished)
 

@@ -60,12 +60,14 @@ def read_logits(logits: torch.Tensor, examples: np.ndarray) -> np.ndarray:
     """Return a model's logits for examples (ids, int64 [n]) as an array [n, classes].
 
     Raises:
-        InputError: if they are not [n, classes], or not finite.
+        InputError: if they are not [n, classes] with two or more classes, or not finite.
     """
+    if logits.dtype == torch.bfloat16:  # which NumPy lacks
+        logits = logits.float()
     scores: np.ndarray = logits.detach().cpu().numpy()
-    if scores.ndim != 2 or len(scores) != len(examples):
-        raise InputError(f"the model must return logits [{len(examples)}, classes] for {len(examples)} images, not "
-                         f"{list(scores.shape)}")
+    if scores.ndim != 2 or len(scores) != len(examples) or scores.shape[1] < 2:
+        raise InputError(f"the model must return logits [{len(examples)}, classes] for {len(examples)} images, with "
+                         f"two or more classes, not {list(scores.shape)}")
     finite = np.isfinite(scores).all(1)
     if not finite.all():
         raise InputError("the model returned logits that are not finite (NaN or infinite) for example "

@@ -85,14 +85,16 @@ class Trainer:
             (`provenances`).
 
     Raises:
-        InputError: if `folder` holds a damaged run, or one of another recipe or other data; if there are too few images
-            for a batch, or they are too small for the padding or the architecture.
+        InputError: if `folder` holds a damaged run, or one of another recipe or other data; if there is only one class,
+            or too few images for a batch, or they are too small for the padding or the architecture.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, classes: Sequence[str], recipe: Recipe, folder: Path,
                  device: torch.device, data_digest: str, *,
                  keep: Callable[[nn.Module, float, float], None] | None = None, compile: bool = False,
                  provenance: dict[str, Any] | None = None) -> None:
+        if len(classes) < 2:
+            raise InputError(f"the training set has one class, {classes[0]}; a classifier needs two or more")
         if recipe.pad >= (side := min(images.shape[1:3])):
             raise InputError(f"a pad of {recipe.pad} needs images with more pixels per side than the {side} of these; "
                              "choose a smaller --pad")

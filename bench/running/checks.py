@@ -79,8 +79,11 @@ def check_classes(model: LoadedModel, domain: Domain) -> None:
     """Check that a model was trained for the classes of a domain, if it tells its classes.
 
     Raises:
-        InputError: if it was trained for other classes, or for these in another order.
+        InputError: if the domain has one class, or the model was trained for other classes, or in another order.
     """
+    if len(domain.classes) < 2:
+        raise InputError(f"{domain.title} has one class, {domain.classes[0]}; a classifier needs two or more: name all "
+                         "classes of the model in a classes.txt, or add their folders")
     classes = model.classes
     if classes is None or classes == domain.classes:
         return

@@ -284,6 +284,9 @@ def test_bad_images_and_answers_are_refused(mlp, data):
         simba(lambda b: mlp(b)[:, :3], x, torch.full((30,), 4), max_iterations=1)
     with pytest.raises(InputError, match="must return logits"):
         simba(lambda b: mlp(b)[:1], x, y, max_iterations=1)
+    for targeted in (False, True):
+        with pytest.raises(InputError, match="two or more classes"):
+            simba(lambda b: mlp(b)[:, :1], x, torch.zeros(30, dtype=torch.long), max_iterations=1, targeted=targeted)
 
 
 def _network():
@@ -315,6 +318,13 @@ def test_images_and_labels_may_have_any_form(form):
 def test_a_module_of_float64_is_attacked_in_float64():
     result = simba(_network().double(), torch.rand(2, *SHAPE), [0, 1], max_iterations=5)
     assert result.x_adv.dtype == torch.float64
+
+
+def test_a_module_of_bfloat16_is_attacked_in_bfloat16_and_without_a_graph():
+    model, graphs = _network().bfloat16(), []
+    model.register_forward_hook(lambda _, inputs, logits: graphs.append(logits.requires_grad))
+    result = simba(model, torch.rand(2, *SHAPE), [0, 1], max_iterations=5)
+    assert result.x_adv.dtype == torch.bfloat16 and graphs and not any(graphs)
 
 
 @pytest.mark.parametrize(("change", "message"), [

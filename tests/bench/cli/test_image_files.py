@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +134,24 @@ def test_a_list_of_classes_of_the_wrong_length(tmp_path, folder, models, capsys)
     assert run("attack", f"{models}:mean", tmp_path / "out", "--domain", f"folder:{folder}") == 2
     assert "4 classes" in capsys.readouterr().err
     assert run("attack", f"{models}:four", tmp_path / "out", "--domain", f"folder:{folder}", "--budgets", "1") == 0
+
+
+@pytest.mark.parametrize("command", ["attack", "shift", "train"])
+def test_one_class_is_refused_before_a_query(tmp_path, folder, command, capsys):
+    for name in ("green", "navy"):
+        shutil.rmtree(folder / name)
+    box = tmp_path / "box.py"
+    box.write_text("""
+def ask(images):
+    raise SystemError("no query is allowed")
+ask.answers, ask.classes = "labels", 1
+""")
+    if command == "train":
+        for part in ("train", "test"):
+            shutil.copytree(folder, tmp_path / "data" / part)
+        asked = ["--dataset", f"folder:{tmp_path / 'data'}"]
+    else:
+        flag = "--domain" if command == "attack" else "--domains"
+        asked = ["--models", f"blackbox:{box}:ask", flag, f"folder:{folder}"]
+    assert main([command, *asked, "--out", str(tmp_path / "out"), "--threads", "1"]) == 2
+    assert "one class" in capsys.readouterr().err
