@@ -6,7 +6,6 @@ To add a source of models, write ``models/NAME.py`` with a `framebench.models.so
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import hashlib
@@ -150,13 +149,16 @@ def kept_epochs(run: str) -> dict[float, Card]:
         run: The folder of the run.
 
     Raises:
-        InputError: if it keeps none.
+        InputError: if it keeps none, or a card is missing or damaged.
     """
     folder = Path(run) / "epochs"
     cards = {}
     for path in folder.glob(f"{Path(run).name}@*.safetensors"):
-        with contextlib.suppress(ValueError):  # a file with another kind of name
-            cards[float(path.stem.rpartition("@")[2])] = read_card(path)
+        try:
+            epoch = float(path.stem.rpartition("@")[2])
+        except ValueError:  # a file with another kind of name
+            continue
+        cards[epoch] = read_card(path)
     if not cards:
         raise InputError(f"{run} is not the folder of a training run with kept epochs ({folder} has none)")
     return dict(sorted(cards.items()))

@@ -59,6 +59,15 @@ def test_another_split_is_refused(tmp_path, options):
         match_clean([_run(tmp_path, "r", {1: 40})], _model(tmp_path, "m", 45, **options))
 
 
+@pytest.mark.parametrize("damage", [lambda card: card.unlink(), lambda card: card.write_text(card.read_text()[:50])])
+def test_an_epoch_with_a_damaged_card_is_an_error_and_not_left_out(tmp_path, damage):
+    run = _run(tmp_path, "r", {1: 50, 2: 70, 3: 86})
+    damage(tmp_path / "r" / "epochs" / "r@3.json")
+    save(build("resnet20", width=4), _card("r@best", 99), tmp_path / "r" / "epochs")  # no epoch: not looked at
+    with pytest.raises(InputError, match="r@3"):
+        match_clean([run], _model(tmp_path, "m", 87))
+
+
 def test_what_has_no_held_out_accuracy_or_epochs_is_refused(tmp_path, model_file):
     save(build("resnet20", width=4), Card("bare", "resnet20", 4, tuple("abcdefghij"), {}, {}, [], {}), tmp_path)
     with pytest.raises(InputError, match="has no accuracy on images held out"):
