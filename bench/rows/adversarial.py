@@ -182,7 +182,7 @@ def _read_part(path: Path) -> Saved:
         tensors = load(content)
         images, ids, labels = (tensors[name] for name in ("images", "ids", "labels"))
         problem = _problem(images, [ids, labels])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         problem, origin = type(error).__name__, None
     if problem or origin is None:
         raise InputError(f"{path} does not hold attacked images ({problem}); remove it, and bench attack "

@@ -12,6 +12,7 @@ import dataclasses
 import io
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ def _damage_named(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a whole file of rows ({type(error).__name__}); remove it, and the same "
                          "command computes its rows anew") from None
 
@@ -185,7 +186,8 @@ class Rows:
         content = io.BytesIO()
         pq.write_table(_distinct(table).replace_schema_metadata({_META: meta.encode()}), content, compression="zstd")
         known = self._parts if after is None else after
-        number = max((int(path.name.split("-")[1]) for path in known), default=0) + 1
+        # After the parts of other processes too, since of two rows of an image that of the first part counts.
+        number = max(map(_number, [*known, *self.folder.glob("rows-*.parquet")]), default=0) + 1
         # A part with the same content may exist: of images that were attacked again, the first rows count.
         same = [path for path in known if is_seal(path, content.getvalue())]
         self._parts.append(same[0] if same else seal(self.folder, f"rows-{number:05}", ".parquet", content.getvalue()))
@@ -201,6 +203,12 @@ class Rows:
                               .replace_schema_metadata(None))
                 _check(tables[-1], len(self.facts.classes))
         return pa.concat_tables([*tables, *(table.select(names) for table in self._added)])
+
+
+def _number(path: Path) -> int:
+    """Return the number of a part, by which parts are ordered; 0 for a file that was given another name."""
+    found = re.match(r"rows-(\d+)-", path.name)
+    return int(found[1]) if found else 0
 
 
 def _check(table: pa.Table, classes: int) -> None:

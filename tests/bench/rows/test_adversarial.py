@@ -97,3 +97,11 @@ def test_what_can_not_be_attacked_images_is_refused(tmp_path, tensors):
 def test_an_empty_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="--save-adversarial"):
         read(tmp_path)
+
+
+def test_deeply_nested_facts_are_refused(tmp_path):
+    folder = folder_of(kept(tmp_path, [1]))
+    tensors = {"images": torch.zeros(1, 3, 4, 4), "ids": torch.tensor([0]), "labels": torch.tensor([0])}
+    path = seal(folder, "images-00002", ".safetensors", save(tensors, metadata={"framebench": "[" * 200_000}))
+    with pytest.raises(InputError, match=path.name):
+        read(folder)

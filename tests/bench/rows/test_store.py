@@ -9,7 +9,7 @@ import pytest
 
 from bench.rows.evaluation import Evaluation
 from bench.rows.facts import Facts
-from bench.rows.parts import SCHEMA
+from bench.rows.parts import SCHEMA, Rows
 from bench.rows.pictures import Picture, Pictures
 from bench.rows.store import Store
 from framebench.attacks.base import Traits
@@ -209,6 +209,16 @@ def test_facts_of_another_kind_are_refused(tmp_path, change):
         Store(tmp_path).all()
 
 
+def test_deeply_nested_facts_are_refused(tmp_path):
+    (path,) = files(filled(Store(tmp_path), [1]))
+    table = pq.read_table(path).replace_schema_metadata({b"framebench": b"[" * 200_000})
+    path.unlink()
+    pq.write_table(table, path.parent / "new")
+    path = seal(path.parent, "rows-00001", ".parquet", (path.parent / "new").read_bytes())
+    with pytest.raises(InputError, match=path.name):
+        Store(tmp_path).all()
+
+
 def test_a_second_writer_is_turned_away(tmp_path):
     store = Store(tmp_path)
     with store.lock(), pytest.raises(InputError, match="another run is writing"), Store(tmp_path).lock():
@@ -236,6 +246,28 @@ def test_images_that_end_otherwise_when_attacked_again_are_told_and_keep_their_r
     rows.add(columns([1, 2]) | {"queries": [9, 2]})
     rows.finish()
     assert "1 images" in caplog.text and rows.frame()["queries"].tolist() == [1, 2] and len(files(rows)) == 1
+
+
+def test_a_worker_that_writes_after_the_parts_were_joined_replaces_no_row(tmp_path):
+    for examples in ([0], [1]):  # two parts, which become number 3
+        rows = Store(tmp_path).open(EVALUATION, FACTS)
+        rows.add(columns(examples))
+        rows.flush()
+    (stored,) = Store(tmp_path).all()
+    stored.finish()
+    late = Rows(stored.folder, EVALUATION, FACTS)  # as a worker does, which reads nothing
+    late.add(columns([0, 2]) | {"queries": [9, 2]})
+    late.flush()
+    (stored,) = Store(tmp_path).all()
+    stored.finish()
+    assert stored.frame()["queries"].tolist() == [0, 1, 2]
+
+
+def test_a_part_with_another_name_is_read_and_joined(tmp_path):
+    (path,) = files(filled(Store(tmp_path), [1]))
+    path.rename(path.with_name(path.name.replace("00001", "abc")))
+    assert filled(Store(tmp_path), [2]).frame()["example"].tolist() == [1, 2]
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
 
 
 @pytest.mark.parametrize(("column", "value"), [
