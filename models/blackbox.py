@@ -129,6 +129,10 @@ class BlackBoxModel(nn.Module):
             raise InputError(f"the black box must return scores [{n}, classes], not {list(values.shape)}; if it "
                              "returns labels, set answers = 'labels'")
         scores = torch.from_numpy(values.astype(np.float32))
+        # Only the range is checked: services round, and some return the largest probabilities alone.
+        if self._answers == "probabilities" and n and not -1e-6 <= scores.min() <= scores.max() <= 1.001:
+            raise InputError(f"the black box returned {scores.min():g} to {scores.max():g}, which are not "
+                             "probabilities; if these are logits, set answers = 'logits'")
         return scores.clamp_min(_SMALLEST).log() if self._answers == "probabilities" else scores
 
 

@@ -53,6 +53,13 @@ def test_the_predictor_takes_it_and_pays_a_lone_image_once(images):
     assert seen == [1]
 
 
+@pytest.mark.parametrize("answer", [[-5.0, 3.0, -2.0], [0.2, 0.9, 1.4]])
+def test_logits_are_no_probabilities(images, answer):
+    box = BlackBoxModel(lambda batch: np.tile(answer, (len(batch), 1)), answers="probabilities")
+    with pytest.raises(InputError, match="logits"):
+        box(images)
+
+
 def test_probabilities_become_logits_of_the_same_model(images):
     def probabilities(batch):
         return np.eye(3, dtype=np.float32)[[0] * len(batch)]
