@@ -124,7 +124,8 @@ def _statistics(found: Findings, cited: dict[str, None]) -> str:
     sentences = ["Intervals are 95% intervals: Wilson's for rates of one set of images"]
     _cite(cited, ("wilson1927",))
     if any(run.evaluation.corruption for run in found.shifts):
-        sentences[0] += ", and a bootstrap over images for means over the cells of corrupted images"
+        sentences[0] += ", and Wilson's for the effective number of outcomes for means over the cells of corrupted " \
+                        "images"
     paired, shifted = (found.tables.get(name) for name in ("paired", "shift_paired"))
     tests = set(shifted["test"]) if shifted is not None and len(shifted) else set()
     if (paired is not None and len(paired)) or "McNemar" in tests:

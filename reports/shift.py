@@ -52,8 +52,8 @@ def shift_section(found: Findings) -> Section | None:
     if found.settings.matched:
         blocks.append(Part("Matched clean accuracy", [Text(sentence) for sentence in found.settings.matched]))
     blocks.append(Part("Accuracy", [_accuracy(summary, columns), Text(
-        "In brackets: 95% intervals. Wilson's for one set of images; a bootstrap over images for means over the cells "
-        "(corruption x severity) of a corrupted set, since its cells reuse the same images.", "soft"),
+        "In brackets: 95% intervals, Wilson's. Means over the cells (corruption x severity) of a corrupted set have an "
+        "effective number of outcomes, since all cells reuse the same images.", "soft"),
         *resized(found.shifts),
         *[Text(_note(domain, short[domain], title), "soft") for domain, title in titles.items()]]))
     costs = summary[summary["gap"].notna() | summary["mce"].notna()]

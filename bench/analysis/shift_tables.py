@@ -1,11 +1,13 @@
 """Tables of a shift test.
 
 The cells of a corrupted set (corruption x severity) reuse the same images, so they are not independent. Intervals of
-means over cells come from resampling images, with all cells of an image together. All models share the resamples.
+means over cells count the images with all their cells together; those of ratios and differences come from resampling
+images, with the same resamples for all models.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +22,7 @@ from bench.analysis.stats import (
     paired_difference,
     paired_proportions,
     resampled_means,
+    shares_interval,
     wilson,
 )
 from bench.rows.evaluation import Evaluation
@@ -149,7 +152,7 @@ def summary_table(found: Sequence[Part], clean_of: dict[str, str], baseline: str
     by_key = {(part.model, part.domain, part.name): part for part in found}
     entries = []
     for part in found:
-        low, high = _mean_interval(part.scores)
+        low, high = shares_interval(part.scores, len(part.cells))
         clean = by_key.get((part.model, clean_of.get(part.domain, ""), "all"))
         entry: dict[str, Any] = {
             "model": part.model, "domain": part.domain, "part": part.name, "cells": len(part.cells),
@@ -181,22 +184,15 @@ def severity_table(found: Sequence[Part], clean_of: dict[str, str]) -> pd.DataFr
             continue
         scores = {severity: part.correct[:, [i for i, (_, s) in enumerate(part.cells) if s == severity]].mean(1)
                   for severity in sorted({severity for _, severity in part.cells})}
+        counts = Counter(severity for _, severity in part.cells)
         clean = by_key.get((part.model, clean_of.get(part.domain, ""), "all"))
         if clean is not None and np.isin(part.examples, clean.examples).all():
             scores = {0: clean.scores[np.isin(clean.examples, part.examples)], **scores}
         for severity, shares in scores.items():
-            low, high = _mean_interval(shares)
+            low, high = shares_interval(shares, counts[severity] or 1)
             entries.append({"model": part.model, "domain": part.domain, "severity": severity,
                             "accuracy": shares.mean(), "ci_low": low, "ci_high": high})
     return pd.DataFrame(entries, columns=["model", "domain", "severity", "accuracy", "ci_low", "ci_high"])
-
-
-def _mean_interval(scores: np.ndarray) -> tuple[float, float]:
-    """Return the 95% interval of a mean over images: Wilson's for outcomes of one cell, else a bootstrap."""
-    if set(np.unique(scores)) <= {0.0, 1.0}:
-        return wilson(int(scores.sum()), len(scores))
-    _, low, high = paired_difference(scores, np.zeros(len(scores)))
-    return low, high
 
 
 def _gap(part: Part, clean: Part | None) -> dict[str, float]:
@@ -237,6 +233,8 @@ def _is_imagenet_c(part: Part) -> bool:
 
 def _mce(part: Part, reference: Part, clean: Part | None, reference_clean: Part | None) -> dict[str, float]:
     common, rows, base_rows = np.intersect1d(part.examples, reference.examples, return_indices=True)
+    if not len(common):
+        return {}
     errors, base = part.errors()[1][rows], reference.errors()[1][base_rows]
     result = dict(zip(("mce", "mce_low", "mce_high"), _ratio(errors, base), strict=True))
     if clean is not None and reference_clean is not None:

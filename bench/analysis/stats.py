@@ -46,7 +46,7 @@ def _quantile(level: float) -> float:
 
 
 def shares_interval(shares: np.ndarray, outcomes: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the interval of the mean of examples' shares, each over the same number of outcomes, such as seeds.
+    """Return the interval of the mean of examples' shares, each over the same number of outcomes: seeds, or cells.
 
     The outcomes of an example are correlated. So the interval is Wilson's for the effective number of independent
     outcomes, whose mean would have the variance of the mean over examples (Korn & Graubard 1998; with Wilson's interval
@@ -155,10 +155,11 @@ def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95, draws: 
                       seed: int = 0) -> tuple[float, float, float]:
     """Return mean(a) - mean(b) and its percentile interval from a bootstrap over examples.
 
-    It is for scores that are means. For binary outcomes use `paired_proportions`.
+    It is for scores that are means. For binary outcomes use `paired_proportions`. One example has no spread, so its
+    interval is all that is possible.
 
     Args:
-        a: Scores [n].
+        a: Scores [n], each in [0, 1].
         b: Scores [n] of the same examples.
         level: Coverage of the interval.
         draws: Bootstrap samples.
@@ -171,6 +172,8 @@ def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95, draws: 
     n = len(difference)
     if n == 0:
         return math.nan, math.nan, math.nan
+    if n == 1:
+        return float(difference[0]), -1.0, 1.0
     # Only the number of draws of each distinct difference matters: it is multinomial.
     values, counts = np.unique(difference, return_counts=True)
     drawn = generator(seed, "paired-bootstrap").multinomial(n, counts / n, size=draws)

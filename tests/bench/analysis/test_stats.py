@@ -15,6 +15,7 @@ from bench.analysis.stats import (
     paired_difference,
     paired_proportions,
     resampled_means,
+    shares_interval,
     sign_flip,
     wilson,
 )
@@ -161,3 +162,17 @@ def test_newcombes_interval_against_his_own_examples():
     assert independent_difference((56, 48), (70, 80)) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
     assert independent_difference((9, 3), (10, 10)) == pytest.approx((0.6, 0.1705, 0.8090), abs=5e-5)
     assert independent_difference((10, 0), (10, 10)) == pytest.approx((1.0, 0.6075, 1.0), abs=5e-5)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 20])
+def test_the_interval_of_a_mean_over_cells_covers_it_for_few_images(n):
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(200):
+        scores = rng.binomial(75, rng.beta(2, 0.5, size=n)) / 75  # the mean is 0.8
+        low, high = shares_interval(scores, 75)
+        covered += low <= 0.8 <= high
+    assert covered >= 186
+
+
+def test_one_example_tells_nothing_of_a_difference():
+    assert paired_difference(np.array([0.7]), np.array([0.2])) == (pytest.approx(0.5), -1, 1)
