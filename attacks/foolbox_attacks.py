@@ -152,7 +152,7 @@ def _minimise(name: str, kind: type[Any], value: Any, epsilon: float | None) -> 
         raise InputError(f"{name} does not minimise the distance; leave minimise out, or use an attack such as "
                          "foolbox:DDNAttack or foolbox:L2FMNAttack")
     if value and epsilon is not None:
-        raise InputError(f"{name} has no epsilon where it is to minimise; leave one of them out (--l2 CAP counts "
+        raise InputError(f"{name} takes no epsilon with minimise=true; leave one of them out (--l2 CAP counts "
                          "successes within a distance)")
     return value
 
@@ -192,7 +192,7 @@ def _kind(name: str) -> type[Any]:
     if name not in classes:
         raise unknown("attack of foolbox", name, classes)
     if classes[name] is attacks.GenAttack:
-        raise InputError("foolbox:GenAttack attacks towards a target alone; of score-based attacks use simba or square")
+        raise InputError("foolbox:GenAttack is targeted only; use another score-based attack, simba or square")
     return classes[name]
 
 

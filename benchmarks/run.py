@@ -48,10 +48,10 @@ RUNS: dict[str, tuple[str, ...]] = {
 }
 _HEAD = """# Performance
 
-Speed as ratios against a peer or a limit, both measured in the same run, so that the machine counts for little. Made
-by `make benchmarks`, from `benchmarks/history.jsonl`, which keeps every run; of each machine, the last one of each
-benchmark is shown, with the value before it. [benchmarks/README.md](../benchmarks/README.md) says what each benchmark
-does, and explains what was missed.
+Speed is given as a ratio to another library or to a limit, measured in the same run, so it depends little on the
+machine. `make benchmarks` writes this page from `benchmarks/history.jsonl`, which keeps every run. For each machine it
+shows the latest run of each benchmark and the value before it. [benchmarks/README.md](../benchmarks/README.md)
+describes the benchmarks and explains missed targets.
 """
 
 
@@ -134,7 +134,7 @@ def page(entries: Iterable[Entry]) -> str:
         machines.setdefault(f"{entry.machine}, {threads}", {}).setdefault(entry.benchmark, []).append(entry)
     parts = [_HEAD]
     for machine, runs in machines.items():
-        lines = ["| benchmark | what | asked | measured | before | date, commit |", f"|{' --- |' * 6}"]
+        lines = ["| benchmark | quantity | target | measured | previous | date, commit |", f"|{' --- |' * 6}"]
         for name, history in sorted(runs.items(), key=lambda item: list(RUNS).index(item[0])):
             last = history[-1]
             before = {ratio.what: f"{ratio.value:.3g}" for entry in history[-2:-1] for ratio in entry.ratios}

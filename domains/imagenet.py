@@ -191,7 +191,7 @@ def _labels_of_flat_files(folder: Path) -> Mapping[str, str]:
 
 def _known(wnid: str, where: Path) -> str:
     if wnid not in imagenet().wnids:
-        raise InputError(f"{shown(where)} names {wnid!r}, which is no class of ImageNet; get it again")
+        raise InputError(f"{shown(where)} names {wnid!r}, which is not a class of ImageNet; get it again")
     return wnid
 
 

@@ -83,7 +83,7 @@ def settings_of(function: Callable[..., Any], what: str, names: Sequence[str], *
     for attribute in getattr(function, "__dict__", {}):
         near = difflib.get_close_matches(attribute.lower(), names, n=1, cutoff=alike)
         if near and attribute not in names:
-            raise InputError(f"{what} has an attribute '{attribute}', which is no setting; did you mean {near[0]}?")
+            raise InputError(f"{what} has an attribute '{attribute}', which is not a setting; did you mean {near[0]}?")
     return {name: getattr(function, name) for name in names if hasattr(function, name)}
 
 

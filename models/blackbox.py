@@ -111,9 +111,9 @@ class BlackBoxModel(nn.Module):
                     failure = reason(error)
                 if attempt < self._retries:
                     time.sleep(self._backoff * 2**attempt)
-        raise InputError(f"the black box failed {self._retries + 1} times in a row ({failure}); the rows so far are "
-                         "kept, and the same command goes on from there; it gets float32 "
-                         "images [n, H, W, C]")
+        raise InputError(f"the black box failed {self._retries + 1} times in a row ({failure}); finished rows "
+                         "are kept, and the same command resumes the run; the function gets float32 images "
+                         "[n, H, W, C]")
 
     def _read(self, answer: Any, n: int) -> torch.Tensor:
         values = np.asarray(answer)

@@ -132,8 +132,8 @@ def torch_cache(url: str) -> Path:
 def not_read(where: object, error: Exception) -> InputError:
     """Build the error for weights that can't be read, or don't fit their architecture."""
     if isinstance(error, pickle.UnpicklingError) and (code := re.search(r"GLOBAL ([\w.]+)", str(error))):
-        return InputError(f"{where} is a pickle that runs code ({code[1]}) when it is read, which is not done here; "
-                          "where you trust it, load it yourself and save its state dict alone with torch.save")
+        return InputError(f"{where} is a pickle that runs code ({code[1]}) when it is read, so it is not loaded; "
+                          "if you trust it, load it yourself and save its state dict alone with torch.save")
     if isinstance(error, pickle.UnpicklingError | EOFError) or "PytorchStreamReader" in str(error):
         return InputError(f"{where} is not a whole file of torch.save ({reason(error)}); remove it, and get it again")
     return InputError(f"{where} does not fit its architecture ({reason(error)}); get the right file, or build "

@@ -107,7 +107,7 @@ class Recipe:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.regularizer != "none" and not self.gamma:
             raise InputError(f"the regularizer {self.regularizer} with gamma 0 does nothing; give --gamma, or leave "
-                             "--regularizer away")
+                             "out --regularizer")
 
     @property
     def decays(self) -> tuple[float, float]:
@@ -119,7 +119,7 @@ class Recipe:
         given = {"--gamma": self.gamma not in (None, 0), "--every": self.every not in (None, 1),
                  "--option": bool(self.regularizer_options)}
         if odd := [flag for flag, present in given.items() if present]:
-            raise InputError(f"without a regularizer nothing takes {' and '.join(odd)}; name one with --regularizer")
+            raise InputError(f"{' and '.join(odd)} can't be used without a regularizer; name one with --regularizer")
 
     def _fill_in(self) -> None:
         """Set omitted values, and all options of the regularizer."""

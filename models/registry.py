@@ -103,7 +103,7 @@ def in_bfloat16(model: LoadedModel) -> LoadedModel:
     if isinstance(model.module, InBFloat16):
         return model
     if isinstance(model.module, BlackBoxModel):
-        raise InputError(f"{model.name} is a black box, which computes as it does; name it without {BF16}")
+        raise InputError(f"{model.name} is a black box, so its precision can't be changed; name it without {BF16}")
     return dataclasses.replace(model, name=BF16 + model.name, given=model.given and BF16 + model.given,
                                module=InBFloat16(model.module).eval(),
                                digest=hashlib.sha256(f"{BF16}{model.digest}".encode()).hexdigest())
@@ -138,7 +138,7 @@ def card_of(name: str) -> Card:
     """
     name = name.removeprefix(BF16)
     if name.partition(":")[0] in SOURCES:
-        raise InputError(f"{name} is no checkpoint, so it has no card with its held-out accuracy")
+        raise InputError(f"{name} is not a checkpoint, so it has no card with its held-out accuracy")
     return read_card(_weights(name))
 
 

@@ -65,8 +65,9 @@ def attack_section(found: Findings) -> Section | None:
                                                                           sort=False, dropna=False):
         heading = f"Transfer: {name}, epsilon {distance(float(str(epsilon)))}, {budget:,} iterations, on {domain}"
         blocks.append(Part(heading, [_transfer(group), Text(
-            "ASR on one model (column) of images that another (row) was attacked with, over those that the former "
-            "classifies correctly and the attack has changed, with 95% Wilson intervals.", "soft")]))
+            "Images attacked on one model (row), classified by another (column). ASR is over the images that the "
+            "column's model classifies correctly before the attack and that the attack changed, with 95% Wilson "
+            "intervals.", "soft")]))
     blocks += attacked_part(runs, lambda run: _name(run, runs))
     provenance = [{"heading": f"{run.model} · {run.domain} · {_name(run, runs)}", **origin(run)} for run in runs]
     seeing = [run.traits.needs == "gradients" for run in runs]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bench.analysis.findings import Findings
 
 #: A log axis has no place for 0.
-_NOUGHT = f" Values below {FLOOR:g} of the largest one, 0 among them, are drawn there."
+_NOUGHT = f" Values below {FLOOR:g} times the largest one, including 0, are drawn at that level."
 
 _COLUMNS = (
     "Circular padding: exact bounds, by the Fourier transform of the kernel, of the layer's convolution on a torus of "
@@ -73,11 +73,11 @@ def frames_section(found: Findings) -> Section | None:
 def _bounds(models: Mapping[str, pd.DataFrame], styles: Mapping[str, Style]) -> list[Block]:
     """Return the parts on the bounds of models: label -> one row per layer."""
     parts: list[Block] = [Part("At a glance", [_summary(models), Text(
-        "A and B are the smallest and the largest eigenvalue of a layer's Gram matrix. All of a layer's input z can "
-        "be found again from its output if A > 0, with errors that grow at most by the square root of B/A; A = B is a "
-        "tight frame. On the input side that is TᵀT. A layer with fewer outputs than inputs loses some of z "
+        "A and B are the smallest and the largest eigenvalue of a layer's Gram matrix. If A > 0, a layer's input z "
+        "can be recovered from its output, with errors that grow at most by the square root of B/A; A = B is a tight "
+        "frame. On the input side that is TᵀT. A layer with fewer outputs than inputs loses some of z "
         "whatever its weights are; there A and B are those of TTᵀ (output side), and say how far the rows are from "
-        "orthogonal. The median error is that of undoing the layers on the input side.", "soft")])]
+        "orthogonal. The median error is that of reconstructing the layers' inputs.", "soft")])]
     groups = _same_layers(models)
     for group in groups:
         names = f": {', '.join(group)}" if len(groups) > 1 else ""
@@ -92,10 +92,10 @@ def _bounds(models: Mapping[str, pd.DataFrame], styles: Mapping[str, Style]) -> 
         parts.append(Part(f"Bounds by layer{names}", drawn))
         measured = {label: frame for label, frame in group.items() if frame["reconstruction_error"].notna().any()}
         if measured:
-            parts.append(Part(f"Undoing each layer{names}", [Plot(
-                f"undoing{names}", "How far the input that 50 steps of conjugate gradients find from a layer's output "
-                "is from the real one. Filled: the layer could keep all of it; hollow: it has fewer outputs than "
-                "inputs, so that part is lost.", partial(reconstruction_by_layer, measured, styles))]))
+            parts.append(Part(f"Reconstruction of each layer's input{names}", [Plot(
+                f"reconstruction{names}", "Relative error of each layer's input, as reconstructed from its output by "
+                "50 steps of conjugate gradients. Filled: all of it could be recovered; hollow: the layer has fewer "
+                "outputs than inputs, so a part is lost.", partial(reconstruction_by_layer, measured, styles))]))
     return parts
 
 

@@ -26,12 +26,12 @@ def published_section(found: Findings) -> Section | None:
          rate(row["robust_accuracy"]), rate(row["asr"])] for row in results.to_dict("records")]
     header = ["model", "published", "source", "bound or iterations", "clean, published", "robust, published",
               "ASR, published", "measured here", "n", "clean, measured", "robust, measured", "ASR, measured"]
-    return Section("Published beside measured", "numbers of others, which were not measured here", [
+    return Section("Published and measured values", "published values were not measured here", [
         Part("RobustBench's leaderboard and the study's tables", [table("published", header, rows, 3), Text(
             "RobustBench's leaderboard: AutoAttack, or the best known attack where it found more, on the whole test "
             "set (CIFAR) or 5,000 images (ImageNet); common corruptions: the mean over 15 at 5 severities. MIPT 2022: "
-            "the study's own networks, not those measured here; docs/definitions.md reads its table. A dash: nothing "
-            "of the same kind was measured, or published.", "soft")])])
+            "the study's own networks, not those measured here; docs/definitions.md discusses its table. A dash: "
+            "nothing of the same kind was measured, or published.", "soft")])])
 
 
 def _bound(row: dict[Hashable, Any]) -> str:

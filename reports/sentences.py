@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 #: Most items of a list in a sentence, and most models in the first sentence.
 _MOST, _MOST_MODELS = 6, 12
-#: When a difference counts as shown (`bench.analysis.answer.Difference.shown`).
-RULE = ("A difference is shown if its p-value, adjusted for all comparisons in its family (Holm), is below 5% and its "
-        "95% interval, in brackets, does not contain 0.")
+#: When a difference is significant, and an order shown (`bench.analysis.answer.Difference.shown`).
+RULE = ("A difference is significant if its p-value, adjusted for all comparisons in its family (Holm), is below 5% "
+        "and its 95% interval, in brackets, does not contain 0.")
 #: Largest number of needed images that is printed.
 _MOST_IMAGES = 1_000_000
 
@@ -46,7 +46,7 @@ def answer(found: Findings, metrics: Sequence[Question]) -> list[Paragraph]:
         metrics: Their metrics, from `bench.analysis.answer.questions`.
     """
     if not metrics:
-        return [Paragraph([f"Frame bounds were measured of {listed(found.frames)}. Nothing was attacked or shifted, so "
+        return [Paragraph([f"Frame bounds of {listed(found.frames)} were measured. Nothing was attacked or shifted, so "
                            "no model is ranked."])] if found.frames else []
     labels = Labels(metrics)
     paragraphs = [Paragraph(_setup(found, metrics, labels))]
@@ -66,7 +66,7 @@ def _setup(found: Findings, metrics: Sequence[Question], labels: Labels) -> list
     warned_of = {domain: ", ".join(flag.name for flag in found.flags if domain in flag.domains and not flag.models)
                  for domain in sizes}
     sets = [f"{labels.domains[domain]} ({titles[domain]}; n = {from_to(n)}"
-            f"{'; warned of: ' * bool(warned_of[domain])}{warned_of[domain]})" for domain, n in sizes.items()]
+            f"{'; warnings: ' * bool(warned_of[domain])}{warned_of[domain]})" for domain, n in sizes.items()]
     sentences = [f"{number_of(len(models), 'model')} ({listed(models, _MOST_MODELS)}) on {listed(sets)}."]
     if warned := dict.fromkeys(flag.name for flag in found.flags if flag.name):
         sentences.append(f"Read the warnings first ({', '.join(warned)}): they can matter more than the numbers below.")
@@ -95,7 +95,7 @@ class _OneKind:
     def _name(self, model: str, *about: Question) -> str:
         """Return a model's name, with its warnings in these metrics."""
         warned = self._warnings(model, *about)
-        return f"{model} (warned of: {', '.join(warned)})" if warned else model
+        return f"{model} (warnings: {', '.join(warned)})" if warned else model
 
     def _warnings(self, model: str, *about: Question) -> list[str]:
         return list(dict.fromkeys(
@@ -188,10 +188,11 @@ class _OneKind:
                 shown += self._of(model, differing, total)
             hidden += self._of(model, [(question, pair) for question, pair in of_model if not pair.shown], total)
         reference = self._name(self._reference or "", *self._metrics)
-        sentences = [f"Shown against {reference} in {self._what}, points: {listed(shown)}."] if shown else []
+        about = f"{reference} in {self._what}"
+        sentences = [f"Significant differences from {about}, in points: {listed(shown)}."] if shown else []
         if hidden:
-            start = f"Not shown against {reference} in {self._what}" if shown else \
-                f"No difference to {reference} in {self._what} is shown; in points"
+            start = f"Not significant: differences from {about}" if shown else \
+                f"No difference from {about} is significant; in points"
             sentences.append(f"{start}: {listed(hidden)}{_images([pair for _, pair in pairs if not pair.shown])}.")
         return sentences
 
@@ -218,9 +219,9 @@ class _OneKind:
                 by_model.setdefault(self._name(model, question), []).append(
                     f"{self._value(model, question)} {self._labels.place(question)} (n = {question.values[model].n:,})")
             elif question.standing() is None:
-                why = "a targeted attack" if question.targeted else "what was measured there"
+                why = "the attack is targeted" if question.targeted else "their results can't be compared"
                 each = [f"{self._name(model, question)} {self._value(model, question)}" for model in question.values]
-                sentences.append(f"Models are not compared by {why}; {self._what} {self._labels.place(question)}: "
+                sentences.append(f"Models are not compared because {why}; {self._what} {self._labels.place(question)}: "
                                  f"{listed(each)}.")
         return [*(f"The {self._what} of {model}: {listed(each)}." for model, each in by_model.items()), *sentences]
 
@@ -229,13 +230,13 @@ class _OneKind:
         notes = []
         if hopeless := dict.fromkeys(model for question in self._metrics for model in question.hopeless):
             notes.append(f"{listed(hopeless)} {'classifies' if len(hopeless) == 1 else 'classify'} no image correctly "
-                         "before the attack, which says nothing of robustness; check labels and normalisation.")
+                         "before the attack, which says nothing about robustness; check labels and normalisation.")
         if left := dict.fromkeys(model for question in self._metrics for model in question.left_out):
             notes.append(f"{listed(left)} {'was' if len(left) == 1 else 'were'} attacked with other budgets and left "
                          "out.")
         if any(question.differences and not question.even for question in self._metrics):
-            notes.append("Not all models have the same images: two are compared on those that both have, while the "
-                         "accuracy of each is over all of its own.")
+            notes.append("Not all models have the same images: each pair is compared on its common images, while the "
+                         "accuracy of each model is over all of its images.")
         return notes
 
 
@@ -246,7 +247,7 @@ def _images(hidden: Sequence[Difference]) -> str:
         return ""
     least, most = (_rounded(end(needed)) for end in (min, max))
     size = "a difference of this size" if len(needed) == 1 else "differences of these sizes"
-    return f"; to show {size} takes about {least if least == most else f'{least} to {most}'} images"
+    return f"; detecting {size} takes about {least if least == most else f'{least} to {most}'} images"
 
 
 def _rounded(images: float) -> str:

@@ -58,7 +58,7 @@ def shift_section(found: Findings) -> Section | None:
         *[Text(_note(domain, short[domain], title), "soft") for domain, title in titles.items()]]))
     costs = summary[summary["gap"].notna() | summary["mce"].notna()]
     if len(costs):
-        blocks.append(Part("What the shift costs", [_cost(costs), Text(
+        blocks.append(Part("Accuracy loss under shift", [_cost(costs), Text(
             "Gap: clean accuracy minus shifted accuracy, in points. " + _mce_note(found, summary) + " Intervals: a "
             "bootstrap over images for means over cells, Newcombe's for a gap between two sets of images.", "soft"),
             *[Text(text, "soft") for text in _fewer_classes(summary, clean_of, classes)]]))
@@ -164,7 +164,7 @@ def _plots(cells: pd.DataFrame, summary: pd.DataFrame, by_severity: pd.DataFrame
         blocks.append(Plot("clean against shifted", "Shifted against clean accuracy, one point per model and domain, "
                            "with 95% intervals of the former.", partial(clean_against_shifted, shifted, styles),
                            charts.points(shifted)))
-    return [Part("Where accuracy goes", blocks)] if blocks else []
+    return [Part("Accuracy by corruption and severity", blocks)] if blocks else []
 
 
 def paired_parts(paired: pd.DataFrame) -> Table:

@@ -16,8 +16,8 @@ from study.rows import FOLDED, SMALLEST
 
 DOCS = STUDY.parent / "docs"
 #: Figure -> its alternative text.
-FIGURES = {"forest": "Every arm minus plain training", "accuracy": "Robustness against clean accuracy",
-           "frameness": "Robustness against frameness"}
+FIGURES = {"forest": "Every arm minus plain training", "accuracy": "Robustness versus clean accuracy",
+           "frameness": "Robustness versus frameness"}
 
 
 def write_account(docs: Path = DOCS) -> None:

@@ -18,9 +18,9 @@ def answer(study: Study) -> str:
     """Return the answer: three sentences, and a table of the study's claims beside the measurements."""
     primary = study.results.get(PRIMARY.key)
     if primary is None or not primary.methods:
-        return ("Nothing can be said of a method yet: that takes two trainings of it and two of plain training. "
+        return ("No method can be judged yet: this needs two trainings of it and two of plain training. "
                 f"Trainings so far: {len(study.trainings)}, of which {study.count(CONTROL)} plain. "
-                "What they score stands below, without an interval and without a conclusion.")
+                "Their scores are given below, without intervals or conclusions.")
     return "\n\n".join(text for text in ("\n".join([f"- {_attacked(study, primary)}", f"- {_accurate(study)}",
                                                     f"- {_is_it_the_frame(primary)}"]),
                                          tables.claims_of_the_penalty(study)) if text)
@@ -34,12 +34,12 @@ def _attacked(study: Study, primary: Result) -> str:
     size = simultaneous(primary, best)
     excluded = sum(verdict(primary.interval(arm), claim / 100) == "excluded" for arm in arms)
     title = f"*{study.titles[best]}*"
-    lead = (f"**Attack: {len(harder)} of {len(arms)} arms {'is' if len(harder) == 1 else 'are'} harder to attack than "
-            f"plain training**, the best of them {title}, by {size} points of the area under robust accuracy" if harder
-            else f"**Attack: none of the {len(arms)} arms is shown to be harder to attack than plain training**; the "
-            f"best, {title}, differs by {size} points of the area under robust accuracy")
-    return (f"{lead}; {easier} {'is' if easier == 1 else 'are'} shown to be easier to attack, and {excluded} of the "
-            f"{len(arms)} intervals exclude the study's effect, {claim:+.2f}.")
+    number = str(len(harder)) if harder else "none"
+    return (f"**Attack: {number} of the {len(arms)} arms {'are' if len(harder) > 1 else 'is'} shown to be harder to "
+            f"attack than plain training.** The best, {title}, differs by {size} points of the area under robust "
+            f"accuracy. {easier} {'is' if easier == 1 else 'are'} shown to be easier to attack. The intervals of "
+            f"{'all' if excluded == len(arms) else f'{excluded} of the'} {len(arms)} arms exclude the study's effect, "
+            f"{claim:+.2f}.")
 
 
 def _accurate(study: Study) -> str:
@@ -51,7 +51,7 @@ def _accurate(study: Study) -> str:
     for result in results:
         better = sum(against.low > 0 for against in result.simultaneous.values())
         verb = "" if parts else f"arms {'are' if better > 1 else 'is'} shown to be better than plain training "
-        parts.append(f"{better or 'none'} of {len(result.methods)} {verb}in {result.endpoint.title}")
+        parts.append(f"{better or 'none'} of the {len(result.methods)} {verb}in {result.endpoint.title}")
     return f"**Accuracy and shift: {listed(parts)}**, with intervals that hold for all arms at once."
 
 
@@ -72,8 +72,8 @@ def frameness_slope(study: Study) -> str:
     primary = study.results.get(PRIMARY.key)
     if primary is None or not (slopes := primary.slopes(primary.frameness(), primary.accuracy)):
         return ""
-    return (f"With clean accuracy held, a tenfold B/A goes with {difference(slopes[0], primary)} points of area over "
-            f"{len(primary.trainings)} trainings.")
+    return (f"At fixed clean accuracy, a tenfold increase of B/A is associated with {difference(slopes[0], primary)} "
+            f"points of area ({len(primary.trainings)} trainings).")
 
 
 def accuracy_slope(study: Study) -> str:
@@ -81,8 +81,8 @@ def accuracy_slope(study: Study) -> str:
     primary = study.results.get(PRIMARY.key)
     if primary is None or not (slopes := primary.slopes(primary.accuracy)):
         return ""
-    return (f"A point of clean accuracy goes with {difference(slopes[0].scaled(0.01), primary)} points of area over "
-            f"{len(primary.trainings)} trainings.")
+    return (f"One more point of clean accuracy is associated with {difference(slopes[0].scaled(0.01), primary)} points "
+            f"of area ({len(primary.trainings)} trainings).")
 
 
 def coefficients(study: Study) -> str:
@@ -103,15 +103,15 @@ def extent(study: Study) -> str:
     """Return the extent of the study: trainings, hours, devices, and what is missing."""
     hours = sum(trained.card["provenance"]["seconds"] for trained in study.trainings) / 3600
     counts = Counter(study.count(arm) for arm in study.titles)
-    arms = [f"{number} with {count}" for count, number in sorted(counts.items(), reverse=True)]
+    arms = [f"{number} arms with {count} each" for count, number in sorted(counts.items(), reverse=True)]
     tried = sum(trained.group not in study.titles for trained in study.trainings)
     devices = Counter(map(device, study.trainings))
-    sentences = [f"Trainings: {len(study.trainings)}. Arms by their number of trainings: {', '.join(arms)}. "
-            f"Coefficients that were tried and not chosen: {tried}. {hours:.1f} core hours of training. Made on: "
-            f"{'; '.join(f'{name} ({count})' for name, count in devices.most_common())}."]
+    sentences = [f"{len(study.trainings)} trainings: {', '.join(arms)}, and {tried} with coefficients that were tried "
+                 f"and not chosen. They took {hours:.1f} core hours. Trained on: "
+                 f"{'; '.join(f'{name} ({count})' for name, count in devices.most_common())}."]
     if len(devices) > 1:
-        sentences.append("Processors and releases of torch round differently: to the results that is one more draw of "
-                         "the seed, but arms that were made on one device alone may differ by it.")
+        sentences.append("Processors and versions of torch round differently. This acts like another random seed, but "
+                         "arms trained on one device only may differ because of it.")
     if study.failed:
         sentences.append(f"Not finished: {', '.join(study.failed)}.")
     measured = {endpoint.rows: len(study.results[endpoint.key].trainings) if endpoint.key in study.results else 0
@@ -122,7 +122,7 @@ def extent(study: Study) -> str:
                for endpoint in ENDPOINTS}
     if partly := [f"`{rows}` ({number} of {planned[rows]})" for rows, number in measured.items()
                   if 0 < number < planned[rows]]:
-        sentences.append(f"Measured of some trainings only: {', '.join(partly)}.")
+        sentences.append(f"Measured for some trainings only: {', '.join(partly)}.")
     return " ".join(sentences)
 
 
@@ -136,12 +136,13 @@ def more(study: Study) -> str:
     """Return what more trainings or more images would change."""
     primary = study.results.get(PRIMARY.key)
     if primary is None or (power := primary.precision) is None:
-        return ("With a second training of plain training and of a method there are intervals; the variance between "
-                "trainings, and so the power, is not known before.")
+        return ("Intervals need two trainings of plain training and two of a method. Until then the variance between "
+                "trainings, and so the power, is unknown.")
     now, effect = primary.repeats, abs(claims.effects("frame")[PRIMARY.key])
-    least = {n: f"{100 * power.detectable(n):.2f}" for n in (now, 5, 10)}
+    least = {n: f"{100 * power.detectable(n):.2f}" for n in (now, 2 * now)}
     needed = power.needed(effect / 100)
-    return (f"With {now} trainings per arm a difference of {least[now]} points of area is found in four of five cases "
-            f"(unadjusted); with 5 it is {least[5]}, with 10 {least[10]}, and with 5 and four times the images "
-            f"{100 * power.detectable(5, 4.0):.2f}. The study's effect, {effect:.1f} points, needs "
+    return (f"With {now} trainings per arm, a difference of {least[now]} points of area is detected with 80% power "
+            f"(unadjusted). With {2 * now} trainings it is {least[2 * now]}, and with {now} trainings and four times "
+            f"the images {100 * power.detectable(now, 4.0):.2f}. Detecting the study's effect, {effect:.1f} points, "
+            "needs "
             + (f"{needed} trainings per arm." if needed else "more images before more trainings."))

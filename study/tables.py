@@ -185,11 +185,11 @@ def precision(results: Sequence[Result]) -> str:
         rows.append([result.endpoint.title, f"{result.data.scores.shape[1]:,}",
                      *(number(value, result) for value in (
                          result.data.training ** 0.5, power.interaction ** 0.5, result.data.residual ** 0.5,
-                         power.detectable(result.repeats), power.detectable(5), power.detectable(10),
+                         power.detectable(result.repeats), power.detectable(10), power.detectable(20),
                          power.detectable(result.repeats, 4.0))),
                      "" if not effect else f"{abs(effect):.2f}: {needed or 'more images first'}"])
-    return table(["endpoint", "images", "sd of trainings", "error from images, method", "from images, training",
-                  "found", "with 5 trainings", "with 10", "with 4 times the images",
+    return table(["endpoint", "images", "sd between trainings", "error from images, method", "from images, training",
+                  "detectable", "with 10 trainings", "with 20", "with 4 times the images",
                   "the study's effect: trainings needed"], rows)
 
 

@@ -132,8 +132,8 @@ def _weaker_than_noise(attack: pd.DataFrame, runs: _Runs) -> list[Flag]:
             models = weak.setdefault((entry["domain"], entry["attack"]), {})
             models.setdefault(entry["model"], []).append(int(entry["budget"]))
     return [Flag(flag("weaker-than-noise", (
-        f"{name} on {domain} breaks fewer images than random noise of the same steps at {_budgets(models)} queries: "
-        "the attack fails, the model is not robust")), tuple(models), (domain,))
+        f"{name} on {domain} breaks fewer images than random noise of the same step size at {_budgets(models)} "
+        "queries: the attack fails, so a low ASR is no evidence of robustness")), tuple(models), (domain,))
         for (domain, name), models in weak.items()]
 
 
@@ -179,8 +179,8 @@ def _weaker_than_black_box(attack: pd.DataFrame, runs: _Runs) -> list[Flag]:
                 best = max(stronger, key=lambda other: float(other["ci_low"]))
                 flags.append(Flag(flag("weaker-than-black-box", (
                     f"{entry['attack']} on {entry['domain']} breaks {entry['asr']:.1%} of the images, {best['attack']} "
-                    f"{best['asr']:.1%} within the same bound without seeing gradients: these are masked, the model is "
-                    "not robust")), (entry["model"],), (entry["domain"],)))
+                    f"{best['asr']:.1%} without gradients, within a bound that is no larger: gradients are probably "
+                    "masked, so a low ASR is no evidence of robustness")), (entry["model"],), (entry["domain"],)))
     return flags
 
 

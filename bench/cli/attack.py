@@ -57,14 +57,14 @@ def _print(table: pd.DataFrame, requested: Sequence[Measured]) -> None:
             others += 1
             continue
         first = group.iloc[0]
-        clean = f"{model} · {attack} on {domain}: {first['clean_accuracy']:.1%} clean of n = {first['n']}"
+        clean = f"{model} · {attack} on {domain}: clean accuracy {first['clean_accuracy']:.1%} (n = {first['n']})"
         if not first["n_correct"]:
             print(f"{clean}; no image is correctly classified before the attack, so there is no ASR; check the labels "
                   "and the model's normalisation (docs/flags.md#labels, docs/flags.md#normalisation)")
             continue
-        denominator = "not of their targets' classes" if runs[model, domain, attack].traits.targeted else \
-            "classified correctly"
-        print(f"{clean}; ASR of the {first['n_correct']} {denominator}, after K iterations")
+        denominator = "images not predicted as their target" if runs[model, domain, attack].traits.targeted else \
+            "correctly classified images"
+        print(f"{clean}; ASR over the {first['n_correct']} {denominator}, after K iterations")
         print("   K = " + "  ".join(f"{row['budget']}: {row['asr']:.1%} [{row['ci_low']:.1%}, {row['ci_high']:.1%}]"
                                     for row in group.to_dict("records")))
     if others:

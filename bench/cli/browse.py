@@ -91,7 +91,7 @@ def _write(folder: Path) -> Path:
 
     path = folder / "index.html"
     if path.is_symlink() or (path.exists() and not (path.is_file() and _MARK in path.read_text("utf-8", "replace"))):
-        raise InputError(f"{path} is there already, and no index of runs; move it, or browse another folder")
+        raise InputError(f"{path} exists and is not an index of runs; move it, or browse another folder")
     try:
         with atomic(path) as temporary:
             temporary.write_text(Site(folder).index(served=False), encoding="utf-8", errors="replace")

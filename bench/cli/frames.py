@@ -42,5 +42,5 @@ def _print(table: pd.DataFrame, models: list[LoadedModel], options: FramesOption
     for name, group in requested.groupby("model", sort=False):
         print(f"{name}: {summary_line(group)}")
     if not requested["lower_converged"].all():
-        print("<=: A has not converged and may be far below, so B/A far above, what is said (lower_converged in the "
+        print("<=: A has not converged: the true A may be far smaller, and B/A far larger (lower_converged in the "
               "table)")

@@ -91,7 +91,7 @@ def _print_machine() -> None:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"GPU: {', '.join(gpus) or 'none'}")
     print(f"torch: {torch.__version__}")
-    print(f"timings (--batch-size does without; to forget them, remove {folder()}):")
+    print(f"stored timings (--batch-size ignores them; to discard them, remove {folder()}):")
     for timing in kept():
         shape = "x".join(map(str, timing.shape))
         gain = f", {timing.gain:.2f} times the images/s of {CHUNK}" if timing.chunk != CHUNK else ""

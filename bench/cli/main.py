@@ -23,7 +23,7 @@ from framebench.progress import quiet
 COMMANDS = {module.OPTIONS.command: module
             for module in (attack, shift, train, prune, frames, fetch, listing, report, browse)}
 
-_KEPT = "what is finished is kept, and the same command goes on from there"
+_KEPT = "finished work is kept, and the same command resumes it"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # a full disk, a name that is too long, a file of another user, ...
         where = f"{error.filename}: " if error.filename is not None else ""
-        return _failed(f"{where}{error.strerror or error}; {_KEPT} once that is mended", 2)
+        return _failed(f"{where}{error.strerror or error}; {_KEPT} once the problem is solved", 2)
     except Exception as error:
         if not out_of_memory(error):
             raise  # a bug; the traceback is worth a report

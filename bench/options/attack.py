@@ -87,7 +87,7 @@ class AttackOptions(WithProtocol, Reported, WithImages, Batched, Spread):
     linf: float | None = _simba("linf", NUMBER, "bound on the largest change of a pixel value")
     targeted: bool = _simba("targeted", TRUTH, "attack towards a random class instead of away from the label")
     budgets: tuple[int, ...] = option(
-        "--budgets", (1, 10, 50, 100, 1000), INTEGER, "iterations at which success is tabled; an iteration of an "
+        "--budgets", (1, 10, 50, 100, 1000), INTEGER, "iterations at which success is reported; an iteration of an "
         "attack other than simba is one query (default of autoattack: the ends of its parts)", many="+",
         metavar="K", rule=AT_LEAST_ONE)
     max_queries: int | None = option("--max-queries", None, INTEGER, "hard limit on queries per image", metavar="N",

@@ -240,10 +240,10 @@ class WithData(Options):
 class WithImages(WithData):
     """Options of a command that reads images, which may be files of any size."""
 
-    image_size: int | None = option("--image-size", None, INTEGER, "side of the central square that is cut from each "
-                                    "image", metavar="PIXELS", rule=PIXELS, group=IMAGES,
+    image_size: int | None = option("--image-size", None, INTEGER, "side of the centre crop of each image",
+                                    metavar="PIXELS", rule=PIXELS, group=IMAGES,
                                     known_as="224 for ImageNet's sets, 32 for CIFAR-10's classes, else as they are")
-    resize: int | None = option("--resize", None, INTEGER, "length of the shorter side before the cut",
+    resize: int | None = option("--resize", None, INTEGER, "length of the shorter side before the centre crop",
                                 metavar="PIXELS", rule=PIXELS, group=IMAGES,
                                 known_as="256/224 of the image size for ImageNet's sets, else the image size")
     interpolation: str | None = option("--interpolation", None, TEXT, "interpolation for resizing",

@@ -76,8 +76,8 @@ def _model(value: Any) -> Any:
         return value
     name, module = value if isinstance(value, tuple) and len(value) == 2 else (type(value).__name__, value)
     if callable(module) and not isinstance(module, nn.Module):
-        raise InputError("a function is no model by itself; give framebench.black_box(FUNCTION), whose function gets "
-                         "arrays [n, H, W, C], or a torch.nn.Module")
+        raise InputError("a function is not a model by itself; give framebench.black_box(FUNCTION), whose function "
+                         "gets arrays [n, H, W, C], or a torch.nn.Module")
     if not isinstance(name, str) or not isinstance(module, nn.Module):
         raise TypeError
     return wrap(module, name)

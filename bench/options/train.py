@@ -47,8 +47,8 @@ class TrainOptions(WithImages, Spread):
     label_smoothing: float = _recipe("label_smoothing", NUMBER, "share of the target spread over all classes")
     pad: int = _recipe("pad", INTEGER, "random crops shift the image by up to this many pixels")
     cutout: int = _recipe("cutout", INTEGER, "side of the blanked square; 0 for none")
-    no_flip: bool = option("--no-flip", False, TRUTH, "do not mirror training images, because left and right matter; "
-                           "svhn's are never mirrored")
+    no_flip: bool = option("--no-flip", False, TRUTH, "do not flip training images horizontally, because left and "
+                           "right matter; svhn's are never flipped")
     validation: int = _recipe("validation", INTEGER, "number of held-out training images")
     regularizer: str = _recipe("regularizer", TEXT, "none, frame, ...; `bench list` shows all", metavar="R",
                                group=_REGULARIZER)

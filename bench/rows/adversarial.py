@@ -119,7 +119,7 @@ def read(folder: Path) -> Saved:
     """
     parts = [_read_part(path) for path in parts_of(folder)]
     if not parts:
-        raise InputError(f"{folder} is no folder of attacked images; bench attack --save-adversarial writes such "
+        raise InputError(f"{folder} is not a folder of attacked images; bench attack --save-adversarial writes such "
                          "folders below OUT/adversarial/")
     if len({part.origin for part in parts}) > 1:
         raise InputError(f"{folder} has images of several evaluations; keep those of one")

@@ -49,8 +49,8 @@ class KeptTable:
                     raise ValueError("a text in a column of numbers")
                 tables.append(table)
             except (ValueError, KeyError) as error:  # parser errors of pandas are ValueErrors
-                raise InputError(f"{path} is not the table that it should be ({type(error).__name__}); remove it, and "
-                                 "run again what it was made by") from None
+                raise InputError(f"{path} is not a valid table ({type(error).__name__}); remove it, and run the "
+                                 "command that wrote it again") from None
         return self._joined(tables)
 
     def write(self, out: Path, *parts: pd.DataFrame) -> None:

@@ -173,7 +173,7 @@ class Rows:
         if len(self._parts) > 1 or (self._parts and self.facts != self._kept):
             old, table = self._parts, self._table(SCHEMA.names)
             if differ := _differing(table):
-                _log.warning("%d images of %s ended otherwise when they were attacked again (another machine or "
+                _log.warning("%d images of %s had another outcome when they were attacked again (another machine or "
                              "version, or draws of their own); their first rows stay", differ, self.folder)
             self._parts = []
             self._write(table, after=old)

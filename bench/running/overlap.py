@@ -31,7 +31,7 @@ def training_images(cells: Sequence[Cell], root: Path | None) -> dict[str, Dupli
     try:
         training = load_training("cifar10", root)
     except InputError as error:  # no reason to fail: the user has not asked for them
-        _log.warning("whether models were trained on these images is not looked at: %s", error)
+        _log.warning("the images are not checked for copies of training images: %s", error)
         return {}
     return {domain.digest: duplicates_of(domain, training) for domain in clean if domain.shape == training.shape}
 

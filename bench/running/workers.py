@@ -98,11 +98,11 @@ class Pool:
                     given_up.append(by_key[future.key])
                     continue
                 except ImportError as error:
-                    raise InputError(f"a worker lacks what this framebench has ({' '.join(str(error).split())}); "
-                                     "install the same version there") from error
+                    raise InputError(f"a worker lacks a module that is installed here ({' '.join(str(error).split())})"
+                                     "; install the same version there") from error
                 except CancelledError:
-                    raise InputError("the scheduler is gone; what is finished is kept, and the same command goes on "
-                                     "once there is one") from None
+                    raise InputError("the scheduler is not reachable; finished work is kept, and the same command "
+                                     "resumes it once it is back") from None
                 finally:
                     future.release()  # otherwise dask computes it again if the worker that holds the result dies
                 if isinstance(result, InputError):
@@ -120,7 +120,8 @@ class Pool:
 def _log_loss(event: Mapping[str, Any], tasks: Mapping[str, object]) -> None:
     """Log that a worker hangs or is lost while it computes one of our tasks (key -> task)."""
     if event.get("key") in tasks:
-        _log.warning("the worker %s %s, with %s; it is ended", event["worker"], event["why"], tasks[event["key"]])
+        _log.warning("the worker %s %s while it computes %s; it is stopped", event["worker"], event["why"],
+                     tasks[event["key"]])
     elif event.get("action") == "remove-worker" and not event["expected"]:
         for key in tasks.keys() & set(event["processing-tasks"]):
             _log.warning("the worker %s is lost, with %s", event["worker"], tasks[key])

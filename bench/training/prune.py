@@ -71,8 +71,8 @@ def _training(options: PruneOptions, root: Path | None, images: Reading) -> Doma
 def _load_source(name: str) -> tuple[nn.Module, Card]:
     loaded = load(name)
     if loaded.card is None:
-        raise InputError(f"{name} is no checkpoint, and a pruned copy without a card could not be loaded again; name a "
-                         "shipped model or a .safetensors file")
+        raise InputError(f"{name} is not a checkpoint, and a pruned copy without a card could not be loaded again; "
+                         "name a shipped model or a .safetensors file")
     return loaded.module, loaded.card
 
 
@@ -115,7 +115,7 @@ def _check_target(weights: Path, recipe: dict[str, Any]) -> None:
         return
     earlier = read_card(weights).recipe
     if {key: value for key, value in earlier.items() if key != "removed"} != recipe:
-        raise InputError(f"{weights} is there already and is another checkpoint; choose another --name or --out")
+        raise InputError(f"{weights} already exists and is another checkpoint; choose another --name or --out")
 
 
 def _held_out(card: Card, training: Domain | None) -> np.ndarray:

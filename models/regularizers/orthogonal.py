@@ -102,8 +102,8 @@ class SpectralRestrictedIsometry(Regularizer):
         super().__post_init__()
         require_at_least(0, iterations=self.iterations)
         if self.iterations > _MOST_ITERATIONS:
-            raise InputError(f"the option iterations must be at most {_MOST_ITERATIONS}, not {self.iterations}: v goes "
-                             "on from step to step")
+            raise InputError(f"the option iterations must be at most {_MOST_ITERATIONS}, not {self.iterations}; "
+                             "each training step continues from the last vector")
 
     def penalty(self, layer: Layer) -> torch.Tensor:
         """Return the estimate of sigma^2 of one layer, the largest of its groups."""

@@ -271,7 +271,7 @@ def test_a_truth_value_reaches_the_library(mlp, data):
 @pytest.mark.parametrize(("name", "message"), [
     ("squre", "unknown attack 'squre'; did you mean square"),
     ("foolbox:HopSkipJump", "unknown attack of foolbox 'HopSkipJump'; did you mean HopSkipJumpAttack"),
-    ("foolbox:GenAttack", "towards a target alone"),
+    ("foolbox:GenAttack", "targeted only"),
     ("foolbox", "unknown attack 'foolbox'"), ("foolbox:NAME", "unknown attack of foolbox")])
 def test_unknown_attacks_are_refused(name, message):
     with pytest.raises(InputError, match=message):

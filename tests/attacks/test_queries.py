@@ -202,7 +202,7 @@ def test_an_image_that_leaves_is_asked_about_once_more_and_those_that_are_over_d
 
 @pytest.mark.parametrize(("logits", "message"), [
     (torch.full((1, 2), float("nan")), "not finite"), (torch.zeros(2), r"must return logits"),
-    (torch.zeros(1, 1), "has 1 classes"), (torch.zeros(2, 3), "must return logits")])
+    (torch.zeros(1, 1), "two or more classes"), (torch.zeros(2, 3), "must return logits")])
 def test_logits_that_can_not_be_are_refused(clean, logits, message):
     with pytest.raises(InputError, match=message):
         counted(lambda x: logits, clean, 1, limit=2, bound=Bound())

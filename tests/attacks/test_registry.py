@@ -73,7 +73,7 @@ def test_names():
 @pytest.mark.parametrize(("name", "message"), [
     ("squre", "unknown attack 'squre'; did you mean square"),
     ("foolbox:HopSkipJump", "unknown attack of foolbox 'HopSkipJump'; did you mean HopSkipJumpAttack"),
-    ("foolbox:GenAttack", "towards a target alone"),
+    ("foolbox:GenAttack", "targeted only"),
     ("foolbox", "unknown attack 'foolbox'"), ("foolbox:NAME", "unknown attack of foolbox"),
     ("simba:x", "unknown attack 'simba:x'"), ("python:mine.py", "must read python:.*FILE.py:FUNCTION")])
 def test_unknown_attacks_are_refused(name, message):

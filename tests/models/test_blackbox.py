@@ -129,7 +129,7 @@ def test_it_gives_up_with_one_line(images, clock):
         raise ConnectionError("no route")
 
     model = BlackBoxModel(down, retries=2)
-    with pytest.raises(InputError, match=r"failed 3 times in a row \(ConnectionError: no route\); the rows so far"
+    with pytest.raises(InputError, match=r"failed 3 times in a row \(ConnectionError: no route\); finished rows"
                        r".*\[n, H, W, C\]"):
         model(images)
     assert clock.sleeps == [1.0, 2.0]
@@ -156,7 +156,7 @@ def test_a_misspelt_setting_is_told(name, meant):
         return scores(batch)
 
     setattr(classify, name, 10)
-    with pytest.raises(InputError, match=f"an attribute '{name}', which is no setting; did you mean {meant}?"):
+    with pytest.raises(InputError, match=f"an attribute '{name}', which is not a setting; did you mean {meant}?"):
         black_box(classify)
 
 

@@ -141,8 +141,8 @@ def test_the_best_precision_is_the_devices_own(monkeypatch, type_, precision):
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"arch": "resnet19"}, "unknown architecture 'resnet19'; did you mean"),
-    ({"gamma": 1e-3, "every": 2}, "without a regularizer nothing takes --gamma and --every; name one with"),
-    ({"regularizer_options": {"lower": 1.0}}, "without a regularizer nothing takes --option"),
+    ({"gamma": 1e-3, "every": 2}, "--gamma and --every can't be used without a regularizer"),
+    ({"regularizer_options": {"lower": 1.0}}, "--option can't be used without a regularizer"),
     ({"precision": "fp16"}, "unknown precision 'fp16'; did you mean bf16 or fp32"),
     ({"regularizer": "fram"}, "unknown regularizer 'fram'; did you mean frame"),
     ({"weight_decay": (0.0, 1e-3)}, r"a pair of weight decays \(0.0, 0.001\) needs a regularizer .*; give one number"),

@@ -213,7 +213,7 @@ def test_a_source_is_one_object_and_one_line(monkeypatch, images, capsys):
     model = load("toy:small")
     assert model.name == "toy-small" and model.module(images).shape == (12, 3072)
     assert main(["list"]) == 0 and "toy:SIZE: a toy" in capsys.readouterr().out
-    with pytest.raises(InputError, match="no checkpoint"):
+    with pytest.raises(InputError, match="not a checkpoint"):
         card_of("toy:small")
 
 
@@ -230,7 +230,7 @@ def test_names_that_nearly_say_where_a_model_is_from(tmp_path, monkeypatch, name
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_others_models_have_no_card(source):
-    with pytest.raises(InputError, match=f"{source}:any is no checkpoint"):
+    with pytest.raises(InputError, match=f"{source}:any is not a checkpoint"):
         card_of(f"{source}:any")
 
 

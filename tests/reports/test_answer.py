@@ -55,15 +55,15 @@ def test_seven_models_are_told_in_few_short_sentences(seven):
     assert "7 models" in said[0] and "n = 300" in said[0] and "baseline, m1, m2, m3, m4, m5 and m6" in said[0]
     (best,) = _about(said, "m6 (80.0% [", "highest")
     assert "not" not in best and "m5" not in best
-    (shown,) = _about(said, "Shown against baseline", "m6 +46.0 [")
-    (hidden,) = _about(said, "Not shown", "m1 +2.", "images")
+    (shown,) = _about(said, "Significant differences from baseline", "m6 +46.0 [")
+    (hidden,) = _about(said, "Not significant", "m1 +2.", "images")
     assert "m6" not in hidden and "m1" not in shown
 
 
 def test_equal_models_are_said_to_be_the_same(tmp_path):
     found = found_of(tmp_path, *(attacked(tmp_path, 0.4, model=model) for model in "abc"))
     said = _said(found)
-    assert _about(said, "a, b and c is the same: 40.0% [") and not _about(said, "Shown against")
+    assert _about(said, "a, b and c is the same: 40.0% [") and not _about(said, "Significant")
     assert not _about(said, "takes about")
 
 
@@ -89,9 +89,9 @@ def test_a_warning_stands_beside_the_model_that_it_concerns(tmp_path):
     said = _said(found_of(tmp_path, *stored))
     assert _about(said[:3], "warnings", "labels", "gradients") and not _about(said, "license")
     robust = [one for one in said if "robust accuracy" in one]
-    assert _about(robust, "a (warned of: labels, gradients) (90.0%", "b (warned of: gradients)")
+    assert _about(robust, "a (warnings: labels, gradients) (90.0%", "b (warnings: gradients)")
     clean = [one for one in said if "clean accuracy" in one]
-    assert _about(clean, "a (warned of: labels)") and not _about(clean, "gradients")
+    assert _about(clean, "a (warnings: labels)") and not _about(clean, "gradients")
 
 
 def test_a_model_without_a_correct_image_is_said_to_be_wrong(tmp_path):
@@ -106,7 +106,7 @@ def test_several_sets_share_sentences(tmp_path):
     said = _said(found_of(tmp_path, *stored))
     (best,) = _about(said, "a is shown")
     assert all(f"on {domain} (90.0% [" in best for domain in ("d1", "d2", "d3"))
-    assert _about(said, "Shown against a", "b -40.0 in all 3", "c -41.0 in all 3")
+    assert _about(said, "Significant differences from a", "b -40.0 in all 3", "c -41.0 in all 3")
     assert not _about(said, "No single model")
 
 
@@ -148,7 +148,7 @@ def test_a_forest_of_twenty_models_stays_readable(tmp_path):
 def test_the_baseline_that_was_named_is_the_reference(tmp_path):
     found = found_of(tmp_path, *(attacked(tmp_path, share, model=model) for model, share in
                                  (("baseline", 0.3), ("b", 0.6))), baseline="b")
-    assert _about(_said(found), "against b", "baseline -30.0 [")
+    assert _about(_said(found), "from b", "baseline -30.0 [")
 
 
 def test_a_matrix_marks_what_is_not_shown(seven):
@@ -200,14 +200,14 @@ def test_the_answer_is_a_file_and_part_of_the_results(tmp_path):
 
 def test_of_many_models_those_that_differ_most_are_named(tmp_path):
     found = found_of(tmp_path, *(attacked(tmp_path, 0.1 + 0.04 * i, model=f"m{i:02}") for i in range(15)))
-    (shown,) = _about(_said(found), "Shown against m00")
+    (shown,) = _about(_said(found), "Significant differences from m00")
     assert "m14 +56.0 [" in shown and "m05" not in shown and " more" in shown
 
 
 def test_a_set_that_a_warning_concerns_is_marked(seven):
     flag = Flag("twice (docs/flags.md#duplicates)", domains=("c",))
     said = _said(dataclasses.replace(seven, flags=[flag]))
-    assert "n = 300; warned of: duplicates)" in said[0] and said[0].count("duplicates") == 1
+    assert "n = 300; warnings: duplicates)" in said[0] and said[0].count("duplicates") == 1
 
 
 def test_lists_are_cut():
@@ -232,6 +232,6 @@ def test_the_title_of_a_set_keeps_its_parentheses(tmp_path):
 def test_a_difference_says_of_which_accuracy(tmp_path):
     stored = [run_of(tmp_path / "examples", np.repeat([0, 1, -1], [wrong, 50, 150 - wrong]), model=model)
               for model, wrong in (("baseline", 10), ("b", 100))]
-    said = _about(_said(found_of(tmp_path, *stored)), "Shown against baseline")
+    said = _about(_said(found_of(tmp_path, *stored)), "Significant differences from baseline")
     assert [" in robust accuracy" in one for one in said] == [True, False]
     assert [" in clean accuracy" in one for one in said] == [False, True]

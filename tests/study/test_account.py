@@ -60,7 +60,7 @@ def test_an_arm_with_one_training_is_not_compared(drawn):
 def test_the_arm_that_withstands_more_is_found_and_no_other(whole):
     found = analyse()
     text = answer(pages(found)["study.md"])
-    assert "1 of 4 arms" in text and "*better*" in text
+    assert "1 of the 4 arms" in text and "*better*" in text
     assert found.results["area"].methods == ("better", "frame", "same", "ocnn")  # plain of other lengths is no method
     assert found.results["area"].adjusted["better"].interval()[0] > 0
     assert not found.results["clean"].adjusted

@@ -59,7 +59,7 @@ def test_a_call_prints_its_own_results_and_counts_those_of_others(tmp_path, mode
     def printed(*more):
         assert attack(tmp_path / "out", model_file, "--quiet", *more) == 0
         lines = capsys.readouterr().out.splitlines()
-        return [line for line in lines if "ASR of" in line], [line for line in lines if "more in the report" in line]
+        return [line for line in lines if "ASR over" in line], [line for line in lines if "more in the report" in line]
 
     first, none = printed()
     assert len(first) == 1 and not none
@@ -160,7 +160,7 @@ def test_interrupted_by_the_user_keeps_what_is_finished(tmp_path, model_file, da
     monkeypatch.setattr(bench.running.progress.AttackProgress, "update", interrupt)
     out = tmp_path / "out"
     assert attack(out, model_file, "--data-root", str(data_root)) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     assert len(rows(out)[0]) >= 1
 
 

@@ -236,8 +236,8 @@ def test_a_model_of_labels_alone_takes_decision_based_attacks(tmp_path, model_fi
     (["--l2", "-1"], "--l2 must be above 0"),
     (["--seeds", "1", "1"], "--seeds 1 1: give each value once"),
     (["--convention", "normalised-clip"], "needs a model with a layer `normalize`"),
-    (["--transfer-from", "{tmp}/none.safetensors"], "no folder of attacked images"),
-    (["--transfer-from", "{file}"], "no folder of attacked images"),
+    (["--transfer-from", "{tmp}/none.safetensors"], "not a folder of attacked images"),
+    (["--transfer-from", "{file}"], "not a folder of attacked images"),
 ])
 def test_bad_input_is_one_line(tmp_path, model_file, capsys, options, message):
     given = [option.format(tmp=tmp_path, file=model_file) for option in options]

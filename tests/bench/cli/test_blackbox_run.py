@@ -164,8 +164,8 @@ def test_an_outage_keeps_what_is_finished(tmp_path, service, more, capsys):
     assert attack(service, "mortal", tmp_path / "cut", *more) == 2
     error = capsys.readouterr().err
     assert [line for line in error.replace("\r", "\n").splitlines() if "error" in line] == [
-        "error: the black box failed 5 times in a row (ConnectionError: gone); the rows so far are kept, and the same "
-        "command goes on from there; it gets float32 images [n, H, W, C]"]
+        "error: the black box failed 5 times in a row (ConnectionError: gone); finished rows are kept, and the same "
+        "command resumes the run; the function gets float32 images [n, H, W, C]"]
     assert "Traceback" not in error
     kept = rows(tmp_path / "cut")
     assert 0 < len(kept) < 20

@@ -88,7 +88,7 @@ def test_an_interrupt_is_not_an_error(toys, tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
     monkeypatch.setattr("framebench.domains.download._read", interrupted)
     assert main(["fetch", "toy", "--data-root", str(tmp_path)]) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     monkeypatch.undo()
 
 

@@ -37,7 +37,7 @@ def test_a_model_from_its_weights_to_its_page(tmp_path, networks, capsys):
     assert small["reconstruction_error"].iloc[[0, 2]].max() < 0.02
     assert 0 < small["recovered"][1] < 1 and small["reconstruction_error"][1] > 0.3, "what a wide layer loses is lost"
     page = (out / "report" / "index.html").read_text()
-    assert page.count("<svg") == 3 and "networks:other" in page and "Undoing each layer" in page
+    assert page.count("<svg") == 3 and "networks:other" in page and "Reconstruction of each layer" in page
     printed = capsys.readouterr().out
     assert "networks:small: 3 layers" in printed and "report:" in printed
 

@@ -94,7 +94,7 @@ def test_a_shift_in_the_same_folder_shares_the_report_and_outputs_are_joined(tmp
     assert main(["shift", "--models", f"python:{model_file}:linear", "--domains", "samples", "--out", str(both),
                  "--threads", "1"]) == 0
     page = (both / "report" / "index.html").read_text()
-    assert "Domain shift, frame bounds" in page and "What the shift costs" not in page and "At a glance" in page
+    assert "Domain shift, frame bounds" in page and "Accuracy loss under shift" not in page and "At a glance" in page
     assert frames(alone, networks, "other", more=["--images", "0"]) == 0
     assert main(["report", str(other), str(both), str(alone)]) == 0
     assert len(pd.read_csv(other / "frames.csv")) == 6 and len(pd.read_csv(other / "shift.csv")) == 1

@@ -158,6 +158,6 @@ def test_a_checkpoint_of_another_data_set_is_told_so(tmp_path, capsys):
 
 def test_only_checkpoints_are_pruned(tmp_path, model_file, capsys):
     assert prune(f"python:{model_file}:linear", tmp_path / "out", "--share", "0.5") == 2
-    assert "is no checkpoint, and a pruned copy without a card" in capsys.readouterr().err
+    assert "is not a checkpoint, and a pruned copy without a card" in capsys.readouterr().err
     assert prune("basline", tmp_path / "out", "--share", "0.5") == 2
     assert "did you mean baseline" in capsys.readouterr().err

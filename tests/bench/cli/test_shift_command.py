@@ -97,7 +97,7 @@ def test_attack_and_shift_share_a_folder_and_a_report(tmp_path, model_file, caps
                  "--threads", "1"]) == 0
     assert shift(out, model_file, *SMALL) == 0
     page = (out / "report" / "index.html").read_text()
-    assert "Black-box attack, domain shift" in page and "ASR at 5" in page and "What the shift costs" in page
+    assert "Black-box attack, domain shift" in page and "ASR at 5" in page and "Accuracy loss under shift" in page
     assert len(pd.read_csv(out / "attack.csv")) == 4 and len(pd.read_csv(out / "shift.csv")) == 7
     tables = {path: path.read_bytes() for path in out.glob("*.csv")}
     assert main(["report", str(out)]) == 0
@@ -192,7 +192,7 @@ def test_training_images_that_can_not_be_read_are_not_looked_for(tmp_path, model
     (data_root / "cifar10" / "train" / "cat" / "0003.png").write_bytes(b"no image")
     out = tmp_path / "out"
     assert shift(out, model_file, "--data-root", str(data_root), *SMALL) == 0
-    assert "whether models were trained on these images is not looked at: can't decode" in capsys.readouterr().out
+    assert "the images are not checked for copies of training images: can't decode" in capsys.readouterr().out
     assert not (out / "duplicates.csv").exists()
 
 

@@ -238,8 +238,8 @@ def test_mps_is_refused_before_anything_is_written(tmp_path, data_root):
 
 @pytest.mark.parametrize(("options", "message"), [
     (["--regularizer", "fram"], "unknown regularizer 'fram'; did you mean frame"),
-    (["--gamma", "1"], "without a regularizer nothing takes --gamma"),
-    (["--option", "lower=1"], "without a regularizer nothing takes --option"),
+    (["--gamma", "1"], "--gamma can't be used without a regularizer"),
+    (["--option", "lower=1"], "--option can't be used without a regularizer"),
     (["--regularizer", "frame", "--option", "lower=2"], "lower"),
     (["--regularizer", "frame", "--option", "lover=2"], "unknown option of frame 'lover'; did you mean lower"),
     (["--regularizer", "frame", "--option", "lower"], "must read KEY=VALUE"),
@@ -251,7 +251,7 @@ def test_mps_is_refused_before_anything_is_written(tmp_path, data_root):
     (["--log-every", "0"], "must be at least 1"),
     (["--keep-every", "0"], "must be at least 1"),
     (["--regularizer", "frame", "--option", "lower=0.5", "lower=0.7"], "--option gives lower twice"),
-    (["--every", "3"], "without a regularizer nothing takes --every"),
+    (["--every", "3"], "--every can't be used without a regularizer"),
     (["--weight-decay", "-1"], "weight decay must be a finite number, 0 or above"),
 ])
 def test_bad_input(tmp_path, data_root, capsys, options, message):

@@ -156,7 +156,7 @@ def test_bad_options(options, message):
     (PruneOptions, {"model": "baseline", "share": 1}, "between 0 and 1"),
     (PruneOptions, {"model": "baseline", "share": 0.5, "criterion": "magnitude", "images": 5}, "does nothing"),
     (TrainOptions, {"dataset": "cifar11"}, "did you mean cifar10"),
-    (TrainOptions, {"gamma": 1}, "without a regularizer nothing takes --gamma"),
+    (TrainOptions, {"gamma": 1}, "--gamma can't be used without a regularizer"),
     (TrainOptions, {"lr": 0}, "learning rate"),
     (TrainOptions, {"lr": "fast"}, "--lr must be a number"),
     (TrainOptions, {"seeds": [1, 1]}, "give each value once"),
