@@ -53,7 +53,8 @@ class Traits:
         needs: Access to the model that it needs.
         budget: The largest number of iterations.
         epsilon: Its step or its bound, as the user gives it, in [0, 1] pixel units; None if it has none.
-        norm: Norm of `bound`: "l0", "l1", "l2" or "linf"; None if any distance counts.
+        norm: Norm of `bound` or, without a bound, of the distance that the attack minimises: "l0", "l1", "l2" or
+            "linf"; None if any distance counts.
         bound: The distance within which a success counts; None if any distance counts.
         targeted: Whether a success is a prediction of a target class, instead of any but the label.
         prefix: Whether iterations 1 to k are the same for every budget of at least k, so that rows of a longer run are
@@ -72,6 +73,11 @@ class Traits:
     prefix: bool = True
     cost: Cost = "one"
     parts: tuple[Part, ...] = ()
+
+    @property
+    def minimises(self) -> bool:
+        """Whether the attack continues after a success, to find a nearer one: then it has a norm, but no bound."""
+        return self.norm is not None and self.bound is None
 
 
 @dataclass

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.measured import Measured
-from bench.analysis.outcomes import attacked, correct, queries_within, robust, succeeded, units
+from bench.analysis.outcomes import attacked, correct, distances_known, queries_within, robust, succeeded, units
 from bench.analysis.stats import wilson
 
 ATTACK_COLUMNS = ["model", "domain", "attack", "epsilon", "unit", "budget", "n", "n_correct", "successes", "asr",
@@ -34,7 +34,9 @@ def runs_by_name(runs: Iterable[Measured]) -> dict[Hashable, Measured]:
 def attack_table(runs: Iterable[Measured]) -> pd.DataFrame:
     """Return ``attack.csv``: one entry per run, cap on L2, unit and budget. Rates are fractions.
 
-    Successes count within `bound` in `norm`. Both are empty if any distance counts (then epsilon is a step).
+    Successes count within `bound` in `norm`. Both are empty if any distance counts (then epsilon is a step). For an
+    attack that minimises, which has a norm only, budgets before the end of the run have no median L2, and no entry with
+    a cap.
     """
     entries: list[dict[str, Any]] = []
     for run in runs:
@@ -46,6 +48,9 @@ def attack_table(runs: Iterable[Measured]) -> pd.DataFrame:
             spent = queries_within(frame, traits, unit, budgets)[among]
             norm, bound = (traits.norm, traits.bound) if cap is None else ("l2", cap)
             for column, budget in enumerate(budgets):
+                known = distances_known(traits, unit, budget)
+                if cap is not None and not known:
+                    continue
                 won = succeeded(frame, unit, budget, cap) & among
                 n_correct, successes = int(among.sum()), int(won.sum())
                 n_robust = int(robust(frame, unit, budget, cap).sum())
@@ -57,7 +62,7 @@ def attack_table(runs: Iterable[Measured]) -> pd.DataFrame:
                     **_rate("robust_accuracy", "robust", n_robust, len(frame)),
                     "queries_mean": float(spent[:, column].mean()) if n_correct else np.nan,
                     "queries_median": float(np.median(spent[:, column])) if n_correct else np.nan,
-                    "l2_median": float(frame["l2"][won].median()), "norm": norm, "bound": bound})
+                    "l2_median": float(frame["l2"][won].median()) if known else np.nan, "norm": norm, "bound": bound})
     numbers = {"epsilon": float, "bound": float}  # also if no attack has one
     return pd.DataFrame(entries, columns=ATTACK_COLUMNS).astype(numbers)
 

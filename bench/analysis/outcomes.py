@@ -47,6 +47,15 @@ def succeeded(rows: pd.DataFrame, unit: str, budget: int, cap: float | None = No
     return np.asarray(won if cap is None else won & (rows["l2"].to_numpy() <= cap))
 
 
+def distances_known(traits: Traits, unit: str, budget: int) -> bool:
+    """Tell whether rows have the distances of successes within a budget.
+
+    An attack that minimises continues after a success, and its rows have the distances of the nearest image of the
+    whole run: after all iterations, and one query more for the clean image.
+    """
+    return not traits.minimises or budget == 0 or budget >= traits.budget + (unit == "queries")
+
+
 def robust(rows: pd.DataFrame, unit: str, budget: int, cap: float | None = None) -> np.ndarray:
     """Return which rows were classified correctly and are not broken within a budget, bool [n]."""
     return np.asarray(correct(rows) & ~succeeded(rows, unit, budget, cap))

@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.analysis.attack_tables import capped
 from bench.analysis.measured import Measured, reaching
-from bench.analysis.outcomes import attacked, succeeded, units
+from bench.analysis.outcomes import attacked, distances_known, succeeded, units
 from bench.analysis.stats import shares_interval, t_interval, wilson
 from framebench.models.recipe import filled_in
 
@@ -51,6 +51,8 @@ def attack_seeds_table(found: Iterable[Measured]) -> pd.DataFrame:
         caps = [None, *sorted({cap for run in members for cap in run.caps if cap is not None})]
         budgets = sorted({0, *(budget for run in members for budget in run.facts.budgets)})
         for cap, unit, budget in itertools.product(caps, units(members[0].traits), budgets):
+            if cap is not None and not distances_known(members[0].traits, unit, budget):
+                continue
             reached = [of_seed for runs in group.values() if (of_seed := reaching(runs, budget)) is not None]
             if len(reached) > 1 and (entry := _attack_entry(reached, cap, unit, budget)) is not None:
                 entries.append(entry)

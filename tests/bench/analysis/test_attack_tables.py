@@ -107,6 +107,28 @@ def test_a_cap_leaves_out_far_successes(tmp_path):
     assert at["l2_median"].iloc[3] == pytest.approx(0.2)
 
 
+def minimal(tmp_path, seed=0, **traits):
+    """Four images: misclassified from the start, broken at 1 and at 4, never; the attack ends after 10 iterations."""
+    return run_of(tmp_path, (0, 1, 4, -1), attack="foolbox:DDNAttack", budgets=(2, 5, 10), caps=(0.3,), seed=seed,
+                  columns={"queries": [1, 11, 11, 11], "l2": [0, 0.1, 0.4, 0]},
+                  **{"label": "ddn", "epsilon": None, "norm": "l2", "bound": None, "prefix": False, **traits})
+
+
+def test_an_attack_that_minimises_has_its_distances_at_its_end(tmp_path):
+    table = attack_table([one(minimal(tmp_path))])
+    anyhow, near = (table[(table.attack == name) & (table.unit == "iterations")].set_index("budget")
+                    for name in ("ddn", "ddn-L2cap0.3"))
+    assert anyhow["successes"].to_dict() == {0: 0, 2: 1, 5: 2, 10: 2}
+    assert anyhow["l2_median"].isna().tolist() == [True, True, True, False]
+    assert anyhow.loc[10, "l2_median"] == pytest.approx(0.25)
+    assert near["successes"].to_dict() == {0: 0, 10: 1} and near.loc[10, "robust_accuracy"] == 0.5
+    queries = table[table.unit == "queries"].set_index("budget")
+    assert queries["l2_median"].isna().all(), "the run has one query more than its largest budget"
+    assert queries[queries.attack == "ddn-L2cap0.3"].index.tolist() == [0]
+    bounded = attack_table([one(minimal(tmp_path, bound=1.0))]).query("unit == 'iterations'").set_index("budget")
+    assert bounded["l2_median"].tolist()[1:4] == pytest.approx([0.1, 0.25, 0.25]), "which ends at its success"
+
+
 def test_an_attack_without_steps_pays_one_query_per_iteration(tmp_path):
     table = attack_table([one(square(tmp_path))])
     assert table["attack"].unique().tolist() == ["square-Linf-schedule3"]

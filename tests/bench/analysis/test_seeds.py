@@ -74,6 +74,13 @@ def test_seeds_that_were_run_for_so_long_count(tmp_path):
     assert table["asr"].to_dict() == pytest.approx({0: 0, 1: 4 / 9, 10: 5 / 9, 100: 4 / 6})
 
 
+def test_what_minimises_is_capped_at_its_end_only(tmp_path):
+    runs = [_run(tmp_path, seed, (1, 4, -1), caps=(0.3,), budgets=(2, 10), norm="l2", label="ddn") for seed in (0, 1)]
+    table = attack_seeds_table(measure(runs)).query("unit == 'iterations'").set_index(["attack", "budget"])
+    assert table["asr"].to_dict() == pytest.approx({
+        ("ddn", 0): 0, ("ddn", 2): 1 / 3, ("ddn", 10): 2 / 3, ("ddn-L2cap0.3", 0): 0, ("ddn-L2cap0.3", 10): 1 / 3})
+
+
 def test_caps_are_apart_and_epsilons_too(tmp_path):
     runs = [_run(tmp_path, seed, (1, 9, -1), caps=caps, epsilon=epsilon)
             for epsilon, (seed, caps) in itertools.product((0.2, 0.4), ((0, (0.5,)), (1, ())))]

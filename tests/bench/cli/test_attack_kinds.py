@@ -322,3 +322,18 @@ def test_median_minimal_distances_are_in_the_table(tmp_path, model_file):
     won = frame["success_iteration"] > 0
     assert found["asr"] == 1 and found["l2_median"] == frame["l2"][won].median()
     assert np.isnan(found["bound"]) and (frame["queries"][won] > frame["success_iteration"][won] + 1).any()
+
+
+def test_smaller_budgets_of_what_minimises_claim_no_distance_of_the_end(tmp_path, model_file):
+    options = ["--attack", "foolbox:DDNAttack", "--attack-option", "minimise=true", "--l2", "0.3", "-n", "8"]
+    assert attack(tmp_path / "long", model_file, *options, "--budgets", "5", "60", "--seeds", "0", "1") == 0
+    assert attack(tmp_path / "short", model_file, *options, "--budgets", "5") == 0
+    found, alone = (table(tmp_path / name) for name in ("long", "short"))
+    capped, at = (found["attack"].str.contains("L2cap"), found["budget"] == 5)
+    short = alone[alone["budget"] == 5]
+    assert short["asr"].tolist() == [1, 0] and short["l2_median"].iloc[0] > 0.3, "after 5 iterations it is far away"
+    assert found[at & ~capped]["asr"].tolist() == [1, 1] and found[at]["l2_median"].isna().all()
+    assert not (at & capped).any() and found[capped & (found["budget"] == 60)]["asr"].tolist() == [1, 1]
+    seeds = pd.read_csv(tmp_path / "long" / "attack_seeds.csv")
+    assert seeds[seeds["attack"].str.contains("L2cap")]["budget"].tolist() == [0, 60]
+    assert (tmp_path / "long" / "report" / "index.html").stat().st_size > 0
