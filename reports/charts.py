@@ -119,7 +119,7 @@ def by_class(attacks: Iterable[Measured], shifted: Iterable[Part], names: Mappin
         labels = frame["label"].to_numpy()
         for budget, label in ((0, f"clean accuracy, {run.domain}"),
                               (run.length, f"robust accuracy, {run.name}, {run.domain}")):
-            held = robust(frame, "iterations", budget)
+            held = robust(frame, run.traits, "iterations", budget)
             measures.setdefault((f"{label}|{budget}", label), {})[run.model] = [
                 _share(held[labels == place]) for place in range(len(classes))]
     for part in shifted:

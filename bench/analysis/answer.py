@@ -188,11 +188,11 @@ def _under_attack(found: Findings) -> list[Question]:
         paired = found.tables["paired"]
         family = paired[(paired["domain"] == first.domain) & (paired["attack"] == first.seeded)
                         & (paired["metric"] == "robust_accuracy")]
-        values = {model: _rate(robust(run.frame(), "iterations", budget)) for model, run in runs.items()}
+        values = {model: _rate(robust(run.frame(), run.traits, "iterations", budget)) for model, run in runs.items()}
         answered.append(Question(
             "robust", first.domain, first.facts.title, values,
             _differences(family[family["budget"] == budget], len(family)), first.seeded, budget,
-            {model: (most, float(robust(run.frame(), "iterations", most).mean())) for model in runs
+            {model: (most, float(robust(run.frame(), run.traits, "iterations", most).mean())) for model in runs
              if (most := max(tabled[model])) > budget and (run := reaching(by_model[model], most)) is not None},
             targeted=first.traits.targeted,
             hopeless=tuple(model for model, run in runs.items() if not correct(run.frame()).any()),
@@ -213,7 +213,7 @@ def _comparison_budget(by_model: Mapping[str, Sequence[Measured]], tabled: Mappi
                     reverse=True)
     if len(by_model) > 1 and next(iter(by_model.values()))[0].traits.bound is None:
         for budget in common:
-            outcomes = [robust(run.frame(), "iterations", budget) for runs in by_model.values()
+            outcomes = [robust(run.frame(), run.traits, "iterations", budget) for runs in by_model.values()
                         if (run := reaching(runs, budget)) is not None]
             if budget > 0 and np.concatenate(outcomes).mean() >= _LEAST_ROBUST:
                 return budget

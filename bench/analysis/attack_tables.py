@@ -10,7 +10,16 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.measured import Measured
-from bench.analysis.outcomes import attacked, correct, distances_known, queries_within, robust, succeeded, units
+from bench.analysis.outcomes import (
+    attacked,
+    correct,
+    distances_known,
+    queries_within,
+    robust,
+    succeeded,
+    units,
+    until_success,
+)
 from bench.analysis.stats import wilson
 
 ATTACK_COLUMNS = ["model", "domain", "attack", "epsilon", "unit", "budget", "n", "n_correct", "successes", "asr",
@@ -51,9 +60,9 @@ def attack_table(runs: Iterable[Measured]) -> pd.DataFrame:
                 known = distances_known(traits, unit, budget)
                 if cap is not None and not known:
                     continue
-                won = succeeded(frame, unit, budget, cap) & among
+                won = succeeded(frame, traits, unit, budget, cap) & among
                 n_correct, successes = int(among.sum()), int(won.sum())
-                n_robust = int(robust(frame, unit, budget, cap).sum())
+                n_robust = int(robust(frame, traits, unit, budget, cap).sum())
                 entries.append({
                     "model": run.model, "domain": run.domain, "attack": capped(run.name, cap),
                     "epsilon": traits.epsilon, "unit": unit, "budget": budget, "n": len(frame),
@@ -81,7 +90,7 @@ def parts_table(runs: Iterable[Measured]) -> pd.DataFrame:
                 "model": run.model, "domain": run.domain, "attack": run.name, "epsilon": run.traits.epsilon,
                 "part": part.name, "n": n, "attacked": int(((success < 0) | (success > start)).sum()),
                 "broken": int(((success > start) & (success <= part.end)).sum()),
-                **_rate("robust_accuracy", "robust", int(robust(frame, "iterations", part.end).sum()), n),
+                **_rate("robust_accuracy", "robust", int(robust(frame, run.traits, "iterations", part.end).sum()), n),
                 "queries": int(spent.sum()), "gradients": int(np.ceil(spent * part.gradients).sum())})
             start = part.end
     return pd.DataFrame(entries, columns=PART_COLUMNS)
@@ -105,8 +114,8 @@ def epsilon_curves(runs: Iterable[Measured]) -> list[tuple[str, str, pd.DataFram
     for (title, norm, *_), group in groups.items():
         points = [{"model": run.model, "epsilon": epsilon, **_rate("accuracy", "ci", int(held.sum()), len(held))}
                   for run in group for epsilon, held in (
-                      (0.0, robust(run.frame(), "iterations", 0)),
-                      (run.traits.bound, robust(run.frame(), "iterations", run.length)))]
+                      (0.0, robust(run.frame(), run.traits, "iterations", 0)),
+                      (run.traits.bound, robust(run.frame(), run.traits, "iterations", run.length)))]
         frame = pd.DataFrame(points).drop_duplicates(["model", "epsilon"])
         if len(frame) > 2 and frame["model"].value_counts().max() > 2:
             curves.append((title, norm, frame.sort_values("epsilon")))
@@ -129,7 +138,7 @@ def curve(run: Measured, unit: str) -> pd.DataFrame:
     among = attacked(frame, run.traits)
     success = frame["success_iteration"].to_numpy()
     won = among & (success >= 0)
-    spent = np.where(success == 0, 0, success if unit == "iterations" else frame["queries"].to_numpy())
+    spent = until_success(frame, run.traits, unit)
     if unit not in units(run.traits):
         won &= success == 0
         end = 0

@@ -83,11 +83,11 @@ def _compared(a: Measured, b: Measured, metric: str, budget: int) -> dict[str, A
     sides = a.frame().iloc[rows_a], b.frame().iloc[rows_b]
     if metric == "asr":
         both = attacked(sides[0], a.traits) & attacked(sides[1], b.traits)
-        x, y = (succeeded(side, "iterations", budget)[both] for side in sides)
+        x, y = (succeeded(side, a.traits, "iterations", budget)[both] for side in sides)
     elif metric == "clean_accuracy":
         x, y = map(correct, sides)
     else:
-        x, y = (robust(side, "iterations", budget) for side in sides)
+        x, y = (robust(side, a.traits, "iterations", budget) for side in sides)
     difference, low, high = paired_proportions(x, y)
     test = mcnemar(x, y)
     return {"model_a": a.model, "model_b": b.model, "domain": a.domain, "attack": a.seeded, "metric": metric,

@@ -31,19 +31,30 @@ def attacked(rows: pd.DataFrame, traits: Traits) -> np.ndarray:
     return correct(rows)
 
 
-def succeeded(rows: pd.DataFrame, unit: str, budget: int, cap: float | None = None) -> np.ndarray:
+def until_success(rows: pd.DataFrame, traits: Traits, unit: str) -> np.ndarray:
+    """Return the iterations or queries until the success of each row, int64 [n]; of no meaning without a success.
+
+    A success at 0 is one of the clean image, whose query is not part of the attack.
+    """
+    success = rows["success_iteration"].to_numpy()
+    if unit == "iterations":
+        return np.asarray(success)
+    # The queries of an attack that minimises continue after its success. Its iterations are queries.
+    queries = success + 1 if traits.minimises else rows["queries"].to_numpy()
+    return np.where(success == 0, 0, queries)
+
+
+def succeeded(rows: pd.DataFrame, traits: Traits, unit: str, budget: int, cap: float | None = None) -> np.ndarray:
     """Return on which rows the attack succeeded within a budget, bool [n].
 
     Args:
         rows: Rows of one evaluation.
+        traits: Those of its attack.
         unit: "iterations" or "queries".
         budget: The number of iterations or queries.
         cap: The largest L2 distance of a success, or None.
     """
-    success = rows["success_iteration"].to_numpy()
-    spent = success if unit == "iterations" else rows["queries"].to_numpy()
-    # A budget of 0 queries is the clean image, whose query is not part of the attack.
-    won = (success >= 0) & ((spent <= budget) | (success == 0))
+    won = (rows["success_iteration"].to_numpy() >= 0) & (until_success(rows, traits, unit) <= budget)
     return np.asarray(won if cap is None else won & (rows["l2"].to_numpy() <= cap))
 
 
@@ -56,9 +67,9 @@ def distances_known(traits: Traits, unit: str, budget: int) -> bool:
     return not traits.minimises or budget == 0 or budget >= traits.budget + (unit == "queries")
 
 
-def robust(rows: pd.DataFrame, unit: str, budget: int, cap: float | None = None) -> np.ndarray:
+def robust(rows: pd.DataFrame, traits: Traits, unit: str, budget: int, cap: float | None = None) -> np.ndarray:
     """Return which rows were classified correctly and are not broken within a budget, bool [n]."""
-    return np.asarray(correct(rows) & ~succeeded(rows, unit, budget, cap))
+    return np.asarray(correct(rows) & ~succeeded(rows, traits, unit, budget, cap))
 
 
 def queries_within(rows: pd.DataFrame, traits: Traits, unit: str, budgets: Sequence[int]) -> np.ndarray:

@@ -66,7 +66,7 @@ def _attack_entry(runs: Sequence[Measured], cap: float | None, unit: str, budget
         return None
     frames = [run.frame()[np.isin(run.ids, common)] for run in runs]
     among = np.logical_and.reduce([attacked(frame, run.traits) for frame, run in zip(frames, runs, strict=True)])
-    won = np.stack([succeeded(frame, unit, budget, cap)[among] for frame in frames])
+    won = np.stack([succeeded(frame, runs[0].traits, unit, budget, cap)[among] for frame in frames])
     n_correct, broken = won.shape[1], int(won.any(0).sum())
     by_seed = won.mean(1) if n_correct else np.full(len(runs), np.nan)
     low, high = shares_interval(won.mean(0), len(runs))

@@ -123,6 +123,9 @@ def test_an_attack_that_minimises_has_its_distances_at_its_end(tmp_path):
     assert anyhow.loc[10, "l2_median"] == pytest.approx(0.25)
     assert near["successes"].to_dict() == {0: 0, 10: 1} and near.loc[10, "robust_accuracy"] == 0.5
     queries = table[table.unit == "queries"].set_index("budget")
+    assert queries[queries.attack == "ddn"]["successes"].to_dict() == {0: 0, 2: 1, 5: 2, 10: 2}
+    assert curve(one(minimal(tmp_path)), "queries")[["budget", "asr"]].to_numpy()[:3].tolist() == [
+        [0, 0], [2, pytest.approx(1 / 3)], [5, pytest.approx(2 / 3)]]
     assert queries["l2_median"].isna().all(), "the run has one query more than its largest budget"
     assert queries[queries.attack == "ddn-L2cap0.3"].index.tolist() == [0]
     bounded = attack_table([one(minimal(tmp_path, bound=1.0))]).query("unit == 'iterations'").set_index("budget")
