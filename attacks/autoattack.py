@@ -8,7 +8,7 @@ does not depend on its batch; in version "plus", all runs of APGD come first.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,15 +88,13 @@ class AutoAttack(Attack):
         waiting: list[Finished] = []
 
         def attacked() -> Iterator[Finished]:
-            # FAB forwards the clean image again, which counts as a query but not as an iteration.
-            extra = 1 if part.name == "fab-t" else 0
             before = {int(done.ids[0]): done for done in waiting}
             waiting.clear()
-            arriving = ((id_, min(left + extra, self._max_queries - int(done.queries[0])))
+            arriving = ((id_, min(left + part.extra, self._max_queries - int(done.queries[0])))
                         for id_, done in list(before.items()))
             for several in run(self._batch(part, seed), predict, load, arriving, batch_size):
                 for done in several.each():
-                    yield self._joined(before.pop(int(done.ids[0])), done, start - extra)
+                    yield self._joined(before.pop(int(done.ids[0])), done, start - part.extra)
 
         for done in (one for several in earlier for one in several.each()):
             if done.success_iteration[0] >= 0 or left < 1 or done.queries[0] >= self._max_queries:
@@ -123,6 +121,26 @@ class AutoAttack(Attack):
                           clean=False)
         return Boundary(options.norm, self._epsilon, options.iterations, seed=seed, restarts=options.restarts,
                         targets=options.targets if part.name == "fab-t" else 0)
+
+
+def queries_after(parts: Sequence[Part], settings: Mapping[str, Any], classes: int,
+                  iterations: np.ndarray) -> np.ndarray:
+    """Return the queries of an image that is not broken after numbers of iterations, int64 like `iterations`.
+
+    Args:
+        parts: The parts.
+        settings: See `Attack.settings`.
+        classes: Classes of the model. Targeted FAB skips the targets that it lacks.
+        iterations: Numbers of iterations of the whole attack, int64.
+    """
+    queries, start = np.ones_like(iterations), 0  # the first query is that of the clean image
+    for part in parts:
+        used = part.end - start
+        if part.name == "fab-t":
+            used = used * min(settings["targets"], classes - 1) // settings["targets"]
+        queries += (iterations - start).clip(0, used) + part.extra * (iterations > start)
+        start = part.end
+    return queries
 
 
 def make(name: str, *, budget: int, epsilon: float | None, max_queries: int | None,

@@ -43,6 +43,11 @@ class Part:
     end: int
     gradients: float
 
+    @property
+    def extra(self) -> int:
+        """Queries that are no iterations: targeted FAB forwards the clean image again."""
+        return int(self.name == "fab-t")
+
 
 @dataclass(frozen=True)
 class Traits:

@@ -54,7 +54,7 @@ def attack_table(runs: Iterable[Measured]) -> pd.DataFrame:
         clean_correct = int(correct(frame).sum())
         budgets = sorted({0, *run.facts.budgets})
         for cap, unit in itertools.product(run.caps, units(traits)):
-            spent = queries_within(frame, traits, unit, budgets)[among]
+            spent = queries_within(frame, run, unit, budgets)[among]
             norm, bound = (traits.norm, traits.bound) if cap is None else ("l2", cap)
             for column, budget in enumerate(budgets):
                 known = distances_known(traits, unit, budget)
@@ -85,13 +85,14 @@ def parts_table(runs: Iterable[Measured]) -> pd.DataFrame:
         for part in run.traits.parts:
             if start >= run.length:
                 break
-            spent = np.diff(queries_within(frame, run.traits, "iterations", [start, part.end]), axis=1)
+            spent = np.diff(queries_within(frame, run, "iterations", [start, part.end]), axis=1)
+            steps = (spent - part.extra).clip(min=0)
             entries.append({
                 "model": run.model, "domain": run.domain, "attack": run.name, "epsilon": run.traits.epsilon,
                 "part": part.name, "n": n, "attacked": int(((success < 0) | (success > start)).sum()),
                 "broken": int(((success > start) & (success <= part.end)).sum()),
                 **_rate("robust_accuracy", "robust", int(robust(frame, run.traits, "iterations", part.end).sum()), n),
-                "queries": int(spent.sum()), "gradients": int(np.ceil(spent * part.gradients).sum())})
+                "queries": int(spent.sum()), "gradients": int(np.ceil(steps * part.gradients).sum())})
             start = part.end
     return pd.DataFrame(entries, columns=PART_COLUMNS)
 

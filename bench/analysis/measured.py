@@ -74,7 +74,7 @@ class Measured:
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
-        frames = [self.rows.frame(), *(cut(rows.frame(), self.traits, self.length) for rows in self.longer)]
+        frames = [self.rows.frame(), *(cut(rows.frame(), self) for rows in self.longer)]
         joined = pd.concat([frame for frame in frames if len(frame)])
         return joined.drop_duplicates("example").sort_values("example", ignore_index=True)
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from framebench.attacks.autoattack import queries_after
 from framebench.attacks.base import Traits
+
+if TYPE_CHECKING:
+    from bench.analysis.measured import Measured
 
 
 def units(traits: Traits) -> tuple[str, ...]:
@@ -72,11 +77,14 @@ def robust(rows: pd.DataFrame, traits: Traits, unit: str, budget: int, cap: floa
     return np.asarray(correct(rows) & ~succeeded(rows, traits, unit, budget, cap))
 
 
-def queries_within(rows: pd.DataFrame, traits: Traits, unit: str, budgets: Sequence[int]) -> np.ndarray:
-    """Return the queries of each row within each budget, int64 [n, len(budgets)]."""
-    total, within = rows["queries"].to_numpy()[:, None], np.array(budgets)
+def queries_within(rows: pd.DataFrame, run: Measured, unit: str, budgets: Sequence[int]) -> np.ndarray:
+    """Return the queries of each row of a run within each budget, int64 [n, len(budgets)]."""
+    total, within, traits = rows["queries"].to_numpy()[:, None], np.array(budgets), run.traits
     if unit == "queries":
         return np.asarray(np.minimum(total, within))
+    if traits.parts:
+        return np.asarray(np.minimum(total, queries_after(
+            traits.parts, run.evaluation.settings, len(run.facts.classes), within)))
     if traits.cost != "one-or-two":  # the clean image's query comes first
         return np.asarray(np.minimum(total, 1 + within * (2 if traits.cost == "two" else 1)))
     spent = np.empty((len(rows), len(budgets)), dtype=np.int64)
@@ -88,16 +96,16 @@ def queries_within(rows: pd.DataFrame, traits: Traits, unit: str, budgets: Seque
     return np.asarray(np.minimum(spent, total))
 
 
-def cut(rows: pd.DataFrame, traits: Traits, budget: int) -> pd.DataFrame:
-    """Return rows of a longer run as a run of `budget` iterations would have them.
+def cut(rows: pd.DataFrame, run: Measured) -> pd.DataFrame:
+    """Return rows of a longer run of the same attack as this run would have them.
 
     Intermediate images are not kept. So distances, margin and confidence are nan for images that were not broken
-    within the budget.
+    within its budget.
     """
-    success = rows["success_iteration"].to_numpy()
+    success, budget = rows["success_iteration"].to_numpy(), run.length
     unbroken = (success < 0) | (success > budget)
     missing = {name: np.where(unbroken, np.nan, rows[name]) for name in ("l2", "linf", "margin", "confidence")}
-    queries = queries_within(rows, traits, "iterations", [budget])[:, 0]
+    queries = queries_within(rows, run, "iterations", [budget])[:, 0]
     return rows.assign(
         success_iteration=np.where(unbroken, -1, success), queries=queries,
         prediction=np.where(unbroken, rows["clean_prediction"], rows["prediction"]),

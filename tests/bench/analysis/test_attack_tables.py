@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from bench.analysis.attack_tables import ATTACK_COLUMNS, attack_table, curve, epsilon_curves, parts_table
 from bench.analysis.stats import wilson
-from framebench.attacks.base import Part
-from tests.bench.analysis.making import one, run_of
+from framebench.attacks.registry import make
+from tests.bench.analysis.making import CLASSES, one, run_of
 
 STEPS = {0: [], 2: [0, 1], 3: [-1, 1, 1], -1: [0, 0, 1], 1: [1]}
 
@@ -156,17 +157,88 @@ def test_what_the_clip_breaks_is_success_at_nought(tmp_path):
         assert curve(run, unit)["asr"].iloc[0] == pytest.approx(0.2)
 
 
-PARTS = (Part("first", 4, 1.0), Part("second", 10, 0.5))
+def autoattack(tmp_path, classes, *, n=24, epsilon=0.05, budget=10**6, max_queries=None, **options):
+    """Run AutoAttack on n images, some broken by every part and some by none, as the gradients are of other images.
+
+    Returns:
+        Its rows, and the forward and backward passes of images that the model has counted.
+    """
+    pytest.importorskip("pyautoattack")
+    draws = torch.Generator().manual_seed(classes)
+    first, second = torch.randn(48, 192, generator=draws), torch.randn(classes, 48, generator=draws) * 0.6
+    x = torch.rand(24, 3, 8, 8, generator=draws)[:n]
+    passes = np.zeros(2, dtype=np.int64)
+
+    def logits(images):
+        return torch.tanh((images.flatten(1) - 0.5) @ first.T * 0.3) @ second.T
+
+    def backward(gradient):
+        passes[1] += int((gradient != 0).any(1).sum())
+
+    def model(images):
+        passes[0] += len(images)
+        other = logits(images.flip(3))
+        if images.requires_grad:
+            other.register_hook(backward)
+        return logits(images).detach() + other - other.detach()
+
+    y = logits(x).argmax(1)
+    attack = make("autoattack", budget=budget, epsilon=epsilon, max_queries=max_queries,
+                  options={"iterations": 3, "queries": 12, **options})
+    found = [one for several in attack.stream(model, lambda ids: (x[ids], y[ids]), np.arange(n), seed=0, batch_size=n)
+             for one in several.each()]
+    rows = run_of(tmp_path, [one.success_iteration[0] for one in found], attack="autoattack", settings=attack.settings,
+                  budget=attack.traits.budget, budgets=[attack.traits.budget], examples=[one.ids[0] for one in found],
+                  columns={"queries": [one.queries[0] for one in found]}, facts={"classes": CLASSES[:classes]},
+                  epsilon=epsilon, needs="gradients", parts=attack.traits.parts)
+    return rows, passes
+
+
+@pytest.mark.parametrize(("classes", "queries", "gradients"), [
+    (5, [132, 1188, 12 * (1 + 4 * 20), 612], [132, 1188, 12 * 4 * 10, 0]),
+    (10, [132, 1188, 12 * (1 + 9 * 20), 612], [132, 1188, 12 * 9 * 10, 0])])
+def test_parts_that_break_no_image_use_all_their_passes(tmp_path, classes, queries, gradients):
+    rows, passes = autoattack(tmp_path, classes, n=12, epsilon=1e-6, iterations=10, queries=50)
+    parts = parts_table([one(rows)])
+    assert parts["queries"].tolist() == queries and parts["gradients"].tolist() == gradients
+    assert passes.tolist() == [12 + sum(queries), sum(gradients)], "12 are of the clean images"
+
+
+@pytest.mark.parametrize(("classes", "more"), [(5, {}), (10, {}), (5, {"max_queries": 70}),
+                                               (5, {"version": "plus", "iterations": 1, "targets": 6})])
+def test_the_passes_of_every_part_are_those_that_the_model_counts(tmp_path, classes, more):
+    """Those of a part are what it adds to a run that ends before it."""
+    rows, passes = autoattack(tmp_path, classes, **more)
+    parts, before = parts_table([one(rows)]), np.array([24, 0])
+    assert more or (parts["broken"] > 0).sum() >= 3
+    for part, end in zip(parts.to_dict("records"), (part.end for part in rows.facts.traits.parts), strict=True):
+        _, until = autoattack(tmp_path, classes, budget=end, **more)
+        passes_of_part = until - before
+        assert part["queries"] == passes_of_part[0], part["part"]
+        assert part["part"] == "fab" or part["gradients"] == passes_of_part[1], "fab has a pass per class"
+        before = until
+    assert before.tolist() == passes.tolist()
+
+
+def test_queries_within_a_budget_are_those_of_a_run_so_long(tmp_path):
+    rows, _ = autoattack(tmp_path, 5)
+    ends = [part.end for part in rows.facts.traits.parts]
+    budgets = [0, ends[1], ends[1] + 1, ends[1] + 40, ends[2] + 7]
+    table = attack_table([one(rows, budgets=tuple(budgets))])
+    for budget, mean in zip(table["budget"], table["queries_mean"], strict=True):
+        _, passes = autoattack(tmp_path, 5, budget=budget)
+        assert mean == pytest.approx(passes[0] / 24), budget
 
 
 def test_parts_tell_which_of_them_has_broken_an_image(tmp_path):
-    run = one(run_of(tmp_path, (0, 2, 4, 5, -1), parts=PARTS))
+    parts = make("autoattack", budget=100, options={"version": "rand", "iterations": 1}).traits.parts
+    run = one(run_of(tmp_path, (0, 2, 40, 41, -1), budget=80, budgets=(80,), parts=parts))
     first, second = parts_table([run]).to_dict("records")
-    assert (first["part"], first["n"], first["attacked"], first["broken"]) == ("first", 5, 4, 2)
-    assert (second["part"], second["n"], second["attacked"], second["broken"]) == ("second", 5, 2, 1)
+    assert (first["part"], first["n"], first["attacked"], first["broken"]) == ("apgd-ce", 5, 4, 2)
+    assert (second["part"], second["n"], second["attacked"], second["broken"]) == ("apgd-dlr", 5, 2, 1)
     assert first["robust_accuracy"] == 2 / 5 and second["robust_accuracy"] == 1 / 5
-    assert (first["queries"], second["queries"]) == (2 + 4 + 4 + 4, 1 + 6)
-    assert (first["gradients"], second["gradients"]) == (14, 1 + 3)
+    assert (first["queries"], second["queries"]) == (2 + 40 + 40 + 40, 1 + 40)
+    assert (first["gradients"], second["gradients"]) == (122, 41)
     assert not len(parts_table([one(run_of(tmp_path, (0, 2)))]))
 
 
