@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.analysis.attack_tables import curve
 from bench.analysis.comparisons import FAMILIES
+from bench.analysis.labels import unique_names
 from bench.analysis.measured import Measured
 from bench.analysis.outcomes import attacked, units
 from framebench.reports import charts
@@ -61,13 +62,7 @@ def attack_section(found: Findings) -> Section | None:
             "models classify correctly before the attack. Difference: a - b, with Newcombe's 95% interval for paired "
             "proportions; after it, the numbers of images that count for a alone and for b alone. p: McNemar's exact "
             "test. " + FAMILIES, "soft")]))
-    for (domain, name, epsilon, budget), group in found.transfers.groupby(["domain", "attack", "epsilon", "budget"],
-                                                                          sort=False, dropna=False):
-        heading = f"Transfer: {name}, epsilon {distance(float(str(epsilon)))}, {budget:,} iterations, on {domain}"
-        blocks.append(Part(heading, [_transfer(group), Text(
-            "Images attacked on one model (row), classified by another (column). ASR is over the images that the "
-            "column's model classifies correctly before the attack and that the attack changed, with 95% Wilson "
-            "intervals.", "soft")]))
+    blocks += _transfers(found.transfers)
     blocks += attacked_part(runs, lambda run: _name(run, runs))
     provenance = [{"heading": f"{run.model} · {run.domain} · {_name(run, runs)}", **origin(run)} for run in runs]
     seeing = [run.traits.needs == "gradients" for run in runs]
@@ -147,6 +142,22 @@ def _cost(results: pd.DataFrame) -> Table:
             for row in results.to_dict("records")]
     return table("cost", ["model", "data", "attack", "iterations", "mean queries", "median queries", "median L2",
                           "robust accuracy"], rows, 3, settings=("data", "attack", "iterations"))
+
+
+def _transfers(transfers: pd.DataFrame) -> list[Part]:
+    """Return a part for each attack of ``transfer.csv``."""
+    targets = list(zip(transfers["target"], transfers["target_digest"], strict=True))
+    names = unique_names(targets)
+    transfers = transfers.assign(target=[names[target] for target in targets])
+    parts = []
+    for (domain, name, epsilon, budget), group in transfers.groupby(["domain", "attack", "epsilon", "budget"],
+                                                                    sort=False, dropna=False):
+        heading = f"Transfer: {name}, epsilon {distance(float(str(epsilon)))}, {budget:,} iterations, on {domain}"
+        parts.append(Part(heading, [_transfer(group), Text(
+            "Images attacked on one model (row), classified by another (column). ASR is over the images that the "
+            "column's model classifies correctly before the attack and that the attack changed, with 95% Wilson "
+            "intervals.", "soft")]))
+    return parts
 
 
 def _transfer(transfers: pd.DataFrame) -> Table:

@@ -112,7 +112,7 @@ def parts_of(folder: Path) -> list[Path]:
 
 
 def read(folder: Path) -> Saved:
-    """Read the saved images in a folder. If an example was saved twice, the image of the first part counts.
+    """Read the saved images in a folder; see `joined`.
 
     Raises:
         InputError: if there are none, or a file is damaged or has other content.
@@ -123,6 +123,11 @@ def read(folder: Path) -> Saved:
                          "folders below OUT/adversarial/")
     if len({part.origin for part in parts}) > 1:
         raise InputError(f"{folder} has images of several evaluations; keep those of one")
+    return joined(parts)
+
+
+def joined(parts: Sequence[Saved]) -> Saved:
+    """Return the images of several parts of one evaluation. If they share an example, the image of the first counts."""
     ids, first = np.unique(np.concatenate([part.ids for part in parts]), return_index=True)
     images, labels = torch.cat([part.images for part in parts]), np.concatenate([part.labels for part in parts])
     return Saved(images[torch.from_numpy(first)], ids, labels[first], parts[0].origin)

@@ -72,11 +72,11 @@ class KeptTable:
 
 
 #: How models classify images that other models were attacked with.
-TRANSFER = KeptTable("transfer", keys=["evaluation", "target"],
-                     columns=["source", "target", "domain", "attack", "epsilon", "budget", "evaluation", "n",
-                              "n_correct", "successes", "asr", "ci_low", "ci_high", "clean_accuracy",
-                              "attacked_accuracy"],
-                     texts=["source", "target", "domain", "attack", "evaluation"])
+TRANSFER = KeptTable("transfer", keys=["evaluation", "target", "target_digest"],
+                     columns=["source", "target", "target_digest", "domain", "attack", "epsilon", "budget",
+                              "evaluation", "n", "n_correct", "successes", "asr", "ci_low", "ci_high",
+                              "clean_accuracy", "attacked_accuracy"],
+                     texts=["source", "target", "target_digest", "domain", "attack", "evaluation"])
 
 #: Evaluated images that are training images, each with the most similar training image.
 DUPLICATES = KeptTable("duplicates", keys=["domain_digest", "example"],

@@ -14,7 +14,7 @@ import torch
 from bench.analysis.reporting import write_report
 from bench.analysis.stats import wilson
 from bench.options.attack import AttackOptions
-from bench.rows.adversarial import Saved, read
+from bench.rows.adversarial import Saved, joined, read
 from bench.rows.kept import TRANSFER
 from bench.rows.store import Store
 from bench.running.checks import check_model, load_models, reading_for
@@ -40,7 +40,12 @@ def run(options: AttackOptions) -> pd.DataFrame:
         InputError: for folders without such images, and for images of another domain.
     """
     models, setup = load_models(options.models, options.precision), computing(options)
-    saved = {path: _checked(path, read(path), options, models) for path in map(Path, options.transfer_from or ())}
+    saved: dict[str, tuple[Saved, Domain]] = {}
+    for path in map(Path, options.transfer_from or ()):
+        images, domain = _checked(path, read(path), options, models)
+        if (key := images.origin.key) in saved:  # shards of one evaluation have a folder each
+            images = joined([saved[key][0], images])
+        saved[key] = images, domain
     store = Store(writable_folder(options.out))
     with store.lock(repair=options.repair):
         earlier = TRANSFER.read(options.out)
@@ -53,7 +58,7 @@ def run(options: AttackOptions) -> pd.DataFrame:
                 predictor = Predictor(fit.module, example, device=setup.device, threads=setup.threads, name=fit.name)
                 check_model(fit, predictor, domain, example)  # check all before the first one is evaluated
                 predictors[model.name, domain.digest] = predictor
-        entries = pd.DataFrame([transfer(images, model.name, predictors[model.name, domain.digest], domain,
+        entries = pd.DataFrame([transfer(images, model, predictors[model.name, domain.digest], domain,
                                          batch_size=setup.batch_size) for model, (images, domain) in targets],
                                columns=list(TRANSFER.columns))
         TRANSFER.write(options.out, entries, earlier)
@@ -76,7 +81,7 @@ def _checked(path: Path, saved: Saved, options: AttackOptions, models: Sequence[
     return saved, domain
 
 
-def transfer(saved: Saved, model: str, predict: Callable[[torch.Tensor], torch.Tensor], domain: Domain, *,
+def transfer(saved: Saved, model: LoadedModel, predict: Callable[[torch.Tensor], torch.Tensor], domain: Domain, *,
              batch_size: int) -> dict[str, Any]:
     """Evaluate a target model on attacked images of a source model; return an entry of ``transfer.csv``.
 
@@ -85,8 +90,8 @@ def transfer(saved: Saved, model: str, predict: Callable[[torch.Tensor], torch.T
 
     Args:
         saved: The attacked images.
-        model: Name of the target.
-        predict: The target: maps images [n, C, H, W] in [0, 1] to logits.
+        model: The target.
+        predict: Its form for these images: maps images [n, C, H, W] in [0, 1] to logits.
         domain: The domain of the clean images.
         batch_size: Images per forward pass.
     """
@@ -102,8 +107,8 @@ def transfer(saved: Saved, model: str, predict: Callable[[torch.Tensor], torch.T
     n, successes = int(counted.sum()), int((counted & ~robust).sum())
     low, high = wilson(successes, n)
     origin = saved.origin
-    return {"source": origin.model, "target": model, "domain": origin.domain, "attack": origin.attack,
-            "epsilon": origin.epsilon, "budget": origin.budget, "evaluation": origin.key[:12],
-            "n": len(saved.ids), "n_correct": n, "successes": successes,
+    return {"source": origin.model, "target": model.name, "target_digest": model.digest, "domain": origin.domain,
+            "attack": origin.attack, "epsilon": origin.epsilon, "budget": origin.budget,
+            "evaluation": origin.key[:12], "n": len(saved.ids), "n_correct": n, "successes": successes,
             "asr": successes / n if n else np.nan, "ci_low": low, "ci_high": high,
             "clean_accuracy": float(correct.mean()), "attacked_accuracy": float(robust.mean())}

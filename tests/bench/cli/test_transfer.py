@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+import framebench
 from bench.rows.adversarial import read
 from bench.rows.store import Store
 from bench.run import main
@@ -64,6 +65,33 @@ def test_shards_are_joined_with_their_images_and_transfers(tmp_path, model_file)
     assert transfers["target"].tolist() == ["factories:linear", "factories:other"]
     assert transfers["n"].tolist() == [10, 10], "the first part's entry stays where both have one"
     assert attack(joined, model_file, *options) == 0, "no image is missing"
+
+
+def test_folders_of_one_evaluation_are_one_row(tmp_path, model_file):
+    options = ["--budgets", "60", "--save-adversarial"]
+    for name, shard in (("whole", []), ("1", ["--shard", "1/2"]), ("2", ["--shard", "2/2"])):
+        assert attack(tmp_path / name, model_file, *options, *shard) == 0
+    whole, *shards = (str(*(tmp_path / name / "adversarial").iterdir()) for name in ("whole", "1", "2"))
+    found = {}
+    for name, folders in (("whole", [whole]), ("shards", shards), ("overlapping", [shards[1], whole, whole])):
+        assert attack(tmp_path / name, model_file, "--transfer-from", *folders, models=("linear", "other")) == 0
+        found[name] = pd.read_csv(tmp_path / name / "transfer.csv")
+        assert found[name]["n"].tolist() == [20, 20] and (found[name]["successes"] > 0).all()
+    pd.testing.assert_frame_equal(found["shards"], found["whole"])
+    pd.testing.assert_frame_equal(found["overlapping"], found["whole"])
+
+
+def test_a_target_with_other_weights_is_another_target(tmp_path, model_file):
+    out = tmp_path / "out"
+    assert attack(out, model_file, "--budgets", "60", "--save-adversarial") == 0
+    for seed in (0, 1, 1):  # the last time in the place of the one before
+        torch.manual_seed(seed)
+        target = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
+        framebench.transfer(("target", target), transfer_from=(out / "adversarial").iterdir(), out=out)
+    transfers = pd.read_csv(out / "transfer.csv")
+    assert transfers["target"].tolist() == ["target"] * 2 and transfers["target_digest"].nunique() == 2
+    page = (out / "report" / "index.html").read_text()
+    assert all(f"target #{digest[:6]}" in page for digest in transfers["target_digest"])
 
 
 def test_runs_of_two_lengths_have_an_entry_each(tmp_path, model_file):
