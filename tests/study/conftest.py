@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,7 @@ def drawn(tmp_path, monkeypatch) -> Drawn:
     folder = tmp_path / "study"
     folder.mkdir()
     (folder / "manifest.toml").write_text(MANIFEST)
+    shutil.copy(plan.STUDY / "claims.toml", folder)
     monkeypatch.setattr(plan, "STUDY", folder)
     monkeypatch.setattr(statistics, "DUNNETT_DRAWS", 10_000)  # enough for a study that is drawn itself
     monkeypatch.setattr(plan, "TRAININGS", folder / "trainings")
