@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -168,3 +170,10 @@ def test_a_set_is_of_its_own_clean_images_else_of_cifar10_if_classes_agree(tmp_p
              cell_of(tmp_path, [True], domain="digits", classes=("0", "1")),
              cell_of(tmp_path, [True], domain="new-c", corruption="fog", severity=1, clean="new0")]
     assert clean_domains(measure(cells)) == {"new": "cifar10", "new-c": "new"}
+
+
+def test_a_baseline_without_a_common_image_gives_no_mce(tmp_path):
+    a, b = (_parts(*shifted(tmp_path, model)) for model in "ab")
+    others = [dataclasses.replace(part, examples=part.examples + 1000) for part in b]
+    row = summary_table([*a, *others], CLEAN_OF, "b").query("model == 'a' and part == 'benchmark'").iloc[0]
+    assert np.isnan(row["mce"]) and row["accuracy"] > 0
