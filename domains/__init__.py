@@ -186,8 +186,8 @@ def load_training(name: str, root: str | Path | None = None, reading: Reading = 
     Raises:
         InputError: as `load_domain`.
     """
-    if folder := _folder_of_sets(name):
-        return load_folder(folder / "train", reading)
+    if folders := _train_and_test(name):
+        return load_folder(folders[0], reading)
     check_training(name)
     root = data_root(root)
     reading.refuse(name)
@@ -210,11 +210,9 @@ def load_test(name: str, root: str | Path | None = None, reading: Reading = USUA
     Raises:
         InputError: as `load_domain`.
     """
-    folder = _folder_of_sets(name)
-    if folder is None:
-        return load_domain(name, root, reading)
-    return load_folder(folder / ("val" if (folder / "val").is_dir() and not (folder / "test").is_dir() else "test"),
-                       reading)
+    if folders := _train_and_test(name):
+        return load_folder(folders[1], reading)
+    return load_domain(name, root, reading)
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> InputError:
@@ -223,8 +221,8 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> InputError:
     return unknown(what, name, [*known, "folder:PATH"])
 
 
-def _folder_of_sets(name: str) -> Path | None:
-    """Return the folder of ``folder:PATH``; None for any other name.
+def _train_and_test(name: str) -> tuple[Path, Path] | None:
+    """Return the folders of training and test images of ``folder:PATH``; None for any other name.
 
     Raises:
         InputError: if it has no folder of training images, or none of test images.
@@ -232,7 +230,8 @@ def _folder_of_sets(name: str) -> Path | None:
     if not name.startswith("folder:"):
         return None
     folder = Path(os.path.expanduser(name.removeprefix("folder:")))
-    if not (folder / "train").is_dir() or not any((folder / part).is_dir() for part in ("test", "val")):
-        raise InputError(f"a training set needs {shown(folder / 'train')}/<class>/* and, for the accuracy at the end, "
+    train, test = folder / "train", next((folder / part for part in ("test", "val") if (folder / part).is_dir()), None)
+    if not train.is_dir() or test is None:
+        raise InputError(f"a training set needs {shown(train)}/<class>/* and, for the accuracy at the end, "
                          f"{shown(folder / 'test')}/<class>/* (or val/)")
-    return folder
+    return train, test

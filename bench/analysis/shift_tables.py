@@ -182,9 +182,9 @@ def severity_table(found: Sequence[Part], clean_of: dict[str, str]) -> pd.DataFr
     for part in found:
         if part.name != "benchmark":
             continue
-        scores = {severity: part.correct[:, [i for i, (_, s) in enumerate(part.cells) if s == severity]].mean(1)
-                  for severity in sorted({severity for _, severity in part.cells})}
         counts = Counter(severity for _, severity in part.cells)
+        scores = {severity: part.correct[:, [i for i, (_, s) in enumerate(part.cells) if s == severity]].mean(1)
+                  for severity in sorted(counts)}
         clean = by_key.get((part.model, clean_of.get(part.domain, ""), "all"))
         if clean is not None and np.isin(part.examples, clean.examples).all():
             scores = {0: clean.scores[np.isin(clean.examples, part.examples)], **scores}

@@ -110,7 +110,7 @@ def _dataset(value: Any) -> str:
     """Return the name of a set with training images, and a path as the name of a folder of them."""
     from framebench.domains import check_training
 
-    name = f"folder:{_text(value)}" if isinstance(value, os.PathLike) else _text(value)
+    name = _text(_domain(value))
     check_training(name)
     return name
 
