@@ -29,8 +29,8 @@ class BrowseOptions(Options):
 
     command = "browse"
 
-    folder: Path | None = option("FOLDER", None, PATH, "an output folder, or a folder that contains some, at any depth",
-                                 positional=True, known_as="runs, else the current folder")
+    folder: Path | None = option("FOLDER", None, PATH, "an output folder, or a folder that contains output folders "
+                                 "at any depth", positional=True, known_as="runs, else the current folder")
     port: int | None = option("--port", None, INTEGER, "port of the server", known_as="a free one",
                               rule=Rule(lambda value: 1 <= value <= 65535, "must lie between 1 and 65535"))
     static: bool = option("--static", False, TRUTH, "write FOLDER/index.html and exit")
