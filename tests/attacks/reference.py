@@ -19,15 +19,15 @@ def direction(index: int, basis: str, shape: tuple[int, int, int]) -> np.ndarray
 
 def own_order(example: int, order: str, shape: tuple[int, int, int], seed: int) -> np.ndarray:
     """Return all directions of an image, in the order in which they are tried."""
-    directions = generator(seed, "simba-order", example).permutation(np.prod(shape))
+    source, directions = generator(seed, "simba-order", example), np.arange(np.prod(shape))
     if order == "random":
-        return directions
+        return source.permutation(directions)
     height, width = shape[1:]
     band = np.maximum(directions // width % height, directions % width)
     if order == "strided":
         first, stride = math.ceil(max(height, width) / 8), max(1, max(height, width) // 32)
         band = np.where(band < first, 0, 1 + (band - first) // stride)
-    return directions[np.argsort(band, kind="stable")]
+    return np.concatenate([source.permutation(directions[band == number]) for number in range(band.max() + 1)])
 
 
 def attack(logits, x, label, example, *, max_iterations, epsilon, basis, order, step, objective, targeted, linf,

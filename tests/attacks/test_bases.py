@@ -29,11 +29,12 @@ def test_large_images_take_little_memory():
     np.testing.assert_allclose(basis.images[0, 1].numpy() - 0.5, idctn(unit, norm="ortho"), atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [5, 200])
 @pytest.mark.parametrize("linf", [None, 0.3])
 @pytest.mark.parametrize("kind", [*BASES.values(), CumulativeDCTBasis])
-def test_a_trial_that_is_taken_back_leaves_no_trace(kind, linf):
-    x = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-    basis = kind(2, (3, 5, 5), torch.float32, torch.device("cpu"), linf)
+def test_a_trial_that_is_taken_back_leaves_no_trace(kind, linf, size):
+    x = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    basis = kind(2, (3, size, size), torch.float32, torch.device("cpu"), linf)
     rows, kept = np.arange(2), x
     basis.admit(rows, x)
     for directions in (np.array([7, 31]), np.array([9, 33])):
@@ -47,15 +48,24 @@ def test_a_trial_that_is_taken_back_leaves_no_trace(kind, linf):
 
 
 def test_low_frequencies_come_first():
-    assert bands("random", (2, 3, 3)) is None
-    assert bands("low-frequency", (2, 3, 3)).tolist() == [0, 1, 2, 1, 1, 2, 2, 2, 2] * 2
-    assert bands("low-frequency", (1, 2, 3)).tolist() == [0, 1, 2, 1, 1, 2]
+    def listed(order, shape, budget):
+        return [band.tolist() for band in bands(order, shape, budget)]
+
+    assert listed("random", (1, 2, 3), 2) == [[0, 1, 2, 3, 4, 5]]
+    every = [[0, 9], [1, 3, 4, 10, 12, 13], [2, 5, 6, 7, 8, 11, 14, 15, 16, 17]]
+    assert listed("low-frequency", (2, 3, 3), 18) == every
+    assert listed("low-frequency", (1, 2, 3), 6) == [[0], [1, 3, 4], [2, 5]]
+    for budget, needed in ((0, 1), (2, 1), (3, 2), (8, 2), (9, 3)):
+        assert listed("low-frequency", (2, 3, 3), budget) == every[:needed]
 
 
 @pytest.mark.parametrize(("size", "first", "stride"), [(224, 28, 7), (299, 38, 9), (32, 4, 1)])
 def test_strided_bands_are_those_of_the_authors_code(size, first, stride):
     """Their ImageNet runs: --freq_dims 28 --stride 7, and 38 and 9 for Inception-v3."""
-    band = bands("strided", (1, size, size)).reshape(size, size)
+    band = np.empty(size * size, dtype=int)
+    for number, directions in enumerate(bands("strided", (1, size, size), size * size)):
+        band[directions] = number
+    band = band.reshape(size, size)
     np.testing.assert_array_equal(band, band.T)
     assert (band[:first, :first] == 0).all()
     for number, start in enumerate(range(first, size, stride), start=1):
