@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
 from framebench.errors import InputError
 
-#: Most values of directions that are computed at once on a CPU, so that they fit into a core's cache.
-PART = 2**18
+#: Values of directions that are computed at once on a CPU, so that they stay in a core's L2 cache.
+PART = 2**17
+#: Numbers, slot * C + channel, of several small planes [r], or of one large plane.
+_Plane = int | torch.Tensor
 
 
 class Basis:
@@ -45,8 +48,9 @@ class Basis:
     def admit(self, rows: np.ndarray, x: torch.Tensor) -> None:
         """Put clean images x [r, C, H, W] into the slots `rows`."""
         index = self._to_device(rows)
-        self._clean[index] = x.to(self._clean)
-        self.images[index] = self._clean[index]
+        self._clean[index] = x = x.to(self._clean)
+        # In the order of the target: an assignment that also reorders takes several times as long.
+        self.images[index] = x.contiguous(memory_format=torch.channels_last)
 
     def move(self, source: np.ndarray, target: np.ndarray) -> None:
         """Copy slots `source` over slots `target`."""
@@ -109,7 +113,8 @@ class DCTBasis(Basis):
         super().__init__(slots, shape, dtype, device, linf)
         self._kept = torch.zeros_like(self._clean)
         self._vertical, self._horizontal = (_dct_matrix(n).to(device) for n in shape[1:])
-        self._part = slots if device.type != "cpu" else max(1, PART // math.prod(shape[1:]))
+        self._part = slots if device.type != "cpu" else PART // math.prod(shape[1:])
+        self._single = self._part < 4  # large planes one by one, as views: no copies
 
     def admit(self, rows: np.ndarray, x: torch.Tensor) -> None:
         """See `Basis.admit`."""
@@ -118,34 +123,40 @@ class DCTBasis(Basis):
 
     def show(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
         """See `Basis.show`."""
-        clean, kept = self._planes(self._clean), self._planes(self._kept)
         for plane, step in self._steps(rows, directions, amounts):
-            trial = self._bounded(step.add_(kept.index_select(0, plane)))
-            self._put(plane, trial.add_(clean.index_select(0, plane)))
+            trial = self._bounded(step.add_(_planes(self._kept, plane)))
+            self._put(plane, trial.add_(_planes(self._clean, plane)))
 
     def keep(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
         """See `Basis.keep`."""
+        kept = self._kept.flatten(0, 1)
         for plane, step in self._steps(rows, directions, amounts):
-            self._planes(self._kept).index_add_(0, plane, step)
+            if isinstance(plane, int):
+                kept[plane].add_(step)
+            else:
+                kept.index_add_(0, plane, step)
 
     def _steps(self, rows: np.ndarray, directions: np.ndarray,
-               amounts: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield, for parts of the rows, planes [r] and the steps amount * direction [r, H, W] to add to them."""
-        for start in range(0, len(rows), self._part):
-            part = slice(start, start + self._part)
-            channel, row, column = map(self._to_device, np.unravel_index(directions[part], self.shape))
-            # A table of all vectors would take (H W)^2 numbers: 20 GB at 224x224.
-            vectors = (self._vertical[row][:, :, None] * self._horizontal[column][:, None]).to(self._clean.dtype)
-            amount = self._to_device(amounts[part]).to(vectors.dtype)
-            yield self._to_device(rows[part]) * self.shape[0] + channel, vectors.mul_(amount[:, None, None])
+               amounts: np.ndarray) -> Iterator[tuple[_Plane, torch.Tensor]]:
+        """Yield, for parts of the rows, planes and the steps amount * direction to add to them, [r, H, W] or [H, W]."""
+        channel, row, column = np.unravel_index(directions, self.shape)
+        planes = rows * self.shape[0] + channel
+        # A table of all directions would take (H W)^2 numbers: 20 GB at 224x224.
+        vertical = self._vertical[self._to_device(row)] * self._to_device(amounts)[:, None]
+        factors = [vertical[:, :, None].to(self._clean.dtype),
+                   self._horizontal[self._to_device(column)][:, None].to(self._clean.dtype)]
+        parts: Iterable[Iterable[Any]] = (planes.tolist(), *factors) if self._single else (
+            torch.split(values, self._part) for values in (self._to_device(planes), *factors))
+        for plane, down, across in zip(*parts, strict=True):
+            yield plane, down * across
 
-    def _planes(self, state: torch.Tensor) -> torch.Tensor:
-        """Return a view [slots C, H, W] of all channels; one index is twice as fast as two."""
-        return state.flatten(0, 1)
-
-    def _put(self, plane: torch.Tensor, trial: torch.Tensor) -> None:
-        """Set planes of the images to `trial` [r, H, W], clipped."""
-        self.images[plane // self.shape[0], plane % self.shape[0]] = trial.clamp_(0, 1)
+    def _put(self, plane: _Plane, trial: torch.Tensor) -> None:
+        """Set planes of the images to `trial`, [r, H, W] or [H, W], clipped."""
+        slot, channel = plane // self.shape[0], plane % self.shape[0]
+        if isinstance(plane, int):
+            torch.clamp(trial, 0, 1, out=self.images[slot, channel])
+        else:
+            self.images[slot, channel] = trial.clamp_(0, 1)
 
     def _states(self) -> list[torch.Tensor]:
         return [*super()._states(), self._kept]
@@ -166,9 +177,9 @@ class CumulativeDCTBasis(DCTBasis):
     def show(self, rows: np.ndarray, directions: np.ndarray, amounts: np.ndarray) -> None:
         """See `Basis.show`; an amount of 0 shows the kept image, bit for bit."""
         for plane, step in self._steps(rows, directions, amounts):
-            trial = step.add_(self._planes(self._kept).index_select(0, plane))
+            trial = step.add_(_planes(self._kept, plane))
             if self.linf is not None:
-                clean = self._planes(self._clean).index_select(0, plane)
+                clean = _planes(self._clean, plane)
                 trial.clamp_(clean - self.linf, clean + self.linf)
             self._put(plane, trial)
 
@@ -183,6 +194,12 @@ BASES: dict[str, type[Basis]] = {"pixel": PixelBasis, "dct": DCTBasis}
 
 #: Bases with cumulative clipping. For pixels there is no difference, since no direction repeats.
 CUMULATIVE: dict[str, type[Basis]] = {"pixel": PixelBasis, "dct": CumulativeDCTBasis}
+
+
+def _planes(state: torch.Tensor, plane: _Plane) -> torch.Tensor:
+    """Return one plane [H, W] of images [slots, C, H, W] as a view, or copies of several planes [r, H, W]."""
+    state = state.flatten(0, 1)
+    return state[plane] if isinstance(plane, int) else state.index_select(0, plane)
 
 
 @functools.lru_cache(maxsize=4)
