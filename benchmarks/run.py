@@ -37,7 +37,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "predictor": ("predictor.py", "--seconds", "2"),
     "simba": ("simba.py", "--data-root", "{root}", "-n", "300", "--art-images", "40"),
     "simba-224": ("simba.py", "--untrained", "squeezenet1_1", "-n", "16", "--batch-size", "16", "--iterations",
-                  "10000", "--max-queries", "60", "--basis", "dct", "--order", "low-frequency"),
+                  "10000", "--max-queries", "300", "--basis", "dct", "--order", "low-frequency"),
     "whitebox": ("whitebox.py", "--rounds", "3", "--iterations", "8"),
     "shift": ("shift.py", "--data-root", "{root}", "-n", "1000"),
     "cluster": ("cluster.py", "--data-root", "{root}", "-n", "640", "--workers", "1", "2"),
