@@ -143,12 +143,12 @@ class DCTBasis(Basis):
         planes = rows * self.shape[0] + channel
         # A table of all directions would take (H W)^2 numbers: 20 GB at 224x224.
         vertical = self._vertical[self._to_device(row)] * self._to_device(amounts)[:, None]
-        factors = [vertical[:, :, None].to(self._clean.dtype),
-                   self._horizontal[self._to_device(column)][:, None].to(self._clean.dtype)]
+        dtype = torch.promote_types(self._clean.dtype, torch.float32)
+        factors = [vertical[:, :, None].to(dtype), self._horizontal[self._to_device(column)][:, None].to(dtype)]
         parts: Iterable[Iterable[Any]] = (planes.tolist(), *factors) if self._single else (
             torch.split(values, self._part) for values in (self._to_device(planes), *factors))
         for plane, down, across in zip(*parts, strict=True):
-            yield plane, down * across
+            yield plane, (down * across).to(self._clean.dtype)
 
     def _put(self, plane: _Plane, trial: torch.Tensor) -> None:
         """Set planes of the images to `trial`, [r, H, W] or [H, W], clipped."""
