@@ -133,8 +133,8 @@ def _statistics(found: Findings, cited: dict[str, None]) -> str:
                          "and McNemar's exact test")
         _cite(cited, ("newcombe1998paired", "mcnemar1947"))
     if tests - {"McNemar"}:
-        sentences.append("Means over cells are compared by a bootstrap over images and a test that flips the signs of "
-                         "the images' differences")
+        sentences.append("Means over cells are compared by Student's interval and a test that flips the signs of the "
+                         "images' differences")
     if len(sentences) > 1:
         sentences.append("p-values are adjusted by Holm's method within each family of comparisons")
         _cite(cited, ("holm1979",))

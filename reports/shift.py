@@ -59,8 +59,8 @@ def shift_section(found: Findings) -> Section | None:
     costs = summary[summary["gap"].notna() | summary["mce"].notna()]
     if len(costs):
         blocks.append(Part("Accuracy loss under shift", [_cost(costs), Text(
-            "Gap: clean accuracy minus shifted accuracy, in points. " + _mce_note(found, summary) + " Intervals: a "
-            "bootstrap over images for means over cells, Newcombe's for a gap between two sets of images.", "soft"),
+            "Gap: clean accuracy minus shifted accuracy, in points. " + _mce_note(found, summary) + " Intervals of "
+            "gaps: Student's for means over cells, Newcombe's for a gap between two sets of images.", "soft"),
             *[Text(text, "soft") for text in _fewer_classes(summary, clean_of, classes)]]))
     gathered: dict[str, list[ShiftPart]] = {}
     for part in found.parts:
@@ -70,8 +70,8 @@ def shift_section(found: Findings) -> Section | None:
         blocks.append(Part("Models compared under shift, on the same images", [*matrices(
             found.shift_questions, [paired_parts(paired)]), Text(
             "Accuracy of a minus b, in points. For one set of images: Newcombe's 95% interval for paired proportions "
-            "and McNemar's exact test. For means over cells: a 95% bootstrap interval over images, and a sign-flip "
-            "test of the images' differences. Its p has the sign ≤ where no random flip was as extreme as what was "
+            "and McNemar's exact test. For means over cells: Student's 95% interval and a sign-flip test "
+            "of the images' differences. Its p has the sign ≤ where no random flip was as extreme as what was "
             "observed. " + FAMILIES, "soft")]))
     blocks += trainings_sections(trainings)
     blocks += [Folded(f"{domain}: every cell", [_cells(group)]) for domain, group in

@@ -99,10 +99,10 @@ def _compared(a: Measured, b: Measured, metric: str, budget: int) -> dict[str, A
 def paired_shift_table(found: Sequence[Part]) -> pd.DataFrame:
     """Return ``shift_paired.csv``: every pair of models on the images and cells that both have rows for.
 
-    Accuracy of a minus b. For one cell: Newcombe's interval and McNemar's exact test. For the mean over cells: a
-    bootstrap interval over images, and a sign-flip test of the images' differences. If its p is the smallest that the
-    number of flips allows, `p_bound` is true, and p and the adjusted p are upper bounds. `sd` is the standard deviation
-    of the images' differences.
+    Accuracy of a minus b. For one cell: Newcombe's interval and McNemar's exact test. For the mean over cells:
+    Student's interval and a sign-flip test of the images' differences. If its p is the smallest that the number of
+    flips allows, `p_bound` is true, and p and the adjusted p are upper bounds. `sd` is the standard deviation of the
+    images' differences.
     """
     entries: list[dict[str, Any]] = []
     families: dict[tuple[str, str], list[Part]] = {}
@@ -121,7 +121,7 @@ def paired_shift_table(found: Sequence[Part]) -> pd.DataFrame:
                 (difference, low, high), test, bound = paired_proportions(x, y), "McNemar", False
                 p_value = mcnemar(correct_a[:, 0], correct_b[:, 0]).p_value
             else:
-                (difference, low, high), test = paired_difference(x, y), "sign flip"
+                (difference, low, high), test = paired_difference(x, y, len(cells)), "sign flip"
                 p_value, bound = sign_flip(x, y)
             entries.append({"model_a": a.model, "model_b": b.model, "domain": a.domain, "part": a.name,
                             "cells": len(cells), "n": len(common), "a": x.mean(), "b": y.mean(),

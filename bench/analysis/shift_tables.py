@@ -207,9 +207,9 @@ def _gap(part: Part, clean: Part | None) -> dict[str, float]:
                                                 (len(scores), len(part.scores)))
     else:
         _, shifted_rows, clean_rows = np.intersect1d(part.examples, clean.examples, return_indices=True)
-        scores = clean.scores[clean_rows]
-        paired = paired_proportions if len(part.cells) == 1 else paired_difference
-        gap, low, high = paired(scores, part.scores[shifted_rows])
+        scores, shifted, cells = clean.scores[clean_rows], part.scores[shifted_rows], len(part.cells)
+        gap, low, high = paired_proportions(scores, shifted) if cells == 1 else \
+            paired_difference(scores, shifted, cells)
     return {"clean_n": len(scores), "clean_accuracy": scores.mean() if len(scores) else np.nan, "gap": gap,
             "gap_low": low, "gap_high": high}
 

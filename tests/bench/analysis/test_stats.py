@@ -99,16 +99,39 @@ def test_newcombes_paired_interval_covers(n, only_a, only_b, both):
     assert np.mean([low <= only_a - only_b <= high for _, low, high in intervals]) >= 0.94
 
 
-def test_bootstrap_agrees_with_resampling_examples():
+def test_paired_differences_of_many_examples_have_the_interval_of_a_bootstrap():
     rng = np.random.default_rng(0)
-    a, b = rng.random(200) < 0.7, rng.random(200) < 0.6
-    difference, low, high = paired_difference(a, b)
+    a, b = rng.binomial(5, 0.7, 200) / 5, rng.binomial(5, 0.6, 200) / 5
+    difference, low, high = paired_difference(a, b, 5)
     assert difference == pytest.approx(a.mean() - b.mean())
     index = rng.integers(0, 200, (10000, 200))
     direct = np.quantile((a[index].mean(1) - b[index].mean(1)), [0.025, 0.975])
-    assert (low, high) == pytest.approx(tuple(direct), abs=0.008)
-    assert paired_difference(a, b) == (difference, low, high), "it is seeded"
-    assert math.isnan(paired_difference(a[:0], b[:0])[0])
+    assert (low, high) == pytest.approx(tuple(direct), abs=0.004)
+
+
+@pytest.mark.parametrize("cells", [5, 75])
+@pytest.mark.parametrize("n", [5, 20])
+@pytest.mark.parametrize(("easy", "shift"), [(3.0, 0.0), (1.0, 0.7), (5.0, 0.0), (-3.0, 0.5)])
+def test_the_interval_of_a_paired_difference_covers_it_for_few_images(easy, shift, n, cells):
+    """Two models that find the same images hard; at `easy` = 5 they seldom differ."""
+    rng = np.random.default_rng(0)
+
+    def shares(size):
+        image = easy + rng.normal(0, 2, size)
+        answers = (image - part + rng.normal(0, 0.4, size) for part in (0, shift))
+        return [rng.binomial(cells, 1 / (1 + np.exp(-answer))) / cells for answer in answers]
+
+    a, b = shares(500_000)
+    true, pairs = a.mean() - b.mean(), (shares(n) for _ in range(400))
+    covered = [low <= true <= high for _, low, high in (paired_difference(a, b, cells) for a, b in pairs)]
+    assert np.mean(covered) >= 0.92
+
+
+def test_equal_shares_have_an_interval_of_some_width():
+    same = np.array([0.0, 0.4, 1.0, 1.0])
+    difference, low, high = paired_difference(same, same, 5)
+    assert difference == 0 and low == -high and high == pytest.approx(3.1824 * math.sqrt(1 / 5 / 3 / 4), rel=1e-4)
+    assert paired_difference(np.ones(2), np.zeros(2), 5)[1:] == (-1, 1), "no difference is larger"
 
 
 def test_holm():
@@ -175,4 +198,5 @@ def test_the_interval_of_a_mean_over_cells_covers_it_for_few_images(n):
 
 
 def test_one_example_tells_nothing_of_a_difference():
-    assert paired_difference(np.array([0.7]), np.array([0.2])) == (pytest.approx(0.5), -1, 1)
+    assert paired_difference(np.array([0.7]), np.array([0.2]), 5) == (pytest.approx(0.5), -1, 1)
+    assert all(map(math.isnan, paired_difference(np.zeros(0), np.zeros(0), 5)))
