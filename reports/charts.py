@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from bench.analysis.measured import Measured
 from bench.analysis.outcomes import robust
 from bench.analysis.shift_tables import Part
-from bench.analysis.stats import paired_proportions, wilson
+from bench.analysis.stats import paired_proportions, shares_interval
 
 #: Name of the mean over severities in a heat map.
 _MEAN = "mean"
 #: Most classes of a chart by class.
 MOST_CLASSES = 100
-_Z = 1.959964  # of a two-sided 95% interval
 
 _SHARE = {"percent": True, "log": False}
 
@@ -121,36 +121,33 @@ def by_class(attacks: Iterable[Measured], shifted: Iterable[Part], names: Mappin
                               (run.length, f"robust accuracy, {run.name}, {run.domain}")):
             held = robust(frame, run.traits, "iterations", budget)
             measures.setdefault((f"{label}|{budget}", label), {})[run.model] = [
-                _share(held[labels == place]) for place in range(len(classes))]
+                _share(held[labels == place], 1) for place in range(len(classes))]
     for part in shifted:
         lists.add(part.classes)
         label = f"accuracy, {names[part.domain]}" + ("" if part.name == "all" else f" ({part.name})")
         measures.setdefault((label, label), {})[part.model] = [
-            _share(part.scores[part.labels == place]) for place in range(len(part.classes))]
+            _share(part.scores[part.labels == place], len(part.cells)) for place in range(len(part.classes))]
     if len(lists) != 1 or len(next(iter(lists))) > MOST_CLASSES:
         return None
     return {"kind": "classes", "classes": list(lists.pop()), "measures": [
         {"key": key, "label": label, "models": models} for (key, label), models in measures.items()]}
 
 
-def _share(scores: np.ndarray) -> list[float] | None:
-    """Return mean, lower and upper end of its 95% interval, and number of scores; None without scores."""
-    n = len(scores)
-    if not n:
+def _share(scores: np.ndarray, outcomes: int) -> list[float] | None:
+    """Return mean, lower and upper end of its 95% interval, and number of scores; None without scores.
+
+    Each score is a share of `outcomes`.
+    """
+    if not len(scores):
         return None
-    if set(np.unique(scores)) <= {0, 1}:
-        low, high = wilson(int(scores.sum()), n)
-    else:
-        half = _Z * scores.std() / n ** 0.5
-        low, high = max(scores.mean() - half, 0.0), min(scores.mean() + half, 1.0)
-    return [round(float(value), 4) for value in (scores.mean(), low, high)] + [n]
+    return [round(float(value), 4) for value in (scores.mean(), *shares_interval(scores, outcomes))] + [len(scores)]
 
 
 def heat(parts: Sequence[Part]) -> dict[str, Any]:
     """Accuracy by corruption, severity and model on one domain, and the pairs of models without a shown difference.
 
     A difference is not shown if its 95% interval, over the images that all models have, contains zero. The interval is
-    Newcombe's for one cell and the normal one for a mean over severities.
+    Newcombe's for one cell and Student's for a mean over severities.
     """
     models = list(dict.fromkeys(part.model for part in parts))
     rows = list(dict.fromkeys(corruption for part in parts for corruption, _ in part.cells))
@@ -159,6 +156,7 @@ def heat(parts: Sequence[Part]) -> dict[str, Any]:
     for part in parts[1:]:
         common = np.intersect1d(common, part.examples)
     outcomes: dict[tuple[str, str, str], np.ndarray] = {}  # slice, corruption, model -> score of each image
+    severities = dict.fromkeys(rows, len(slices))  # in the mean of a corruption
     for part in parts:
         correct = part.correct[np.isin(part.examples, common)].astype(np.float32)
         for row in rows:
@@ -167,33 +165,41 @@ def heat(parts: Sequence[Part]) -> dict[str, Any]:
                 outcomes[str(part.cells[i][1]), row, part.model] = correct[:, i]
             if columns:
                 outcomes[_MEAN, row, part.model] = correct[:, columns].mean(1)
+                severities[row] = min(severities[row], len(columns))
     cells: dict[str, dict[str, list[Any]]] = {key: {model: [] for model in models} for key in slices}
     noise: dict[str, dict[str, list[str]]] = {key: {model: [] for model in models} for key in slices}
     for key in slices:
         for row in rows:
             by_model = {model: outcomes.get((key, row, model)) for model in models}
-            quiet = _noise(by_model, exact=key != _MEAN)
+            averaged = severities[row] if key == _MEAN else 1
+            quiet = _noise(by_model, averaged)
             for model, scores in by_model.items():
-                share = None if scores is None else _share(scores)
+                share = None if scores is None else _share(scores, averaged)
                 cells[key][model].append(share and share[:3])
                 noise[key][model].append("".join("1" if (model, other) in quiet else "0" for other in models))
     return {"kind": "heat", "rows": rows, "models": models, "slices": slices, "n": len(common), "cells": cells,
             "noise": noise if len(models) > 1 else None}
 
 
-def _noise(scores: Mapping[str, np.ndarray | None], *, exact: bool) -> set[tuple[str, str]]:
-    """Return the pairs of models, in both orders, whose difference has an interval that contains zero."""
+def _noise(scores: Mapping[str, np.ndarray | None], outcomes: int) -> set[tuple[str, str]]:
+    """Return the pairs of models, in both orders, whose difference has an interval that contains zero.
+
+    Each score is a share of `outcomes`.
+    """
     measured = {model: values for model, values in scores.items() if values is not None}
     models, quiet = list(measured), set[tuple[str, str]]()
     if len(models) < 2 or len(measured[models[0]]) < 2:
         return quiet
     matrix = np.stack(list(measured.values())).astype(float)
-    spread = np.cov(matrix)
+    n = matrix.shape[1]
+    spread, quantile = np.cov(matrix), stats.t.ppf(0.975, n - 1)
     for i, a in enumerate(models):
         for j, b in enumerate(models[:i]):
             difference = matrix[i].mean() - matrix[j].mean()
-            error = _Z * max(spread[i, i] + spread[j, j] - 2 * spread[i, j], 0.0) ** 0.5 / matrix.shape[1] ** 0.5
-            if exact and 0.5 * error < abs(difference) < 2 * error or difference == 0:  # else the two agree
+            # As in `paired_difference`, from one covariance matrix: there can be thousands of pairs.
+            variance = max(spread[i, i] + spread[j, j] - 2 * spread[i, j], 0.0)
+            error = quantile * ((variance + (outcomes > 1) / outcomes / (n - 1)) / n) ** 0.5
+            if outcomes == 1 and 0.5 * error < abs(difference) < 2 * error:  # else Newcombe's agrees with it
                 _, low, high = paired_proportions(matrix[i] > 0.5, matrix[j] > 0.5)
                 within = low <= 0 <= high
             else:

@@ -20,6 +20,6 @@ def classes_section(found: Findings) -> Section | None:
     if chart is None:
         return None
     return Section("Accuracy by class", "the images of each class by themselves", [Plot(
-        "classes", "Accuracy of every model on the images of each class. Intervals are Wilson's; for means over "
-        "cells, normal approximations over images. The accuracy of the worst class is biased downwards, because the "
+        "classes", "Accuracy of every model on the images of each class. Intervals are Wilson's; means over "
+        "cells have an effective number of outcomes. The accuracy of the worst class is biased downwards, because the "
         "class was selected for being the worst.", partial(class_map, chart), chart)])

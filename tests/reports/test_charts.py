@@ -11,7 +11,7 @@ import pytest
 from bench.analysis.attack_tables import curve
 from bench.analysis.reporting import write_report
 from bench.analysis.shift_tables import Part
-from bench.analysis.stats import paired_proportions
+from bench.analysis.stats import paired_difference, paired_proportions, shares_interval
 from framebench.reports import charts
 from tests.bench.analysis.making import cell_of, kept, one, run_of
 
@@ -54,6 +54,22 @@ def test_noise_is_what_the_paired_interval_says():
     assert chart["noise"]["3"]["two"] == ["10", "10"], "the same outcomes: nothing is shown"
     assert chart["noise"]["mean"]["two"][0][0] == "0"
     assert chart["cells"]["1"]["two"][0][0] == pytest.approx(other[:, 0].mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [3, 8, 300])
+def test_the_noise_of_means_is_what_students_interval_says(n):
+    seen = set()
+    for seed in range(30):
+        base, other = of_chance([0.6] * 4, n, seed), of_chance([0.2, 0.1, 0.7, 0.4], n, seed)
+        chart = charts.heat([part("one", base), part("two", other)])
+        for place, columns in ((0, [0, 1]), (1, [2, 3])):
+            _, low, high = paired_difference(other[:, columns].mean(1), base[:, columns].mean(1), 2)
+            expected = "1" if low <= 0 <= high else "0"
+            assert chart["noise"]["mean"]["two"][place][0] == expected
+            seen.add(expected)
+            assert chart["cells"]["mean"]["two"][place] == pytest.approx(
+                [other[:, columns].mean(), *shares_interval(other[:, columns].mean(1), 2)], abs=1e-4)
+    assert "1" in seen and ("0" in seen or n == 3)
 
 
 def test_noise_is_over_the_images_that_all_models_have():
