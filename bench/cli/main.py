@@ -26,6 +26,14 @@ COMMANDS = {module.OPTIONS.command: module
 _KEPT = "finished work is kept, and the same command resumes it"
 
 
+#: What other tools call a flag -> its name here.
+_ELSEWHERE = {
+    **dict.fromkeys(("--iterations", "--max-iterations", "--max-iter", "--steps"), "--budgets"),
+    **dict.fromkeys(("--n-examples", "--num-samples", "--max-samples", "--limit"), "-n"),
+    "--dataset": "--domain", "--gpu": "--device", "--num-workers": "--workers",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     """An argument parser that raises an `InputError`."""
 
@@ -37,9 +45,10 @@ class _Parser(argparse.ArgumentParser):
         return found, unknown_words
 
     def _nearest(self, words: list[str]) -> str:
-        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        known = {flag: flag for flag in self._option_string_actions if flag.startswith("--")}
+        known |= {word: flag for word, flag in _ELSEWHERE.items() if flag in self._option_string_actions}
         given = (word.partition("=")[0] for word in words if word.startswith("--"))
-        near = [match for word in given for match in difflib.get_close_matches(word, flags, n=1, cutoff=0.7)]
+        near = [known[match] for word in given for match in difflib.get_close_matches(word, known, n=1, cutoff=0.7)]
         return f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
 
     def error(self, message: str) -> NoReturn:

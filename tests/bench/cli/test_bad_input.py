@@ -56,6 +56,8 @@ from framebench.models.checkpoint import Card, save
     (["--out", "{file}/out"], "can't write to the folder"),
     (["--surprise"], "see bench attack --help"),
     (["--max-querys", "5"], "did you mean --max-queries?"),
+    (["--max-iterations", "5"], "did you mean --budgets?"),
+    (["--dataset=cifar10", "--num-sample", "5"], "did you mean --domain or -n?"),
 ])
 def test_attack(tmp_path, model_file, capsys, options, message):
     given = [option.format(file=model_file, folder=model_file.parent) for option in options]
