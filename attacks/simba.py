@@ -47,6 +47,8 @@ class SimBAAttack(Attack):
     def __init__(self, options: SimBAOptions, space: NormalisedClip | None = None) -> None:
         self.options, self._space = options, space
         self.settings = plain({key: value for key, value in dataclasses.asdict(options).items() if key != "budget"})
+        if options.order != "random":
+            self.settings["draws"] = "band by band"  # the orders of earlier rows were others
         words = [getattr(options, name) for name in ("basis", "order", "step", "objective", "convention", "clip")
                  if name == "basis" or getattr(options, name) != CHOICES[name][0]]
         pixels = options.convention == "pixel-clip"  # else linf is no distance between images
