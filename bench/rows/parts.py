@@ -145,8 +145,12 @@ class Rows:
 
     def join(self, other: Rows) -> None:
         """Add the rows of the same evaluation for examples that have none here."""
-        table = other._table(SCHEMA.names)
-        self._added.append(table.filter(~np.isin(table.column("example").to_numpy(), self.ids)))
+        table, ids = other._table(SCHEMA.names), self.ids
+        known = np.isin(table.column("example").to_numpy(), ids)
+        if known.any() and (differ := _differing(pa.concat_tables([self._table(SCHEMA.names), table]))):
+            _log.warning("%d images of %s have another outcome in %s; their first rows stay", differ, self.folder,
+                         other.folder)
+        self._added.append(table.filter(~known))
         self._frame = None
 
     def collect(self) -> None:

@@ -138,6 +138,20 @@ def test_shards_are_joined(tmp_path):
     assert picture.clean.shape == (3, 4, 4) and (picture.attacked == 1).all()
 
 
+@pytest.mark.parametrize("other", [False, True])
+def test_rows_with_another_outcome_are_named_when_they_are_joined(tmp_path, caplog, other):
+    first, second = Store(tmp_path / "a"), Store(tmp_path / "b")
+    filled(first, [1, 2])
+    rows = second.open(EVALUATION, FACTS)
+    rows.add({**columns([2, 3]), "queries": columns([5, 6])["queries"]} if other else columns([2, 3]))
+    rows.finish()
+    before = first.all()[0].frame()
+    first.take(second)
+    (joined,) = Store(tmp_path / "a").all()
+    assert joined.frame().head(2).equals(before) and joined.ids.tolist() == [1, 2, 3]
+    assert ("1 images" in caplog.text) is other
+
+
 def test_rows_of_other_budgets_are_not_joined(tmp_path):
     whole = Store(tmp_path / "all")
     for i, budget in enumerate((1, 100)):
