@@ -155,43 +155,42 @@ def heat(parts: Sequence[Part]) -> dict[str, Any]:
     common = parts[0].examples
     for part in parts[1:]:
         common = np.intersect1d(common, part.examples)
-    outcomes: dict[tuple[str, str, str], np.ndarray] = {}  # slice, corruption, model -> score of each image
-    severities = dict.fromkeys(rows, len(slices))  # in the mean of a corruption
+    correct: dict[tuple[str, str], dict[int, np.ndarray]] = {}  # corruption, model -> severity -> outcomes of images
     for part in parts:
-        correct = part.correct[np.isin(part.examples, common)].astype(np.float32)
-        for row in rows:
-            columns = [i for i, (corruption, _) in enumerate(part.cells) if corruption == row]
-            for i in columns:
-                outcomes[str(part.cells[i][1]), row, part.model] = correct[:, i]
-            if columns:
-                outcomes[_MEAN, row, part.model] = correct[:, columns].mean(1)
-                severities[row] = min(severities[row], len(columns))
+        outcomes = part.correct[np.isin(part.examples, common)].astype(np.float32)
+        for (row, severity), column in zip(part.cells, outcomes.T, strict=True):
+            correct.setdefault((row, part.model), {})[severity] = column
     cells: dict[str, dict[str, list[Any]]] = {key: {model: [] for model in models} for key in slices}
     noise: dict[str, dict[str, list[str]]] = {key: {model: [] for model in models} for key in slices}
     for key in slices:
         for row in rows:
-            by_model = {model: outcomes.get((key, row, model)) for model in models}
-            averaged = severities[row] if key == _MEAN else 1
-            quiet = _noise(by_model, averaged)
-            for model, scores in by_model.items():
-                share = None if scores is None else _share(scores, averaged)
+            measured = {model: {severity: column for severity, column in correct.get((row, model), {}).items()
+                                if key in (_MEAN, str(severity))} for model in models}
+            quiet = _noise({model: columns for model, columns in measured.items() if columns})
+            for model, columns in measured.items():
+                share = _share(np.mean(list(columns.values()), axis=0), len(columns)) if columns else None
                 cells[key][model].append(share and share[:3])
                 noise[key][model].append("".join("1" if (model, other) in quiet else "0" for other in models))
     return {"kind": "heat", "rows": rows, "models": models, "slices": slices, "n": len(common), "cells": cells,
             "noise": noise if len(models) > 1 else None}
 
 
-def _noise(scores: Mapping[str, np.ndarray | None], outcomes: int) -> set[tuple[str, str]]:
+def _noise(measured: Mapping[str, Mapping[int, np.ndarray]]) -> set[tuple[str, str]]:
     """Return the pairs of models, in both orders, whose difference has an interval that contains zero.
 
-    Each score is a share of `outcomes`.
+    Without a common severity, or with one image, no difference can be shown: these are all pairs.
+
+    Args:
+        measured: Model -> severity -> outcomes of the same images. Means are over the common severities.
     """
-    measured = {model: values for model, values in scores.items() if values is not None}
     models, quiet = list(measured), set[tuple[str, str]]()
-    if len(models) < 2 or len(measured[models[0]]) < 2:
-        return quiet
-    matrix = np.stack(list(measured.values())).astype(float)
-    n = matrix.shape[1]
+    first = next(iter(measured.values()), {})
+    common = [severity for severity in first if all(severity in columns for columns in measured.values())]
+    if not common or len(first[common[0]]) < 2:
+        return {(a, b) for a in models for b in models if a != b}
+    matrix = np.stack([np.mean([columns[severity] for severity in common], axis=0, dtype=float)
+                       for columns in measured.values()])
+    outcomes, n = len(common), matrix.shape[1]
     spread, quantile = np.cov(matrix), stats.t.ppf(0.975, n - 1)
     for i, a in enumerate(models):
         for j, b in enumerate(models[:i]):

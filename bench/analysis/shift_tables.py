@@ -1,8 +1,8 @@
 """Tables of a shift test.
 
 The cells of a corrupted set (corruption x severity) reuse the same images, so they are not independent. Intervals of
-means over cells count the images with all their cells together; those of ratios and differences come from resampling
-images, with the same resamples for all models.
+means over cells, and of their differences, count the images with all their cells together; those of ratios come from
+resampling images, with the same resamples for all models.
 """
 
 from __future__ import annotations

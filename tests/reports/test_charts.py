@@ -72,6 +72,20 @@ def test_the_noise_of_means_is_what_students_interval_says(n):
     assert "1" in seen and ("0" in seen or n == 3)
 
 
+def test_models_with_other_severities_are_compared_on_their_common_ones():
+    correct = of_chance([0.9, 0.2, 0.5, 0.5], n=60)
+    both = part("both", correct)
+    low, high = (Part(name, "d", "benchmark", tuple(CELLS[i] for i in columns), both.examples, both.labels,
+                      both.correct[:, columns], both.classes) for name, columns in (("low", [0, 2]), ("high", [1, 3])))
+    chart = charts.heat([both, low])
+    assert chart["noise"]["mean"]["low"][0][0] == "1", "at the common severity they are the same"
+    assert chart["cells"]["mean"]["both"] == charts.heat([both])["cells"]["mean"]["both"]
+    assert chart["cells"]["mean"]["low"][0] == pytest.approx(
+        [correct[:, 0].mean(), *shares_interval(correct[:, 0], 1)], abs=1e-4)
+    assert chart["cells"]["3"]["low"] == [None, None]
+    assert charts.heat([low, high])["noise"]["mean"]["low"] == ["01", "01"], "no common severity: nothing is shown"
+
+
 def test_noise_is_over_the_images_that_all_models_have():
     one, two = part("one", of_chance([0.9] * 4)), part("two", of_chance([0.9] * 4))
     shifted = Part("two", "d", "benchmark", CELLS, two.examples + 100, two.labels, two.correct, two.classes)
