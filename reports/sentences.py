@@ -107,7 +107,8 @@ class _OneKind:
         return listed([self._name(model, question) for model in models], most)
 
     def _place(self, question: Question) -> str:
-        return self._labels.place(question) + ("" if question.even else " on shared images")
+        shared = " on shared images" if not question.even else "" if question.same_cells else " on shared cells"
+        return self._labels.place(question) + shared
 
     def _value(self, model: str, question: Question) -> str:
         """Return a model's accuracy with its interval, and that at its largest budget if this one is smaller."""
@@ -155,12 +156,14 @@ class _OneKind:
         if standing.higher:
             return (f"No model can be called the best in {metric}: {leader} is above most others, but shown to be "
                     f"below {self._names(standing.higher, question)}.{apart}")
-        if not standing.lower and not apart and alike:
-            return f"The {metric} of {self._names(values, question)} is the same: {self._value(first, question)}."
+        if not standing.lower and alike:
+            return (f"The {metric} of {self._names(values, question)} is the same: {self._value(first, question)}."
+                    f"{apart}")
         if not standing.lower:
-            last = min(values, key=lambda model: values[model])
-            return (f"No model is shown to have the highest {metric}: it ranges from {leader} to "
-                    f"{self._name(last, question)} ({self._value(last, question)}).{apart}")
+            # Not of `first`, which is best on common images: of others that a model has, another one can be better.
+            ends = [choose(values, key=lambda model: values[model]) for choose in (max, min)]
+            most, least = (f"{self._name(model, question)} ({self._value(model, question)})" for model in ends)
+            return f"No model is shown to have the highest {metric}: it ranges from {most} to {least}.{apart}"
         lower = self._names(standing.lower, question)
         if not standing.tied:
             if len(standing.lower) > 2 and not any(self._warnings(model, question) for model in standing.lower):
@@ -237,6 +240,9 @@ class _OneKind:
         if any(question.differences and not question.even for question in self._metrics):
             notes.append("Not all models have the same images: each pair is compared on its common images, while the "
                          "accuracy of each model is over all of its images.")
+        if any(question.differences and not question.same_cells for question in self._metrics):
+            notes.append("Not all models have the same cells (corruptions and severities): each pair is compared on "
+                         "its common cells, while the accuracy of each model is over all of its cells.")
         return notes
 
 

@@ -119,7 +119,7 @@ class Question:
         targeted: Whether the attack is targeted; then models are not compared.
         hopeless: Models that classify no image correctly before the attack.
         left_out: Models that were attacked with other budgets only.
-        even: Whether all models have the same number of images and cells.
+        same_cells: Whether all models have the same number of cells.
     """
 
     kind: Kind
@@ -135,7 +135,12 @@ class Question:
     targeted: bool = False
     hopeless: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    even: bool = True
+    same_cells: bool = True
+
+    @property
+    def even(self) -> bool:
+        """Whether all models have the same images."""
+        return len({value.n for value in self.values.values()} | {pair.n for pair in self.differences.values()}) <= 1
 
     @property
     def key(self) -> str:
@@ -196,7 +201,7 @@ def _under_attack(found: Findings) -> list[Question]:
              if (most := max(tabled[model])) > budget and (run := reaching(by_model[model], most)) is not None},
             targeted=first.traits.targeted,
             hopeless=tuple(model for model, run in runs.items() if not correct(run.frame()).any()),
-            left_out=tuple(model for model in by_model if model not in runs), even=_even(values)))
+            left_out=tuple(model for model in by_model if model not in runs)))
     return answered
 
 
@@ -231,7 +236,7 @@ def _before_attacks(found: Findings) -> list[Question]:
         values = {model: _rate(correct(runs[model].frame())) for model in found.models if model in runs}
         family = pairs[pairs["domain"] == domain]
         answered.append(Question("clean", domain, next(iter(runs.values())).facts.title, values,
-                                 _differences(family, len(family)), even=_even(values)))
+                                 _differences(family, len(family))))
     return answered
 
 
@@ -251,7 +256,7 @@ def shifts(found: Findings) -> list[Question]:
         answered.append(Question(
             "clean" if is_clean else "shift", str(domain), titles[str(domain)], values,
             _differences(family, len(family)), part=str(part), cells=int(group["cells"].max()),
-            even=_even(values) and group["cells"].nunique() == 1))
+            same_cells=group["cells"].nunique() == 1))
     return answered
 
 
@@ -286,8 +291,3 @@ def _needed(entry: dict[Hashable, Any], level: float) -> float:
 def _rate(outcomes: np.ndarray) -> Value:
     count, n = int(outcomes.sum()), len(outcomes)
     return Value(count / n if n else math.nan, *wilson(count, n), n)
-
-
-def _even(values: Mapping[str, Value]) -> bool:
-    return len({value.n for value in values.values()}) <= 1
-

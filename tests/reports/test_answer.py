@@ -67,6 +67,32 @@ def test_equal_models_are_said_to_be_the_same(tmp_path):
     assert not _about(said, "takes about")
 
 
+def test_models_with_as_many_but_other_images_have_a_caveat(tmp_path):
+    stored = [attacked(tmp_path, share, model=model, examples=np.arange(400) + start)
+              for model, share, start in (("a", 0.5, 0), ("b", 0.6, 100))]
+    said = _said(found_of(tmp_path, *stored))
+    assert _about(said, "shared images") and _about(said, "Not all models have the same images")
+
+
+def test_models_with_other_cells_have_a_caveat_on_cells(tmp_path):
+    clean, *cells = shifted(tmp_path / "examples", "b")
+    said = _said(found_of(tmp_path, *shifted(tmp_path / "examples", "a"), clean, *cells[:2]))
+    assert _about(said, "shared cells") and _about(said, "Not all models have the same cells")
+    assert not _about(said, "shared images") and not _about(said, "same images")
+
+
+def test_a_range_is_of_all_accuracies_even_on_other_images(tmp_path):
+    stored = [attacked(tmp_path, share, model=model, examples=np.arange(400) + start)
+              for model, share, start in (("a", 0.5, 0), ("b", 0.49, 0), ("c", 0.9, 1000))]
+    (sentence,) = _about(_said(found_of(tmp_path, *stored)), "robust accuracy", "ranges from")
+    assert "from c (90.0%" in sentence and "to b (49.0%" in sentence and "c can't be compared" in sentence
+    other = tmp_path / "other"
+    stored = [attacked(other, 1, model=model, examples=np.arange(400) + start)
+              for model, start in (("a", 0), ("b", 1000))]
+    said = _said(found_of(other, *stored))
+    assert _about(said, "robust accuracy", "is the same: 100.0%", "can't be compared") and not _about(said, "ranges")
+
+
 def test_one_model_has_its_numbers_with_intervals(tmp_path):
     said = _said(found_of(tmp_path, attacked(tmp_path, 0.4, model="a", n=20)))
     assert said[0].startswith("1 model (a)") and not _about(said, "highest") and not _about(said, "difference")
