@@ -26,11 +26,12 @@ COMMANDS = {module.OPTIONS.command: module
 _KEPT = "finished work is kept, and the same command resumes it"
 
 
-#: What other tools call a flag -> its name here.
+#: What other tools, or other commands, call a flag -> its names here, of which a command has at most one.
 _ELSEWHERE = {
-    **dict.fromkeys(("--iterations", "--max-iterations", "--max-iter", "--steps"), "--budgets"),
-    **dict.fromkeys(("--n-examples", "--num-samples", "--max-samples", "--limit"), "-n"),
-    "--dataset": "--domain", "--gpu": "--device", "--num-workers": "--workers",
+    **dict.fromkeys(("--iterations", "--max-iterations", "--max-iter", "--steps"), ("--budgets",)),
+    **dict.fromkeys(("--n-examples", "--num-samples", "--max-samples", "--limit"), ("-n",)),
+    **dict.fromkeys(("--dataset", "--domain", "--domains"), ("--dataset", "--domain", "--domains")),
+    "--gpu": ("--device",), "--num-workers": ("--workers",),
 }
 
 
@@ -45,10 +46,12 @@ class _Parser(argparse.ArgumentParser):
         return found, unknown_words
 
     def _nearest(self, words: list[str]) -> str:
-        known = {flag: flag for flag in self._option_string_actions if flag.startswith("--")}
-        known |= {word: flag for word, flag in _ELSEWHERE.items() if flag in self._option_string_actions}
+        flags = self._option_string_actions
+        known = {word: next((name for name in names if name in flags), "") for word, names in _ELSEWHERE.items()}
+        known |= {flag: flag for flag in flags if flag.startswith("--")}
         given = (word.partition("=")[0] for word in words if word.startswith("--"))
-        near = [known[match] for word in given for match in difflib.get_close_matches(word, known, n=1, cutoff=0.7)]
+        near = [known[match] for word in given for match in difflib.get_close_matches(word, known, n=1, cutoff=0.7)
+                if known[match]]  # a name that this command has nothing for gets no hint
         return f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
 
     def error(self, message: str) -> NoReturn:

@@ -117,6 +117,15 @@ def test_a_card_with_other_classes_is_refused_though_the_rows_are_there(tmp_path
     assert codes == [0, 0, 2] and "the model reversed was trained for other classes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("command", "hint"), [
+    (["shift", "--dataset", "cifar10"], "did you mean --domains?"),
+    (["train", "--domain", "cifar10"], "did you mean --dataset?"),
+    (["shift", "--max-iterations", "5"], "--max-iterations 5 (see"), (["train", "--limit", "5"], "--limit 5 (see")])
+def test_hints_are_flags_of_the_command(capsys, command, hint):
+    assert main(command) == 2
+    assert hint in capsys.readouterr().err
+
+
 def test_train_without_data(tmp_path, capsys):
     assert main(["train", "--out", str(tmp_path / "t")]) == 2
     assert "needs --data-root" in capsys.readouterr().err
