@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis import answer
-from bench.analysis.attack_tables import attack_table, parts_table
+from bench.analysis.attack_tables import attack_table, parts_table, runs_by_name
 from bench.analysis.comparisons import clean_pairs, paired_shift_table, paired_table
 from bench.analysis.flags import Flag, attack_flags, duplicate_flags, model_flags
 from bench.analysis.frame_tables import FRAME_COLUMNS, frame_tables
@@ -131,11 +131,13 @@ def find(out: Path, settings: ReportSettings) -> Findings:
                    "attack_seeds": attack_seeds_table(attacks)}
         if any(run.traits.parts for run in attacks):
             tables["autoattack"] = parts_table(attacks)
-        trainings["attack"] = trainings_table(tables["attack"], cards)
+        trainings["attack"] = trainings_table(tables["attack"], cards, {
+            key: run.ids for key, run in runs_by_name(attacks).items()})
     if shifts:
         tables |= {"shift": shift_table(shifts), "shift_summary": summary_table(gathered, clean_of, baseline),
                    "shift_paired": paired_shift_table(gathered)}
-        trainings["shift"] = trainings_table(tables["shift_summary"], cards)
+        trainings["shift"] = trainings_table(tables["shift_summary"], cards, {
+            (part.model, part.domain, part.name): part.examples for part in gathered})
     published = published_table(found, tables.get("attack", pd.DataFrame()),
                                 tables.get("shift_summary", pd.DataFrame()))
     if len(published):

@@ -6,7 +6,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,13 @@ from bench.analysis.attack_tables import capped
 from bench.analysis.measured import Measured, reaching
 from bench.analysis.outcomes import attacked, distances_known, succeeded, units
 from bench.analysis.stats import shares_interval, t_interval, wilson
+from framebench.files import digest
 from framebench.models.recipe import filled_in
 
 ATTACK_SEED_COLUMNS = ["model", "domain", "attack", "epsilon", "unit", "budget", "seeds", "n", "n_correct", "asr", "sd",
                        "ci_low", "ci_high", "asr_any", "any_low", "any_high"]
 
-#: Columns that identify an entry of ``attack.csv`` or ``shift_summary.csv`` for a model. Models with the same number of
-#: images have the same images.
+#: Columns that identify an entry of ``attack.csv`` or ``shift_summary.csv`` for a model.
 _KEYS = ["domain", "attack", "epsilon", "unit", "budget", "part", "n"]
 
 TRAINING_COLUMNS = ["trained", *_KEYS, "metric", "trainings", "mean", "sd", "ci_low", "ci_high", "models"]
@@ -93,7 +93,8 @@ class _Training:
     name: str
 
 
-def trainings_table(table: pd.DataFrame, cards: Mapping[str, dict[str, Any] | None]) -> pd.DataFrame:
+def trainings_table(table: pd.DataFrame, cards: Mapping[str, dict[str, Any] | None],
+                    images: Mapping[Hashable, np.ndarray]) -> pd.DataFrame:
     """Return entries of ``trainings.csv``: means over models whose trainings differ by the seed alone.
 
     Intervals are Student's over the trainings: for the mean of all trainings by this recipe, on these images. There is
@@ -103,13 +104,19 @@ def trainings_table(table: pd.DataFrame, cards: Mapping[str, dict[str, Any] | No
     Args:
         table: The table of ``attack.csv`` or ``shift_summary.csv``.
         cards: Label of each model -> its card, or None.
+        images: Model, domain and attack (or part), as in the table -> ids of the images, int64 [n]. Only models with
+            the same images are summarized.
     """
     trainings = {model: training for model, card in cards.items() if (training := _training(card)) is not None}
     keys = [key for key in _KEYS if key in table]
     trained = table[table["model"].isin(list(trainings))]
     recipes = trained["model"].map(lambda model: trainings[model].recipe)
+    measured = list(zip(trained["model"], trained["domain"], trained["attack" if "attack" in trained else "part"],
+                        strict=True))
+    digests = {entry: digest(np.sort(images[entry])) for entry in set(measured)}
+    same = pd.Series([digests[entry] for entry in measured], index=trained.index, dtype=object)
     entries: list[dict[str, Any]] = []
-    for key, group in trained.groupby([recipes, *keys], sort=False, dropna=False):
+    for key, group in trained.groupby([recipes, same, *keys], sort=False, dropna=False):
         by_seed = {model: trainings[model] for model in sorted(group["model"], key=lambda name: trainings[name].seed)}
         if not len({training.seed for training in by_seed.values()}) == len(by_seed) > 1:
             continue
@@ -121,7 +128,7 @@ def trainings_table(table: pd.DataFrame, cards: Mapping[str, dict[str, Any] | No
             low, high = np.clip(t_interval(values), *bounds) if np.ptp(values) else (np.nan, np.nan)
             entries.append({
                 "trained": ", ".join(dict.fromkeys(training.name for training in by_seed.values())),
-                **dict(zip(keys, key[1:], strict=True)), "metric": metric, "trainings": len(by_seed),
+                **dict(zip(keys, key[2:], strict=True)), "metric": metric, "trainings": len(by_seed),
                 "mean": values.mean(), "sd": values.std(ddof=1), "ci_low": low, "ci_high": high,
                 "models": " ".join(by_seed)})
     return pd.DataFrame(entries, columns=TRAINING_COLUMNS)

@@ -157,10 +157,24 @@ def _attack_csv(values, n=100):
                          for model, asr in values.items() for budget in (0, 10)])
 
 
+def _trainings(table, cards, **others):
+    """The table of trainings on the same images, but for `others`: model -> ids."""
+    images = {entry: np.arange(3) for entry in table[["model", "domain", "attack"]].itertuples(index=False, name=None)}
+    return trainings_table(table, cards, {key: others.get(key[0], ids) for key, ids in images.items()})
+
+
+def test_trainings_on_other_images_are_not_summarized():
+    cards = {name: _card(name, i) for i, name in enumerate("abc")}
+    table = _attack_csv({"a": 0.9, "b": 0.1, "c": 0.5})
+    assert _trainings(table, cards)["models"].unique().tolist() == ["a b c"]
+    assert _trainings(table, cards, a=np.array([2, 1, 0]))["models"].unique().tolist() == ["a b c"]
+    assert _trainings(table, cards, c=np.array([0, 1, 4]))["models"].unique().tolist() == ["a b"]
+
+
 def test_trainings_by_hand():
     cards = {"mine-s0": _card("mine-s0", 0), "mine-s1": _card("mine-s1", 1), "mine-s10": _card("mine-s10", 10),
              "alone": _card("alone", 0, gamma=1.0), "else": None}
-    table = trainings_table(_attack_csv({"mine-s10": 0.4, "else": 0.9, "mine-s0": 0.5, "alone": 0.1, "mine-s1": 0.75}),
+    table = _trainings(_attack_csv({"mine-s10": 0.4, "else": 0.9, "mine-s0": 0.5, "alone": 0.1, "mine-s1": 0.75}),
                             cards)
     assert list(table.columns) == TRAINING_COLUMNS
     assert set(table["trained"]) == {"mine"} and set(table["models"]) == {"mine-s0 mine-s1 mine-s10"}
@@ -179,7 +193,7 @@ def test_a_card_from_before_an_option_is_of_the_same_recipe():
     table = _attack_csv({"a": 0.9, "b": 0.1})
     for options, same in (({}, True), ({"upper": 2.0}, False)):
         cards = {"a": _card("a", 0, **old | {"regularizer_options": options}), "b": _card("b", 1, **new)}
-        assert trainings_table(table, json.loads(json.dumps(cards))).empty != same
+        assert _trainings(table, json.loads(json.dumps(cards))).empty != same
 
 
 @pytest.mark.parametrize(("first", "second", "same"), [
@@ -191,17 +205,17 @@ def test_trainings_whose_regularizer_draws(first, second, same):
     cards = {name: _card(name, seed, regularizer="srip", gamma=0.01, regularizer_options=options)
              for seed, (name, options) in enumerate({"a": first, "b": second}.items())}
     before = json.dumps(cards)
-    assert trainings_table(table, cards).empty != same and json.dumps(cards) == before
+    assert _trainings(table, cards).empty != same and json.dumps(cards) == before
 
 
 def test_cards_are_left_as_they_are():
     cards = {name: _card(name, i, fraction=0.5) for i, name in enumerate("ab")}  # of a recipe that is not ours
     before = json.dumps(cards)
-    assert not trainings_table(_attack_csv({"a": 0.9, "b": 0.1}), cards).empty and json.dumps(cards) == before
+    assert not _trainings(_attack_csv({"a": 0.9, "b": 0.1}), cards).empty and json.dumps(cards) == before
 
 
 def test_a_rate_does_not_leave_its_range():
-    table = trainings_table(_attack_csv({"a": 0.9, "b": 0.1}), {name: _card(name, i) for i, name in enumerate("ab")})
+    table = _trainings(_attack_csv({"a": 0.9, "b": 0.1}), {name: _card(name, i) for i, name in enumerate("ab")})
     assert set(table["trained"]) == {"a, b"} and (table[["ci_low", "ci_high"]].to_numpy() == [0, 1]).all()
 
 
@@ -213,18 +227,18 @@ def test_a_rate_does_not_leave_its_range():
     {"a": _card("run@1", 0), "b": _card("run@2", 0)},
     {"a": {**_card("a", 0), "recipe": {"fraction": 0.5}}, "b": {**_card("b", 1), "recipe": {"fraction": 0.5}}}])
 def test_what_is_no_second_training_of_a_recipe(cards):
-    assert trainings_table(_attack_csv({"a": 0.1, "b": 0.2}), cards).empty
+    assert _trainings(_attack_csv({"a": 0.1, "b": 0.2}), cards).empty
 
 
 def test_trainings_on_other_numbers_of_images_are_apart():
     cards = {name: _card(name, seed) for seed, name in enumerate("abcd")}
     both = pd.concat([_attack_csv({"a": 0.1, "b": 0.2}), _attack_csv({"c": 0.1, "d": 0.2}, n=50)])
-    assert trainings_table(both, cards)["models"].unique().tolist() == ["a b", "c d"]
+    assert _trainings(both, cards)["models"].unique().tolist() == ["a b", "c d"]
 
 
 def test_kept_epochs_of_several_trainings():
     cards = {f"r-s{seed}@{epoch}": _card(f"r-s{seed}@{epoch}", seed) for seed, epoch in ((0, 3), (1, 2.5))}
-    table = trainings_table(_attack_csv(dict.fromkeys(cards, 0.5)), cards)
+    table = _trainings(_attack_csv(dict.fromkeys(cards, 0.5)), cards)
     assert set(table["trained"]) == {"r (kept epochs)"} and set(table["mean"]) == {0.5} and set(table["sd"]) == {0.0}
     assert table[["ci_low", "ci_high"]].isna().all(axis=None), "equal values tell nothing of how trainings differ"
 
