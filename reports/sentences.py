@@ -160,7 +160,7 @@ class _OneKind:
             return (f"The {metric} of {self._names(values, question)} is the same: {self._value(first, question)}."
                     f"{apart}")
         if not standing.lower:
-            # Not of `first`, which is best on common images: of others that a model has, another one can be better.
+            # `first` is best on common images; over all of its own images, another model can have a higher accuracy.
             ends = [choose(values, key=lambda model: values[model]) for choose in (max, min)]
             most, least = (f"{self._name(model, question)} ({self._value(model, question)})" for model in ends)
             return f"No model is shown to have the highest {metric}: it ranges from {most} to {least}.{apart}"

@@ -38,6 +38,8 @@ SCHEMA = pa.schema([
 _log = logging.getLogger(__name__)
 _META = b"framebench"
 _WRITE_EVERY = 10.0  # seconds
+#: The columns by which two rows of an example are compared.
+_OUTCOMES = ["example", "clean_prediction", "prediction", "success_iteration", "queries"]
 #: The columns that are classes.
 _CLASSES = ("label", "goal", "clean_prediction", "prediction")
 
@@ -145,9 +147,9 @@ class Rows:
 
     def join(self, other: Rows) -> None:
         """Add the rows of the same evaluation for examples that have none here."""
-        table, ids = other._table(SCHEMA.names), self.ids
-        known = np.isin(table.column("example").to_numpy(), ids)
-        if known.any() and (differ := _differing(pa.concat_tables([self._table(SCHEMA.names), table]))):
+        own, table = self._table(_OUTCOMES), other._table(SCHEMA.names)
+        known = np.isin(table.column("example").to_numpy(), own.column("example").to_numpy())
+        if known.any() and (differ := _differing(pa.concat_tables([own, table.select(_OUTCOMES)]))):
             _log.warning("%d images of %s have another outcome in %s; their first rows stay", differ, self.folder,
                          other.folder)
         self._added.append(table.filter(~known))
@@ -234,7 +236,7 @@ def _check(table: pa.Table, classes: int) -> None:
 
 def _differing(table: pa.Table) -> int:
     """Return the number of examples whose rows have different outcomes."""
-    outcomes = table.select(["example", "clean_prediction", "prediction", "success_iteration", "queries"])
+    outcomes = table.select(_OUTCOMES)
     distinct = int(outcomes.group_by(outcomes.column_names).aggregate([]).num_rows)
     return distinct - len(np.unique(table.column("example").to_numpy()))
 
