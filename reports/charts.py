@@ -146,8 +146,8 @@ def _share(scores: np.ndarray, outcomes: int) -> list[float] | None:
 def heat(parts: Sequence[Part]) -> dict[str, Any]:
     """Accuracy by corruption, severity and model on one domain, and the pairs of models without a shown difference.
 
-    A difference is not shown if its 95% interval, over the images that all models have, contains zero. The interval is
-    Newcombe's for one cell and Student's for a mean over severities.
+    A mean is over the severities that all models have. A difference is not shown if its 95% interval, over the images
+    that all models have, contains zero. The interval is Newcombe's for one cell and Student's for a mean.
     """
     models = list(dict.fromkeys(part.model for part in parts))
     rows = list(dict.fromkeys(corruption for part in parts for corruption, _ in part.cells))
@@ -164,33 +164,35 @@ def heat(parts: Sequence[Part]) -> dict[str, Any]:
     noise: dict[str, dict[str, list[str]]] = {key: {model: [] for model in models} for key in slices}
     for key in slices:
         for row in rows:
-            measured = {model: {severity: column for severity, column in correct.get((row, model), {}).items()
-                                if key in (_MEAN, str(severity))} for model in models}
-            quiet = _noise({model: columns for model, columns in measured.items() if columns})
-            for model, columns in measured.items():
-                share = _share(np.mean(list(columns.values()), axis=0), len(columns)) if columns else None
+            by_model = [correct.get((row, model), {}) for model in models]
+            severities = [int(key)] if key != _MEAN else [
+                severity for severity in by_model[0] if all(severity in columns for columns in by_model)]
+            scores = {model: np.mean([columns[severity] for severity in severities], axis=0)
+                      for model, columns in zip(models, by_model, strict=True)
+                      if severities and all(severity in columns for severity in severities)}
+            quiet = _noise(scores, len(severities))
+            for model in models:
+                share = _share(scores[model], len(severities)) if model in scores else None
                 cells[key][model].append(share and share[:3])
                 noise[key][model].append("".join("1" if (model, other) in quiet else "0" for other in models))
     return {"kind": "heat", "rows": rows, "models": models, "slices": slices, "n": len(common), "cells": cells,
             "noise": noise if len(models) > 1 else None}
 
 
-def _noise(measured: Mapping[str, Mapping[int, np.ndarray]]) -> set[tuple[str, str]]:
+def _noise(scores: Mapping[str, np.ndarray], outcomes: int) -> set[tuple[str, str]]:
     """Return the pairs of models, in both orders, whose difference has an interval that contains zero.
 
-    Without a common severity, or with one image, no difference can be shown: these are all pairs.
+    With one image, these are all pairs.
 
     Args:
-        measured: Model -> severity -> outcomes of the same images. Means are over the common severities.
+        scores: Model -> shares of the same images, [n].
+        outcomes: Number of outcomes per share.
     """
-    models, quiet = list(measured), set[tuple[str, str]]()
-    first = next(iter(measured.values()), {})
-    common = [severity for severity in first if all(severity in columns for columns in measured.values())]
-    if not common or len(first[common[0]]) < 2:
+    models, quiet = list(scores), set[tuple[str, str]]()
+    n = min(map(len, scores.values()), default=0)
+    if n < 2:
         return {(a, b) for a in models for b in models if a != b}
-    matrix = np.stack([np.mean([columns[severity] for severity in common], axis=0, dtype=float)
-                       for columns in measured.values()])
-    outcomes, n = len(common), matrix.shape[1]
+    matrix = np.stack(list(scores.values())).astype(float)
     spread, quantile = np.cov(matrix), stats.t.ppf(0.975, n - 1)
     for i, a in enumerate(models):
         for j, b in enumerate(models[:i]):

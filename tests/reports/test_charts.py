@@ -79,11 +79,14 @@ def test_models_with_other_severities_are_compared_on_their_common_ones():
                       both.correct[:, columns], both.classes) for name, columns in (("low", [0, 2]), ("high", [1, 3])))
     chart = charts.heat([both, low])
     assert chart["noise"]["mean"]["low"][0][0] == "1", "at the common severity they are the same"
-    assert chart["cells"]["mean"]["both"] == charts.heat([both])["cells"]["mean"]["both"]
+    for model in ("both", "low"):
+        assert chart["cells"]["mean"][model] == chart["cells"]["1"][model] == charts.heat([low])["cells"]["mean"]["low"]
     assert chart["cells"]["mean"]["low"][0] == pytest.approx(
         [correct[:, 0].mean(), *shares_interval(correct[:, 0], 1)], abs=1e-4)
     assert chart["cells"]["3"]["low"] == [None, None]
-    assert charts.heat([low, high])["noise"]["mean"]["low"] == ["01", "01"], "no common severity: nothing is shown"
+    apart = charts.heat([low, high])
+    assert apart["cells"]["mean"] == {"low": [None, None], "high": [None, None]}, "they have no common severity"
+    assert apart["cells"]["1"]["low"] == chart["cells"]["1"]["low"]
 
 
 def test_noise_is_over_the_images_that_all_models_have():
